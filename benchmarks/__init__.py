@@ -1,0 +1,1 @@
+"""Measurements beside a reference in one run: ratios, alternated, median and spread. They judge nothing and fail on nothing."""

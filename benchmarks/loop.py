@@ -1,0 +1,86 @@
+"""The loop's tax: training as it is (feed, copies, metrics, logs) beside the bare compiled step on one resident batch."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import statistics
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from fdl import environment
+
+DEFAULT = ["fashion_cnn", "fashion_mlp"]
+SECONDS = 6.0  # of each measurement
+
+
+def measure(only: list[str], rounds: int, data_dir: str | None) -> list[dict[str, Any]]:
+    """One row an experiment: images/s of the bare step, the loop and the pipeline alone, and their ratios."""
+    environment.keep_freed_memory()
+    environment.enable_compile_cache()
+    return [_one(name, rounds, data_dir) for name in only or DEFAULT]
+
+
+def _one(name: str, rounds: int, data_dir: str | None) -> dict[str, Any]:
+    from fdl import parallel, train
+    from fdl.data import Request, pipeline
+    from fdl.experiment import load_experiment
+
+    experiment = load_experiment(name, ["log_every=10", "data.validation=0"])
+    data = pipeline.load(
+        experiment.data, Request(data_dir=Path(data_dir) if data_dir else None), experiment.num_examples
+    )
+    program = train.build(experiment, data, seed=0, mode="auto")
+    size, rows = experiment.batch_size, data.splits.train
+    stream = pipeline.Stream(0, size, len(jax.tree.leaves(rows)[0]))
+    resident = parallel.shard(next(pipeline.numpy_feed(rows, stream, 0, 1)), program.layout)
+
+    def bare(steps: int) -> float:
+        state = program.start()
+        for i in range(steps + 3):
+            if i == 3:  # the first steps warm up
+                jax.block_until_ready(state)
+                began = time.perf_counter()
+            state, _ = program.train(state, resident, program.key)
+        jax.block_until_ready(state)
+        return steps * size / (time.perf_counter() - began)
+
+    def pipe(steps: int) -> float:
+        batches = pipeline.feed(experiment.data.feed, rows, stream, 0, steps + 10)
+        for _ in range(10):
+            next(batches)
+        began = time.perf_counter()
+        for _ in range(steps):
+            next(batches)
+        return steps * size / (time.perf_counter() - began)
+
+    def loop(steps: int) -> float:
+        shorter = load_experiment(name, ["log_every=10", "data.validation=0", f"steps={steps}"])
+        part = train.build(shorter, data, seed=0, mode="auto")
+        part.__dict__["train"] = program.train  # the schedule's length aside, the same program: not compiled again
+        stamps = []
+        with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()):
+            train.train(part, Path(folder), print, lambda: stamps.append(time.perf_counter()))
+            from fdl import logs
+
+            rates = [row["examples_per_second"] for row in logs.read_rows(Path(folder))]
+        return statistics.harmonic_mean(rates)
+
+    steps = max(30, int(bare(20) * SECONDS / size) // 10 * 10)
+    figures: dict[str, list[float]] = {"bare": [], "loop": [], "pipeline": []}
+    for _ in range(rounds):
+        figures["bare"].append(bare(steps))
+        figures["loop"].append(loop(steps))
+        figures["pipeline"].append(pipe(steps))
+    tax = [b / t for b, t in zip(figures["bare"], figures["loop"], strict=True)]
+    ahead = [p / b for p, b in zip(figures["pipeline"], figures["bare"], strict=True)]
+    return {
+        "experiment": name, "batch": size, "steps": steps, "rounds": rounds,
+        **{f"{k} images/s": f"{statistics.median(v):,.0f} ({min(v):,.0f}-{max(v):,.0f})" for k, v in figures.items()},
+        "bare/loop": f"{statistics.median(tax):.3f} ({min(tax):.3f}-{max(tax):.3f})",
+        "pipeline/bare": f"{statistics.median(ahead):.1f} ({min(ahead):.1f}-{max(ahead):.1f})",
+    }  # fmt: skip

@@ -1,0 +1,1 @@
+"""One file an experiment: a function that returns one complete, frozen value."""

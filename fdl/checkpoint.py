@@ -1,0 +1,249 @@
+"""Checkpoints that are whole or absent: Orbax writes the arrays, a sha256 manifest written last makes them count.
+
+    checkpoints/<step>/state/          Orbax: every leaf of the state by its name
+    checkpoints/<step>/manifest.json   shapes and dtypes of the leaves, the run's progress, sha256 and size of each file
+
+A step without a manifest was interrupted and is removed at the next start. A step whose files do not match its manifest
+is passed over with a warning and left where it is (Orbax itself does not notice a flipped bit in an array).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import functools
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+from absl import logging
+
+from fdl.types import RunError, UserError
+
+KEEP = 2
+MANIFEST = "manifest.json"
+
+
+@dataclasses.dataclass(frozen=True)
+class Saved:
+    """One checkpoint that verified: its step, its folder, and what its manifest says."""
+
+    step: int
+    path: Path
+    progress: Mapping[str, Any]
+    leaves: Mapping[str, tuple[str, list[int]]]
+
+
+def named_leaves(state: Any) -> dict[str, Any]:
+    """Every array of the state by its path ("params/Dense_0/kernel"), in sorted order."""
+    paths = jax.tree_util.tree_flatten_with_path(state)[0]
+    return dict(sorted((jax.tree_util.keystr(path, simple=True, separator="/"), leaf) for path, leaf in paths))
+
+
+def state_sha256(state: Any) -> str:
+    """Digest over every leaf's name, dtype, shape and bytes: equal digests mean equal runs."""
+    digest = hashlib.sha256()
+    for name, leaf in named_leaves(state).items():
+        array = np.ascontiguousarray(jax.device_get(leaf))
+        digest.update(f"{name} {array.dtype} {array.shape}\n".encode())
+        digest.update(array.tobytes())
+    return digest.hexdigest()
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Old or new, never half: written beside its place, flushed to the disk, then renamed."""
+    beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    with open(beside, "w") as file:
+        json.dump(value, file, indent=1)
+        file.write("\n")
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(beside, path)
+
+
+def _file_digests(folder: Path) -> dict[str, list[Any]]:
+    digests = {}
+    for path in sorted(folder.rglob("*")):
+        if path.is_file() and path.name != MANIFEST and not path.name.startswith("."):
+            with open(path, "rb") as file:
+                sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+            digests[str(path.relative_to(folder))] = [path.stat().st_size, sha256]
+    return digests
+
+
+def _verify(folder: Path) -> Saved | str:
+    """The checkpoint in `folder`, or a line about what is wrong with it."""
+    try:
+        manifest = json.loads((folder / MANIFEST).read_text())
+        sealed = manifest.pop("sha256")
+        if sealed != hashlib.sha256(json.dumps(manifest, sort_keys=True).encode()).hexdigest():
+            return f"{folder / MANIFEST} was changed after it was written"
+        files = _file_digests(folder)
+        for name in sorted(files.keys() | manifest["files"].keys()):
+            if files.get(name) != manifest["files"].get(name):
+                state = (
+                    "missing"
+                    if name not in files
+                    else "not in the manifest"
+                    if name not in manifest["files"]
+                    else "changed"
+                )
+                return f"{folder / name} is {state}"
+        return Saved(int(folder.name), folder, manifest["progress"], manifest["leaves"])
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        return f"{folder / MANIFEST} cannot be read: {error}"
+
+
+def _step_folders(root: Path) -> list[Path]:
+    if not root.is_dir():
+        return []
+    return sorted((p for p in root.iterdir() if p.is_dir() and p.name.isdigit()), key=lambda p: int(p.name))
+
+
+def clean(root: Path) -> None:
+    """Remove what an interrupted save or deletion left behind: step folders without a manifest, temporary folders."""
+    for path in root.iterdir() if root.is_dir() else []:
+        if path.is_dir() and (not path.name.isdigit() or not (path / MANIFEST).exists()):
+            shutil.rmtree(path, ignore_errors=True)
+
+
+def latest(root: Path) -> Saved | None:
+    """The newest checkpoint that verifies, None where there is none at all.
+
+    Raises:
+        RunError: there are checkpoints and all are damaged. Nothing is deleted.
+    """
+    folders = [folder for folder in _step_folders(root) if (folder / MANIFEST).exists()]
+    for folder in reversed(folders):
+        found = _verify(folder)
+        if isinstance(found, Saved):
+            return found
+        logging.warning("checkpoint %s passed over: %s", folder.name, found)
+    if folders:
+        raise RunError(
+            f"none of the {len(folders)} checkpoints in {root} verifies, nothing was deleted; "
+            "bring the folder back from a copy or start in a new --workdir"
+        )
+    return None
+
+
+def at_step(root: Path, step: int) -> Saved | None:
+    """The checkpoint of that step if it is there and verifies."""
+    found = _verify(root / str(step))
+    return found if isinstance(found, Saved) else None
+
+
+def restore(saved: Saved, like: Any) -> Any:
+    """The state of a checkpoint, placed as `like` (arrays, or specs with shardings) is.
+
+    Raises:
+        UserError: a leaf is missing, unknown, or of another shape or dtype than the experiment's. Nothing is cast.
+    """
+    wanted = named_leaves(like)
+    for name in sorted(wanted.keys() | saved.leaves.keys()):
+        have = saved.leaves.get(name)
+        want = [str(wanted[name].dtype), list(wanted[name].shape)] if name in wanted else None
+        if have is None or want is None or list(have) != want:
+            raise UserError(
+                f"{saved.path} does not fit this experiment: {name} is {_describe(have)} there and {_describe(want)} "
+                "here; use the settings it was trained with or a new --workdir"
+            )
+    specs = {n: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding) for n, x in wanted.items()}
+    with ocp.Checkpointer(ocp.StandardCheckpointHandler()) as checkpointer:
+        leaves = checkpointer.restore((saved.path / "state").absolute(), args=ocp.args.StandardRestore(specs))
+    paths, treedef = jax.tree_util.tree_flatten_with_path(like)
+    names = [jax.tree_util.keystr(path, simple=True, separator="/") for path, _ in paths]
+    return jax.tree_util.tree_unflatten(treedef, [leaves[name] for name in names])
+
+
+def _describe(leaf: Any) -> str:
+    return "absent" if leaf is None else f"{leaf[0]}{list(leaf[1])}"
+
+
+def _check_room(root: Path, num_bytes: int) -> None:
+    needed = 2 * num_bytes + (1 << 20)
+    free = shutil.disk_usage(root).free
+    if free < needed:
+        raise RunError(
+            f"no room to save a checkpoint in {root}: {needed:,} bytes needed, {free:,} free; the last checkpoint is kept"
+        )
+
+
+def _finish(checkpointer: ocp.AsyncCheckpointer, folder: Path, manifest: dict[str, Any], keep: int) -> None:
+    """In the background, when the arrays are on the disk: hash, seal, and only then drop what is older."""
+    checkpointer.wait_until_finished()
+    manifest["files"] = _file_digests(folder)
+    seal = hashlib.sha256(json.dumps(manifest, sort_keys=True).encode()).hexdigest()
+    write_json(folder / MANIFEST, manifest | {"sha256": seal})
+    folders = [path for path in _step_folders(folder.parent) if (path / MANIFEST).exists()]
+    kept = {path.name for path in folders[-keep:]}
+    for path in folders[-keep:]:
+        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+            best = json.loads((path / MANIFEST).read_text())["progress"]["best_step"]
+            kept.add(str(best))
+    for path in folders:
+        if path.name not in kept:
+            (path / MANIFEST).unlink()  # from here on it does not count, however far the deletion comes
+            shutil.rmtree(path)
+
+
+Save = Callable[[int, Any, Mapping[str, Any]], None]
+
+
+@contextlib.contextmanager
+def saver(root: Path, keep: int = KEEP) -> Iterator[Save]:
+    """`save(step, state, progress)`: returns once the arrays are copied; writing and hashing go on behind the loop.
+
+    The newest `keep` steps are kept, and each one's `progress["best_step"]`. Leaving the context waits for the last save.
+
+    Raises:
+        RunError: a save failed. It comes from the next `save` or from leaving the context, the last one's included.
+    """
+    root.mkdir(parents=True, exist_ok=True)
+    pending: list[Future[None]] = []
+    with ThreadPoolExecutor(1) as executor, ocp.AsyncCheckpointer(ocp.StandardCheckpointHandler()) as checkpointer:
+
+        def settle() -> None:
+            while pending:
+                try:
+                    pending.pop().result()
+                except OSError as error:
+                    raise RunError(
+                        f"a checkpoint could not be saved in {root}: {error}; earlier ones are kept"
+                    ) from error
+
+        def save(step: int, state: Any, progress: Mapping[str, Any]) -> None:
+            settle()
+            folder = root.absolute() / str(step)
+            if (folder / MANIFEST).exists():
+                return
+            leaves = named_leaves(state)
+            _check_room(root, sum(leaf.nbytes for leaf in leaves.values()))
+            manifest = {
+                "step": step,
+                "progress": dict(progress),
+                "leaves": {name: [str(leaf.dtype), list(leaf.shape)] for name, leaf in leaves.items()},
+            }
+            try:
+                checkpointer.save(folder / "state", args=ocp.args.StandardSave(leaves))
+            except (OSError, ValueError) as error:
+                raise RunError(
+                    f"a checkpoint could not be saved in {folder}: {error}; earlier ones are kept"
+                ) from error
+            pending.append(executor.submit(functools.partial(_finish, checkpointer, folder, manifest, keep)))
+
+        try:
+            yield save
+        except BaseException:
+            with contextlib.suppress(Exception):
+                settle()  # what is on its way is finished; the error that ends the run is the one to tell
+            raise
+        settle()

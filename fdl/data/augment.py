@@ -1,0 +1,227 @@
+"""Random changes to training batches: ops for `Data.augment`. Given no draw they change nothing.
+
+Like every op they are traced inside the compiled step, on the device, for a whole batch at a time, and hand through
+what they do not name ("mask", ids). Images keep their type (uint8 stays uint8) unless it says otherwise.
+
+Legend: B batch, H height, W width, C channels.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from fdl.types import Array, Arrays, Batch, Count, Draw, NonNegative, Positive, Probability, Transform, Whole
+
+
+@dataclasses.dataclass(frozen=True)
+class Flip:
+    """Images [B, H, W, C] mirrored left to right, each with `probability`."""
+
+    probability: Probability = 0.5
+
+    def fit(self, train: Arrays) -> Transform:
+        def change(x: Array, draw: Draw) -> Array:
+            return jnp.where(_per_image(draw(()) < self.probability), x[:, :, ::-1], x)
+
+        return _augment(change)
+
+
+@dataclasses.dataclass(frozen=True)
+class Shift:
+    """Images [B, H, W, C] moved by up to `pixels` down or up and right or left; what moves in is `fill`.
+
+    Selected among a few shifted copies of the batch, rows first and then columns: no gather, which CPUs are slow at.
+    Every whole number of pixels is as likely as any other, in each direction by itself.
+    """
+
+    pixels: Whole = 2
+    fill: float = 0.0
+
+    def fit(self, train: Arrays) -> Transform:
+        def change(x: Array, draw: Draw) -> Array:
+            offsets = _whole(draw((2,)), 2 * self.pixels + 1) - self.pixels
+            for axis in (1, 2):
+                offset, moved = _per_image(offsets[:, axis - 1]), x
+                for by in range(-self.pixels, self.pixels + 1):
+                    if by:
+                        moved = jnp.where(offset == by, _moved(x, by, axis, self.fill), moved)
+                x = moved
+            return x
+
+        return _augment(change)
+
+
+@dataclasses.dataclass(frozen=True)
+class Cutout:
+    """A square of `size` pixels set to `fill` in images [B, H, W, C] (DeVries and Taylor 2017,
+    https://arxiv.org/abs/1708.04552).
+
+    Its centre is any pixel, so that part of the square may lie outside the image.
+    """
+
+    size: Count = 8
+    probability: Probability = 1.0
+    fill: float = 0.0
+
+    def fit(self, train: Arrays) -> Transform:
+        def change(x: Array, draw: Draw) -> Array:
+            inside = _square(x, draw((2,)), jnp.full(x.shape[0], self.size))
+            hit = _per_image(draw(()) < self.probability)
+            return jnp.where(inside & hit, jnp.asarray(self.fill, x.dtype), x)
+
+        return _augment(change)
+
+
+@dataclasses.dataclass(frozen=True)
+class Noise:
+    """Normal noise added to the inputs, in their own unit (0 to 255 before Standardize); the result is float32."""
+
+    deviation: NonNegative = 10.0
+
+    def fit(self, train: Arrays) -> Transform:
+        def change(x: Array, draw: Draw) -> Array:
+            # The ends of [0, 1) would be infinitely far out.
+            uniform = jnp.clip(draw(x.shape[1:]), 1e-7, 1 - 1e-7)
+            return x.astype(jnp.float32) + self.deviation * jax.scipy.special.ndtri(uniform)
+
+        return _augment(change)
+
+
+@dataclasses.dataclass(frozen=True)
+class Mixup:
+    """Each example mixed with its neighbour, inputs and labels alike (Zhang et al. 2018,
+    https://arxiv.org/abs/1710.09412).
+
+    With l ~ Beta(alpha, alpha): x <- l x + (1 - l) x', y <- l y + (1 - l) y', where y is one-hot. Neighbours are the
+    examples at places 2i and 2i + 1 of the shuffled batch, so that a pair is on one device; the last of an odd batch
+    stays as it is.
+
+    Attributes:
+        alpha: 1 mixes by any share alike, small ones mostly little.
+        classes: number of classes; 0 counts them in the training split.
+    """
+
+    alpha: Positive = 0.2
+    classes: Whole = 0
+
+    def fit(self, train: Arrays) -> Transform:
+        classes, beta = self.classes or int(np.max(train["targets"])) + 1, _beta_quantiles(self.alpha)
+
+        def transform(batch: Batch, draw: Draw | None) -> Batch:
+            if draw is None:
+                return batch
+            share = jnp.interp(draw(()), jnp.linspace(0, 1, len(beta)), beta)
+            x, y = batch["inputs"].astype(jnp.float32), _one_hot(batch["targets"], classes)
+            return {**batch, "inputs": _mixed(x, share), "targets": _mixed(y, share)}
+
+        return transform
+
+
+@dataclasses.dataclass(frozen=True)
+class Cutmix:
+    """A square of the neighbour's image pasted in, labels mixed by area (Yun et al. 2019,
+    https://arxiv.org/abs/1905.04899).
+
+    Images [B, H, W, C]. The square's area is 1 - l of the image's, l ~ Beta(alpha, alpha), before what lies outside is
+    cut off; the labels follow the part inside. Neighbours as in `Mixup`.
+    """
+
+    alpha: Positive = 1.0
+    classes: Whole = 0
+
+    def fit(self, train: Arrays) -> Transform:
+        classes, beta = self.classes or int(np.max(train["targets"])) + 1, _beta_quantiles(self.alpha)
+
+        def transform(batch: Batch, draw: Draw | None) -> Batch:
+            if draw is None:
+                return batch
+            x, y = batch["inputs"], _one_hot(batch["targets"], classes)
+            share = jnp.interp(draw(()), jnp.linspace(0, 1, len(beta)), beta)
+            inside = _square(x, draw((2,)), jnp.sqrt((1 - share) * x.shape[1] * x.shape[2]))
+            kept = 1 - inside.astype(jnp.float32).mean((1, 2, 3))
+            return {**batch, "inputs": jnp.where(inside, _neighbour(x), x), "targets": _mixed(y, kept)}
+
+        return transform
+
+
+@dataclasses.dataclass(frozen=True)
+class RandomWindow:
+    """Of rows of tokens [B, S], S even, a window [B, S / 2 + 1] at a random offset below S / 2.
+
+    With rows that overlap by half (`fdl.data.characters.chunks`), every window of the text is as likely as any other.
+    """
+
+    def fit(self, train: Arrays) -> Transform:
+        def change(x: Array, draw: Draw) -> Array:
+            half = x.shape[1] // 2
+            starts = _whole(draw(()), half)
+            return jax.vmap(lambda row, start: jax.lax.dynamic_slice(row, (start,), (half + 1,)))(x, starts)
+
+        return _augment(change)
+
+
+def _augment(change: Any) -> Transform:
+    """A transform of the inputs alone that is skipped where nothing is drawn."""
+
+    def transform(batch: Batch, draw: Draw | None) -> Batch:
+        return batch if draw is None else {**batch, "inputs": change(batch["inputs"], draw)}
+
+    return transform
+
+
+def _per_image(values_B: Array) -> Array:
+    return values_B[:, None, None, None]
+
+
+def _whole(uniform: Array, count: int) -> Array:
+    """Whole numbers 0 ... count - 1, each alike, from uniform ones in [0, 1)."""
+    return jnp.minimum((uniform * count).astype(jnp.int32), count - 1)  # the product may round up to count
+
+
+def _moved(x: Array, by: int, axis: int, fill: float) -> Array:
+    """`x` moved by `by` pixels along the axis, of the same shape."""
+    size = x.shape[axis]
+    by = max(-size, min(size, by))
+    widths = [(0, 0)] * x.ndim
+    widths[axis] = (max(by, 0), max(-by, 0))
+    padded = jnp.pad(x, widths, constant_values=jnp.asarray(fill, x.dtype))
+    return jax.lax.slice_in_dim(padded, max(-by, 0), max(-by, 0) + size, axis=axis)
+
+
+def _square(x: Array, uniform_Bx2: Array, side_B: Array) -> Array:
+    """[B, H, W, 1]: whether a pixel is within the square around a random one."""
+    inside = []
+    for axis in (1, 2):
+        centre = _whole(uniform_Bx2[:, axis - 1], x.shape[axis])
+        start = centre - side_B // 2
+        place = jnp.arange(x.shape[axis])[None]
+        inside.append((place >= start[:, None]) & (place < (start + side_B)[:, None]))
+    return (inside[0][:, :, None] & inside[1][:, None, :])[..., None]
+
+
+def _neighbour(x: Array) -> Array:
+    """Examples 2i and 2i + 1 swapped; the last of an odd batch is its own neighbour."""
+    even = x.shape[0] // 2 * 2
+    swapped = x[:even].reshape(even // 2, 2, *x.shape[1:])[:, ::-1].reshape(even, *x.shape[1:])
+    return jnp.concatenate([swapped, x[even:]]) if even < x.shape[0] else swapped
+
+
+def _mixed(x: Array, share_B: Array) -> Array:
+    share = share_B.reshape(-1, *[1] * (x.ndim - 1))
+    return share * x + (1 - share) * _neighbour(x)
+
+
+def _one_hot(targets: Array, classes: int) -> Array:
+    return targets if jnp.issubdtype(targets.dtype, jnp.floating) else jax.nn.one_hot(targets, classes)
+
+
+def _beta_quantiles(alpha: float) -> np.ndarray:
+    """Quantiles of Beta(alpha, alpha), to turn one uniform number into one of that distribution."""
+    from scipy.special import betaincinv
+
+    return betaincinv(alpha, alpha, np.linspace(0, 1, 1025)).astype(np.float32)

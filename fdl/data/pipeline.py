@@ -1,0 +1,181 @@
+"""From rows in memory to batches: which rows a step sees (pure in seed and step), the two feeds, padded evaluation."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import importlib.util
+from collections.abc import Iterable, Iterator
+from typing import Any, Literal
+
+import jax
+import numpy as np
+
+from fdl.data.splits import Data, Op, Request, Splits
+from fdl.types import Arrays, Batch, Draw, Transform, UserError, count_examples, take
+
+CUT_SEED = 0x5EED  # the validation rows are the same in every run, whatever the run's own seed
+
+
+@functools.lru_cache(maxsize=4)
+def epoch_order(seed: int, epoch: int, num_examples: int) -> np.ndarray:
+    """Rows of one epoch, int64 [N]: a permutation that depends on these three numbers alone."""
+    order = np.random.Generator(np.random.Philox(key=np.array([seed, epoch], np.uint64))).permutation(num_examples)
+    order.flags.writeable = False
+    return order
+
+
+def rows_of_step(seed: int, step: int, batch_size: int, num_examples: int) -> np.ndarray:
+    """Rows of the global batch of one step, int64 [B].
+
+    The epochs stand one behind the other and batches are cut from that line, so every epoch shows every example exactly
+    once, and a batch may hold the end of one epoch and the beginning of the next.
+    """
+    first = step * batch_size
+    parts = []
+    while batch_size:
+        epoch, offset = divmod(first, num_examples)
+        part = epoch_order(seed, epoch, num_examples)[offset : offset + batch_size]
+        parts.append(part)
+        first, batch_size = first + len(part), batch_size - len(part)
+    return parts[0] if len(parts) == 1 else np.concatenate(parts)
+
+
+@dataclasses.dataclass(frozen=True)
+class Stream:
+    """The training batches of one run; everything that decides them, and nothing else.
+
+    Attributes:
+        seed: of the order.
+        batch_size: examples of the global batch.
+        shard, num_shards: this process feeds rows [shard * B / num_shards, ...) of every global batch.
+    """
+
+    seed: int
+    batch_size: int
+    num_examples: int
+    shard: int = 0
+    num_shards: int = 1
+
+    def rows(self, step: int) -> np.ndarray:
+        """This process's rows of one step, int64 [B / num_shards]."""
+        size = self.batch_size // self.num_shards
+        rows = rows_of_step(self.seed, step, self.batch_size, self.num_examples)
+        return rows[self.shard * size : (self.shard + 1) * size]
+
+
+def numpy_feed(arrays: Arrays, stream: Stream, start: int, stop: int) -> Iterator[Batch]:
+    """The batches of steps start..stop-1, gathered as they are asked for."""
+    for step in range(start, stop):
+        yield take(arrays, stream.rows(step))
+
+
+def tf_feed(arrays: Arrays, stream: Stream, start: int, stop: int) -> Iterator[Batch]:
+    """The same batches to the bit, gathered ahead of time by a tf.data pipeline.
+
+    The pipeline starts at `start` by construction, so nothing of it is saved or skipped on a resume.
+    """
+    import tensorflow as tf
+
+    tf.config.set_visible_devices([], "GPU")  # the accelerator belongs to JAX
+    with tf.device("CPU"):
+        tensors = tf.nest.map_structure(tf.constant, arrays)
+
+    def gather(step: Any) -> Any:
+        rows = tf.numpy_function(lambda s: stream.rows(int(s)), [step], tf.int64, stateful=False)
+        rows = tf.ensure_shape(rows, [stream.batch_size // stream.num_shards])
+        return tf.nest.map_structure(lambda tensor: tf.gather(tensor, rows), tensors)
+
+    dataset = tf.data.Dataset.range(start, stop).map(gather, num_parallel_calls=1).prefetch(4)
+    options = tf.data.Options()
+    options.deterministic = True
+    options.threading.private_threadpool_size = 1  # a gather needs no more, and XLA wants the cores
+    yield from dataset.with_options(options).as_numpy_iterator()
+
+
+def feed(
+    kind: Literal["auto", "tf", "numpy"], arrays: Arrays, stream: Stream, start: int, stop: int
+) -> Iterator[Batch]:
+    """Training batches by the feed that `Data.feed` names; "auto" is tf.data wherever TensorFlow is installed."""
+    if kind == "auto":
+        kind = "tf" if importlib.util.find_spec("tensorflow") else "numpy"
+    return (tf_feed if kind == "tf" else numpy_feed)(arrays, stream, start, stop)
+
+
+def padded_batches(arrays: Arrays, batch_size: int, shard: int = 0, num_shards: int = 1) -> Iterator[Batch]:
+    """Every row once, in order, in batches of one size: the last is filled up with row 0 under a mask of 0.
+
+    A batch has "mask" float32 [B] (or the data's own, [B, T]). Each process gets its own part of every batch; all get
+    the same number of batches.
+    """
+    total, size = count_examples(arrays), batch_size // num_shards
+    if "mask" not in arrays:
+        arrays = arrays | {"mask": np.ones(total, np.float32)}
+    for first in range(0, total, batch_size):
+        rows = np.arange(first + shard * size, first + (shard + 1) * size)
+        batch = take(arrays, np.where(rows < total, rows, 0))
+        real = (rows < total).reshape(-1, *[1] * (batch["mask"].ndim - 1))
+        yield batch | {"mask": np.where(real, batch["mask"], 0).astype(np.float32)}
+
+
+def compose(transforms: Iterable[Transform]) -> Transform:
+    """One transform after the other."""
+
+    def composed(batch: Batch, draw: Draw | None) -> Batch:
+        for transform in transforms:
+            batch = transform(batch, draw)
+        return batch
+
+    transforms = tuple(transforms)
+    return composed
+
+
+@dataclasses.dataclass(frozen=True)
+class Prepared:
+    """Loaded data with its fitted ops.
+
+    Attributes:
+        splits: train, validation (cut where the publisher has none) and test rows.
+        augment, prepare: the fitted ops, as one function each.
+    """
+
+    splits: Splits
+    augment: Transform
+    prepare: Transform
+
+
+def load(data: Data, request: Request, num_examples: int | None = None) -> Prepared:
+    """Fetch the data set, cut validation rows from training, take the subset asked for, fit the ops on what is left.
+
+    Raises:
+        UserError: the data set cannot be had, is damaged, or is too small for what is asked of it.
+    """
+    splits = data.load(dataclasses.replace(request, source=data.source))
+    total = count_examples(splits.train)
+    order = np.random.Generator(np.random.Philox(CUT_SEED)).permutation(total)
+    validation = splits.validation
+    if validation is None and data.validation:
+        if data.validation >= total:
+            raise UserError(
+                f"data.validation={data.validation} leaves no training example: {splits.name} has {total}; give fewer"
+            )
+        validation, order = take(splits.train, np.sort(order[: data.validation])), order[data.validation :]
+    if num_examples is not None:
+        if num_examples > len(order):
+            raise UserError(
+                f"num_examples={num_examples} asks for more than the {len(order)} training examples of {splits.name}"
+            )
+        order = order[:num_examples]
+    train = take(splits.train, np.sort(order)) if len(order) < total else splits.train
+    splits = dataclasses.replace(splits, train=train, validation=validation)
+    return Prepared(splits, compose(fit(data.augment, train)), compose(fit(data.prepare, train)))
+
+
+def fit(ops: Iterable[Op], train: Arrays) -> list[Transform]:
+    """Each op bound to the training split's statistics."""
+    return [op.fit(train) for op in ops]
+
+
+def row_spec(arrays: Arrays, batch_size: int) -> Batch:
+    """Shapes and dtypes of a batch of these rows, for compiling before the first one exists."""
+    return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((batch_size, *leaf.shape[1:]), leaf.dtype), arrays)

@@ -1,0 +1,223 @@
+"""Public data sets, each a function Request -> Splits; `request.source` chooses the form, "auto" the first there is.
+
+Forms in the order of "auto": prepared TFDS and the publisher's files, in --data_dir and then in TFDS' own folder; a
+TFDS download; the stand-in drawn by code. What was used stands in `Splits.source` and `Splits.where`.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from fdl.data import characters, download, garments, handwriting, idx, images, standin, tables, tfds
+from fdl.data.forms import choose, first, forms_of, places, roots, splits
+from fdl.data.splits import Request, Splits
+from fdl.types import Arrays, Count, UserError, take
+
+_FASHION_URL = "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/t10k-labels-idx1-ubyte.gz"
+_MNIST_URL = "https://storage.googleapis.com/cvdf-datasets/mnist/t10k-labels-idx1-ubyte.gz"
+_SHAKESPEARE_URL = "https://raw.githubusercontent.com/karpathy/char-rnn/master/data/tinyshakespeare/input.txt"
+SPLIT_SEED = 0  # where a publisher cut no test split, this cut is the same for everybody
+
+_HOUSING = download.Remote(
+    "https://raw.githubusercontent.com/ageron/handson-ml2/1e2115277b50f6c584cd668fa30e3af309a5b136/datasets/housing/housing.csv",
+    1_423_529,
+    "8a3727f4cf54ac1a327f69b1d5b4db54c5834ea81c6e4efc0d163300022a685e",
+)
+_HOUSING_FILES = ("tabular/california-housing.csv", "california-housing/housing.csv", "california_housing/housing.csv")
+
+
+def fashion_mnist(request: Request) -> Splits:
+    """Fashion-MNIST (Xiao, Rasul and Vollgraf 2017): 60,000 + 10,000 grey images [28, 28, 1] of ten kinds of garments.
+
+    Raises:
+        UserError: the form asked for is not there, or is damaged; so for every source.
+    """
+    return _mnist_like("fashion_mnist", garments.CLASSES, standin.fashion, _FASHION_URL, request)
+
+
+def mnist(request: Request) -> Splits:
+    """MNIST (LeCun, Cortes and Burges 1998): 60,000 + 10,000 grey images [28, 28, 1] of handwritten digits."""
+    return _mnist_like("mnist", handwriting.CLASSES, standin.digits, _MNIST_URL, request)
+
+
+def digits(request: Request) -> Splits:
+    """scikit-learn's bundled 1,797 real digits [8, 8, 1] (Alpaydin and Kaynak 1998); no network and no files needed.
+
+    A fifth of every class, by a fixed seed, is the test split.
+    """
+
+    def bundled() -> Splits:
+        import sklearn.datasets
+
+        held = sklearn.datasets.load_digits()
+        inputs = np.rint(held.images * (255 / 16)).astype(np.uint8)[..., None]
+        targets = held.target.astype(np.int32)
+        test = _stratified(targets, share=0.2)
+        rows = {"inputs": inputs, "targets": targets}
+        where = f"the real digits bundled with scikit-learn {sklearn.__version__}"
+        return splits("digits", "builtin", where, take(rows, ~test), take(rows, test), classes=handwriting.CLASSES)
+
+    return choose("digits", request, [("builtin", bundled)])
+
+
+def tiny_shakespeare(request: Request, *, length: Count = 128, eval_length: Count = 512) -> Splits:
+    """Tiny Shakespeare (Karpathy 2015): 1,115,394 characters of plays, cut 90/5/5 in order as TFDS does.
+
+    Args:
+        length: training rows are chunks of 2 * length characters, from which windows of length + 1 are cut.
+        eval_length: targets in a row of validation and test; rows also hold a "mask", 0 on padding.
+            (`fdl.data.characters` says it exactly.)
+
+    Returns:
+        Splits without "targets": they are the inputs, one character on. `info["vocabulary"]`: the characters by number.
+    """
+    name = "tiny_shakespeare"
+
+    def from_texts(source: str, where: str, train: str, validation: str, test: str, suffix: str = "") -> Splits:
+        if len(train) < 2 * length or min(len(validation), len(test)) < 2:
+            raise UserError(f"{where}: {len(train):,} characters to train on are too few for windows of {length}")
+        known = characters.vocabulary(train, validation, test)
+        rows = [characters.chunks(characters.encode(train, known), length)]
+        rows += [characters.windows(characters.encode(text, known), eval_length) for text in (validation, test)]
+        info = {"vocabulary": known}
+        return splits(name + suffix, source, where, rows[0], rows[2], validation=rows[1], info=info)
+
+    def from_tfds(source: str, folder: Path) -> Splits:
+        held, _ = tfds.read(folder)
+        texts = [tfds.text(_feature(held, split, "text", folder)) for split in ("train", "validation", "test")]
+        return from_texts(source, f"TFDS data in {folder}", *texts)
+
+    def from_files(root: Path) -> Splits | None:
+        path = first(root, "tiny-shakespeare/input.txt", "tiny_shakespeare/input.txt")
+        return from_texts("files", str(path), *characters.split(characters.read(path))) if path else None
+
+    def made() -> Splits:
+        where = f"a stand-in, not Shakespeare: text from a random grammar (fdl.data.standin), seed {standin.SEED}"
+        return from_texts("builtin", where, *characters.split(standin.play()), suffix="-standin")
+
+    return choose(name, request, forms_of(name, request, from_tfds, from_files, made, _SHAKESPEARE_URL))
+
+
+def california_housing(request: Request) -> Splits:
+    """California housing (Pace and Barry 1997) with Géron's text column and 207 missing cells: 20,640 block groups.
+
+    Rows: "inputs" {"numeric": float32 [N, 8], NaN where missing, "category": int32 [N]}, "targets" float32 [N] in
+    100,000 dollars (965 of them at the census's cap, 5.00001, are left as they are). A fifth is the test split.
+    `info` names the columns, the categories (the last stands for any other), the target and its unit.
+    """
+    name = "california_housing"
+
+    def from_table(source: str, where: str, rows: list[list[str]], suffix: str = "") -> Splits:
+        train, test, info = tables.arrays(rows, where)
+        return splits(name + suffix, source, where, train, test, info=info)
+
+    def from_files(root: Path) -> Splits | None:
+        path = first(root, *_HOUSING_FILES)
+        return from_table("files", str(path), tables.read(path)) if path else None
+
+    def fetched() -> Splits | None:
+        path = standin.cache_dir() / "california-housing.csv"
+        if not path.is_file() or download.sha256_of(path) != _HOUSING.sha256:
+            if request.offline:
+                return None
+            download.fetch(_HOUSING, path)
+        return from_table("download", str(path), tables.read(path))
+
+    def made() -> Splits:
+        where = f"a stand-in, not census data: a table made by fdl.data.standin, seed {standin.SEED}"
+        return from_table("builtin", where, standin.housing(), suffix="-standin")
+
+    files = [("files", functools.partial(from_files, root)) for root in roots(request)]
+    return choose(name, request, [*files, ("files", fetched), ("builtin", made)])
+
+
+def folder(request: Request, *, path: str, size: tuple[int, int] = (28, 28), channels: Literal[1, 3] = 3) -> Splits:
+    """Your own images: PATH/train/CLASS/* and PATH/test/CLASS/*; or PATH/CLASS/*, and a fifth of each is for testing.
+
+    Args:
+        path: the folder, relative to --data_dir if it is there, else to the current folder.
+        size: (H, W) to which every image is scaled.
+        channels: 1 for grey, 3 for RGB.
+    """
+    root = next((place for place in (*(root / path for root in roots(request)), Path(path)) if place.is_dir()), None)
+    if root is None:
+        raise UserError(f"no folder {path!r}, neither in {places(request)} nor in {Path.cwd()}: give its path")
+
+    def read() -> Splits:
+        cut = (root / "train").is_dir() and (root / "test").is_dir()
+        train = images.list_classes(root / "train" if cut else root)
+        if len(train) < 2:
+            raise UserError(
+                f"{root} holds images of {len(train)} classes, expected 2 or more: a subfolder for each class"
+            )
+        classes = tuple(train)
+        rows = images.load(train, classes, size, channels)
+        if not cut:
+            test = _stratified(rows["targets"], share=0.2)
+            return splits(root.name, "files", str(root), take(rows, ~test), take(rows, test), classes=classes)
+        test_files = images.list_classes(root / "test")
+        if not test_files or not set(test_files) <= set(classes):
+            wrong = sorted(set(test_files) - set(classes)) or "no images"
+            raise UserError(
+                f"{root / 'test'} holds {wrong}, but {root / 'train'} the classes {list(classes)}: make them agree"
+            )
+        test_rows = images.load(test_files, classes, size, channels)
+        return splits(root.name, "files", str(root), rows, test_rows, classes=classes)
+
+    return choose(root.name, request, [("files", read)])
+
+
+def _mnist_like(
+    name: str, classes: tuple[str, ...], draw: Callable[[], tuple[Arrays, Arrays]], url: str, request: Request
+) -> Splits:
+    def from_tfds(source: str, prepared: Path) -> Splits:
+        held, names = tfds.read(prepared)
+        train, test = (
+            {
+                "inputs": _feature(held, split, "image", prepared),
+                "targets": _feature(held, split, "label", prepared).astype(np.int32),
+            }
+            for split in ("train", "test")
+        )
+        return splits(name, source, f"TFDS data in {prepared}", train, test, classes=names.get("label", classes))
+
+    def from_files(root: Path) -> Splits | None:
+        for spelling in (name.replace("_", "-"), name):
+            paths = idx.find(root / spelling)
+            if paths:
+                held = idx.load(paths, len(classes))
+                return splits(
+                    name, "files", f"IDX files in {root / spelling}", held["train"], held["test"], classes=classes
+                )
+        return None
+
+    def made() -> Splits:
+        train, test = draw()
+        where = f"a stand-in, not the real {name}: drawn by fdl.data.standin, seed {standin.SEED}"
+        return splits(f"{name}-standin", "builtin", where, train, test, classes=classes)
+
+    return choose(name, request, forms_of(name, request, from_tfds, from_files, made, url))
+
+
+def _feature(held: Mapping[str, Arrays], split: str, feature: str, prepared: Path) -> np.ndarray:
+    try:
+        return held[split][feature]
+    except KeyError:
+        raise UserError(
+            f"the TFDS data in {prepared} has no {feature!r} in split {split!r}: move the folder away"
+        ) from None
+
+
+def _stratified(targets: np.ndarray, share: float) -> np.ndarray:
+    """bool [N]: true for this share of the rows of every class (at least one), by a fixed seed."""
+    chosen = np.zeros(len(targets), bool)
+    rng = np.random.default_rng(SPLIT_SEED)
+    for label in np.unique(targets):
+        rows = rng.permutation(np.flatnonzero(targets == label))
+        chosen[rows[: max(1, round(share * len(rows)))]] = True
+    return chosen

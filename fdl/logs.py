@@ -1,0 +1,136 @@
+"""What a run writes while it goes: metrics.jsonl, metrics.csv, TensorBoard events, and lines or a bar for a person."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import json
+import os
+import shutil
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+Row = dict[str, Any]
+
+
+def read_rows(workdir: Path) -> list[Row]:
+    """The rows of metrics.jsonl; a half-written last line does not count."""
+    path = workdir / "metrics.jsonl"
+    rows = []
+    if path.exists():
+        for line in path.read_text().splitlines():
+            with contextlib.suppress(json.JSONDecodeError):
+                rows.append(json.loads(line))
+    return rows
+
+
+def replace_text(path: Path, text: str) -> None:
+    """Old or new, never half."""
+    beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    beside.write_text(text)
+    os.replace(beside, path)
+
+
+def write_csv(workdir: Path) -> None:
+    """metrics.csv: the rows of metrics.jsonl as a table, a column for every name that occurs."""
+    rows = read_rows(workdir)
+    columns = list(dict.fromkeys(name for row in rows for name in row))
+    beside = workdir / f".metrics.csv.{os.getpid()}.tmp"
+    with open(beside, "w", newline="") as file:
+        writer = csv.DictWriter(file, columns)
+        writer.writeheader()
+        writer.writerows(rows)
+    os.replace(beside, workdir / "metrics.csv")
+
+
+@contextlib.contextmanager
+def writer(workdir: Path, upto: int) -> Iterator[Callable[[Row], None]]:
+    """`write(row)` appends one logged step to metrics.jsonl and to TensorBoard.
+
+    Args:
+        upto: the step the run resumes from. What stands behind it is cut away (it will be made again, to the bit), and
+            the event files are written anew, so each step stands once in either.
+    """
+    from tensorboardX import SummaryWriter
+
+    rows = [row for row in read_rows(workdir) if row["step"] <= upto]
+    replace_text(workdir / "metrics.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
+    shutil.rmtree(workdir / "tensorboard", ignore_errors=True)
+    with open(workdir / "metrics.jsonl", "a") as file, SummaryWriter(str(workdir / "tensorboard")) as board:
+
+        def show(row: Row) -> None:
+            for name, value in row.items():
+                if name not in ("step", "epoch") and isinstance(value, (int, float)):
+                    board.add_scalar(name, value, row["step"])
+
+        def write(row: Row) -> None:
+            file.write(json.dumps(row) + "\n")
+            file.flush()
+            show(row)
+
+        for row in rows:
+            show(row)
+        yield write
+    write_csv(workdir)
+
+
+def short(value: float) -> str:
+    """A metric for a person: four significant digits, thousands separated."""
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
+
+
+@contextlib.contextmanager
+def progress(name: str, start: int, total: int) -> Iterator[Callable[[int, Row], None]]:
+    """`tell(step, row)` shows how far the run is: a bar in a terminal, a line per row elsewhere.
+
+    Both give the time left of the whole run. `tell(step, {})` only moves the bar.
+    """
+    began = time.monotonic()
+
+    def left(step: int) -> str:
+        if step <= start:
+            return "--:--"
+        seconds = round((time.monotonic() - began) / (step - start) * (total - step))
+        return (
+            f"{seconds // 3600}:{seconds // 60 % 60:02}:{seconds % 60:02}"
+            if seconds >= 3600
+            else f"{seconds // 60}:{seconds % 60:02}"
+        )
+
+    def words(row: Row) -> str:
+        names = [n for n in row if n.startswith(("train/", "eval/"))]
+        names = [n for n in names if n not in ("train/gradient_norm", "train/learning_rate", "train/cross_entropy")]
+        parts = [f"{n} {short(row[n])}" for n in names]
+        if "examples_per_second" in row:
+            parts.append(f"{short(row['examples_per_second'])} examples/s")
+        return "  ".join(parts)
+
+    if not sys.stdout.isatty():
+
+        def tell_lines(step: int, row: Row) -> None:
+            if row:
+                print(f"step {step}/{total}  {words(row)}  left {left(step)}", flush=True)
+
+        yield tell_lines
+        return
+
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+
+    bar = Progress(
+        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(),
+        TextColumn("left {task.fields[left]}  {task.fields[words]}"), refresh_per_second=4,
+    )  # fmt: skip
+    with bar:
+        job = bar.add_task(name, total=total, completed=start, left="--:--", words="")
+
+        def tell_bar(step: int, row: Row) -> None:
+            bar.update(job, completed=step, left=left(step))
+            if row:
+                bar.update(job, words=words(row))
+            if any(n.startswith("eval/") for n in row):
+                bar.print(f"step {step}/{total}  {words(row)}", highlight=False)
+
+        yield tell_bar

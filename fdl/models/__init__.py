@@ -1,0 +1,12 @@
+"""Networks as pure Linen modules: frozen dataclasses whose fields are the configuration.
+
+A model knows nothing of data, losses or devices. Each is called as `model.apply(variables, inputs, train=False)`, holds
+its parameters in float32 whatever `dtype` it computes in, and returns float32 outputs. With `train=True`, a model that
+has dropout wants `rngs={"dropout": key}`, and one that has BatchNorm wants `mutable=["batch_stats"]`.
+"""
+
+from fdl.models.cnn import CNN
+from fdl.models.mlp import MLP
+from fdl.models.recurrent import Recurrent
+
+__all__ = ["CNN", "MLP", "Recurrent"]

@@ -1,0 +1,112 @@
+"""The convolutional network for small images."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import jax.numpy as jnp
+from flax import linen as nn
+
+from fdl.models import layers
+from fdl.models.normalisation import BatchNorm
+from fdl.types import Activation, Array, Count, DType, Fraction, Initializer, Probability
+
+
+class CNN(nn.Module):
+    """Stages of convolutions, each ended by a max pool; then Dense layers.
+
+    As it comes: Conv64 3x3 valid, ReLU, MaxPool2, Conv64 3x3 valid, ReLU, MaxPool2, Dense128, ReLU, Dense10.
+
+    The feature maps of the convolutions (after the activation) and of the pools can be read:
+    `model.apply(variables, x, mutable=["intermediates"])[1]["intermediates"]` is {"conv1_map": [B, H, W, C],
+    "pool1_map": ...}, in the order of the network. Otherwise they cost nothing.
+
+    Attributes:
+        filters: filters of the convolutions of each stage; its length is the number of stages.
+        kernel: side of the square convolution kernels, in pixels.
+        padding: of the convolutions: "VALID" shrinks the map by `kernel` - 1, "SAME" keeps its size.
+        convs_per_stage: convolutions before each pool.
+        pool: side and stride of the pooling windows (see `layers.max_pool`); 1 pools nothing.
+        dense: units of the Dense layers between the last stage and the outputs.
+        outputs: units of the last layer.
+        activation: after each convolution and hidden Dense layer.
+        dropout: the share of units set to zero in training, before each Dense layer (the output layer too).
+        conv_dropout: the share of whole feature maps set to zero in training, after each pool (Tompson et al. 2015).
+        batch_norm: normalise before each activation; the layer then has no bias, for BatchNorm has its own.
+        batch_norm_momentum: of the running averages.
+        initializer: of every kernel; biases start at zero.
+        dtype: what is computed in; parameters and outputs are float32.
+        axis_name: the device axis BatchNorm averages over (pmap), or None.
+    """
+
+    filters: tuple[Count, ...] = (64, 64)
+    kernel: Count = 3
+    padding: Literal["VALID", "SAME"] = "VALID"
+    convs_per_stage: Count = 1
+    pool: Count = 2
+    dense: tuple[Count, ...] = (128,)
+    outputs: Count = 10
+    activation: Activation = "relu"
+    dropout: Probability = 0.0
+    conv_dropout: Probability = 0.0
+    batch_norm: bool = False
+    batch_norm_momentum: Fraction = 0.9
+    initializer: Initializer = "he"
+    dtype: DType = "float32"
+    axis_name: str | None = None
+
+    @nn.compact
+    def __call__(self, x: Array, train: bool = False) -> Array:
+        """[B, H, W, C] -> [B, outputs]; needs a "dropout" key where `train` and one of the dropouts.
+
+        Raises:
+            ValueError: the map has grown smaller than a pooling window.
+        """
+        dtype, kernel_init = jnp.dtype(self.dtype), layers.initializer(self.initializer)
+
+        def activate(x: Array, name: str) -> Array:
+            if self.batch_norm:
+                x = BatchNorm(self.batch_norm_momentum, dtype=self.dtype, axis_name=self.axis_name, name=name)(x, train)
+            return layers.activation(self.activation)(x)
+
+        conv = 0
+        for stage, filters in enumerate(self.filters, 1):
+            for left in reversed(range(self.convs_per_stage)):
+                conv += 1
+                if self.padding == "VALID" and min(x.shape[1:3]) < self.kernel:
+                    size = f"{x.shape[1]}x{x.shape[2]}"
+                    raise ValueError(f"a {self.kernel}x{self.kernel} convolution does not fit into a map of {size}")
+                x = nn.Conv(
+                    filters,
+                    (self.kernel, self.kernel),
+                    padding=self.padding,
+                    use_bias=not self.batch_norm,
+                    kernel_init=kernel_init,
+                    dtype=dtype,
+                    name=f"conv{conv}",
+                )(x)
+                last = left == 0 and self.pool > 1
+                if last and self.batch_norm:
+                    self._show(f"conv{conv}_map", x)
+                    x = activate(layers.max_pool(x, self.pool), f"conv{conv}_norm")
+                else:
+                    x = activate(x, f"conv{conv}_norm")
+                    self._show(f"conv{conv}_map", x)
+                    x = layers.max_pool(x, self.pool) if last else x
+            if self.pool > 1:
+                self._show(f"pool{stage}_map", x)
+            x = nn.Dropout(self.conv_dropout, broadcast_dims=(1, 2), deterministic=not train)(x)
+        x = x.reshape(x.shape[0], -1)
+        for number, width in enumerate(self.dense, 1):
+            x = nn.Dropout(self.dropout, deterministic=not train)(x)
+            x = nn.Dense(
+                width, use_bias=not self.batch_norm, kernel_init=kernel_init, dtype=dtype, name=f"dense{number}"
+            )(x)
+            x = activate(x, f"dense{number}_norm")
+        x = nn.Dropout(self.dropout, deterministic=not train)(x)
+        x = nn.Dense(self.outputs, kernel_init=kernel_init, dtype=dtype, name="output")(x)
+        return x.astype(jnp.float32)
+
+    def _show(self, name: str, x: Array) -> None:
+        # Sown as the array itself: by default sow would gather a tuple over repeated calls.
+        self.sow("intermediates", name, x, reduce_fn=lambda _, new: new, init_fn=lambda: None)

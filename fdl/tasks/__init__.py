@@ -1,0 +1,8 @@
+"""The meanings a model's outputs can have."""
+
+from fdl.tasks.classification import Classification
+from fdl.tasks.language import LanguageModel
+from fdl.tasks.regression import Regression
+from fdl.tasks.task import Panel, Task, View
+
+__all__ = ["Classification", "LanguageModel", "Panel", "Regression", "Task", "View"]

@@ -1,0 +1,41 @@
+"""All files of one answer, or none of them."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+
+from fdl.types import UserError
+
+
+def write_all(out: Path, files: Mapping[str, bytes | str]) -> list[Path]:
+    """Writes `files` (name -> contents, text as UTF-8) under `out`: each is complete under its name, or absent.
+
+    Every file is first written under a temporary name, and only when all are on the disk are they renamed.
+
+    Raises:
+        UserError: `out` cannot be made or written to.
+    """
+    waiting: dict[Path, str] = {}
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        for name, contents in files.items():
+            handle, temporary = tempfile.mkstemp(prefix=f".{name}.", suffix=".tmp", dir=out)
+            waiting[out / name] = temporary
+            with os.fdopen(handle, "wb") as file:
+                file.write(contents.encode() if isinstance(contents, str) else contents)
+                file.flush()
+                os.fsync(file.fileno())
+            os.chmod(temporary, 0o644)  # mkstemp's files are private; these are for reading
+        for path, temporary in waiting.items():
+            os.replace(temporary, path)
+    except OSError as error:
+        raise UserError(f"cannot write under {out}: {error.strerror or error}; choose another --workdir") from error
+    finally:
+        for temporary in waiting.values():
+            with contextlib.suppress(OSError):
+                os.unlink(temporary)
+    return list(waiting)

@@ -1,0 +1,149 @@
+"""The next character, at every place of a text."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import math
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+import jax
+import numpy as np
+from flax import linen as nn
+
+from fdl import losses
+from fdl.data.splits import Splits
+from fdl.tasks import language_panels
+from fdl.tasks.files import write_all
+from fdl.tasks.task import Panel, View
+from fdl.types import Array, Batch, Count, Metrics, Positive, UserError
+
+MAX_PROMPT = 20_000
+"""Characters of a prompt: what is read before the first new one is drawn."""
+
+
+@dataclasses.dataclass(frozen=True)
+class LanguageModel:
+    """Cross-entropy of logits [B, T, V] against the next characters [B, T].
+
+    Attributes:
+        temperature: samples are drawn from softmax(logits / temperature): under 1 safer, over 1 wilder.
+        prompt: what samples continue.
+        sample_length: characters drawn.
+    """
+
+    temperature: Positive = 0.8
+    prompt: str = "\n"
+    sample_length: Count = 300
+
+    monitor: ClassVar[str] = "loss"
+    better: ClassVar[Literal["max", "min"]] = "min"
+
+    def score(self, outputs: Array, batch: Batch) -> dict[str, Array]:
+        """The loss [B, T] (nats a character) and accuracy [B, T] (1 where the likeliest character is the next one)."""
+        targets = batch["targets"]
+        return {
+            "loss": losses.cross_entropy(outputs, targets),
+            "accuracy": losses.accuracy(outputs, targets),
+        }
+
+    def finish(self, means: Metrics) -> Metrics:
+        """Adds "perplexity" = e^loss and "bits_per_character" = loss / ln 2."""
+        loss = means["loss"]
+        perplexity = math.exp(loss) if loss < 700 else math.inf
+        return {**means, "perplexity": perplexity, "bits_per_character": loss / math.log(2)}
+
+    def baselines(self, splits: Splits) -> dict[str, Metrics]:
+        """Characters by their frequency alone (unigram), and by the one before (bigram); counts plus one.
+
+        Training rows [N, 2L] overlap, row i being L tokens and the L after them: the first L + 1 of each hold every
+        pair of neighbours once.
+        Test rows [M, L+1] are windows; "mask" [M, L] says which of their targets count.
+        """
+        train, test = np.asarray(splits.train["inputs"]), np.asarray(splits.test["inputs"])
+        rows = train[:, : train.shape[1] // 2 + 1]
+        size = max(len(splits.info.get("vocabulary", ())), int(rows.max()) + 1, int(test.max()) + 1)
+        pairs = np.bincount(rows[:, :-1].ravel().astype(np.int64) * size + rows[:, 1:].ravel(), minlength=size * size)
+        bigrams = pairs.reshape(size, size) + 1.0
+        unigrams = np.bincount(rows[:, :-1].ravel(), minlength=size) + 1.0
+        counted = np.asarray(splits.test.get("mask", np.ones(test[:, 1:].shape))) > 0
+        before, after = test[:, :-1][counted], test[:, 1:][counted]
+        single, double = unigrams / unigrams.sum(), bigrams / bigrams.sum(1, keepdims=True)
+        unigram = {"loss": -np.log(single[after]).mean(), "accuracy": (after == single.argmax()).mean()}
+        bigram = {"loss": -np.log(double[before, after]).mean(), "accuracy": (after == double.argmax(1)[before]).mean()}
+        means = {"unigram": unigram, "bigram": bigram}
+        return {name: self.finish({key: float(value) for key, value in found.items()}) for name, found in means.items()}
+
+    def panels(self, view: View) -> Iterable[Panel]:
+        temperatures = sorted({0.5, self.temperature, 1.2})
+        return language_panels.panels(view, lambda: self.continuations(view, self.prompt, temperatures))
+
+    def predict(self, view: View, source: str, out: Path) -> list[Path]:
+        """sample.txt: a prompt (or the text of a file, if `source` is one) and the characters drawn after it."""
+        prompt = source
+        if os.path.isfile(source):
+            try:
+                prompt = Path(source).read_text(encoding="utf-8-sig")
+            except (OSError, UnicodeDecodeError) as error:
+                raise UserError(
+                    f"cannot read {source} as UTF-8 text: {error}; give a text file or the prompt itself"
+                ) from error
+        elif os.path.isdir(source) or (source.endswith(".txt") and not set(source) & set(" \n")):
+            raise UserError(f"--input: no text file {source!r}; give a text file or the prompt itself")
+        return write_all(out, {"sample.txt": self.continuations(view, prompt, [self.temperature])[self.temperature]})
+
+    def sample(self, view: View) -> str:
+        return self.continuations(view, self.prompt, [self.temperature])[self.temperature]
+
+    def continuations(self, view: View, prompt: str, temperatures: Sequence[float]) -> dict[float, str]:
+        """temperature -> the prompt and `sample_length` characters after it, the same for the same seed.
+
+        Raises:
+            UserError: the prompt is empty, too long, or has characters that are not in the vocabulary.
+        """
+        vocabulary = view.splits.info["vocabulary"]
+        numbers = {char: number for number, char in enumerate(vocabulary)}
+        unknown = sorted(set(prompt) - set(numbers))
+        if unknown:
+            raise UserError(
+                f"the prompt has characters the training text lacks: {' '.join(map(repr, unknown[:10]))}; remove them"
+            )
+        if not 0 < len(prompt) <= MAX_PROMPT:
+            raise UserError(f"the prompt has {len(prompt):,} characters; give 1 to {MAX_PROMPT:,}")
+        tokens = np.tile(np.array([numbers[char] for char in prompt], np.int32), (len(temperatures), 1))
+        drawn = generate(
+            view.model,
+            view.variables,
+            tokens,
+            np.array(temperatures, np.float32),
+            jax.random.key(view.seed),
+            length=self.sample_length,
+        )
+        return {
+            temperature: prompt + "".join(vocabulary[i] for i in row)
+            for temperature, row in zip(temperatures, np.asarray(drawn), strict=True)
+        }
+
+
+@functools.partial(jax.jit, static_argnames=("model", "length"))
+def generate(
+    model: nn.Module, variables: Mapping[str, Any], prompt_BxT: Array, temperature_B: Array, key: Array, *, length: int
+) -> Array:
+    """Tokens [B, length] drawn one after another after the prompts, each fed back as the next input.
+
+    `model` has `initial_carry(batch_size)` and `with_carry(tokens [B, T], carry) -> (logits [B, T, V], carry)`.
+    """
+    carry = model.initial_carry(prompt_BxT.shape[0])
+    logits_BxTxV, carry = model.apply(variables, prompt_BxT, carry, method="with_carry")
+
+    def draw(state: tuple[Any, Array], key: Array) -> tuple[tuple[Any, Array], Array]:
+        carry, logits_BxV = state
+        token_B = jax.random.categorical(key, logits_BxV / temperature_B[:, None])
+        logits_Bx1xV, carry = model.apply(variables, token_B[:, None], carry, method="with_carry")
+        return (carry, logits_Bx1xV[:, 0]), token_B
+
+    _, tokens_LxB = jax.lax.scan(draw, (carry, logits_BxTxV[:, -1]), jax.random.split(key, length))
+    return tokens_LxB.T

@@ -1,0 +1,139 @@
+"""The words every other file shares: batches, durations, ranges, and the one error a user should see."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import re
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import jax
+import numpy as np
+
+Array = jax.Array
+Arrays = dict[str, Any]
+"""Host data, name -> NumPy array [N, ...] (or a dict of such), one row an example."""
+Batch = dict[str, Any]
+"""Device data, name -> array [B, ...]: "inputs" (what the model is given), "targets", and in evaluation "mask"."""
+Draw = Callable[[tuple[int, ...]], Array]
+"""draw(shape) -> [B, *shape] uniform numbers in [0, 1), keyed by seed, step and the example's place in the global batch."""
+Transform = Callable[[Batch, "Draw | None"], Batch]
+"""A pure function of a batch, traced inside the compiled step; `draw` is None outside training."""
+Metrics = dict[str, float]
+
+DATA_AXIS = "data"
+"""The name of the device axis along which the batch is split (and, under pmap, the axis of every collective)."""
+
+
+class UserError(Exception):
+    """The user's input is at fault: main prints `fdl: error: <text>` on one line and exits with 2.
+
+    The text says what is wrong, where, and how to mend it.
+    """
+
+
+class RunError(Exception):
+    """The run failed although the input was right: one line, exit 1."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Range:
+    """The values a number may take, ends included unless `open` names one ("low", "high" or "both")."""
+
+    low: float = -math.inf
+    high: float = math.inf
+    open: Literal["", "low", "high", "both"] = ""
+
+    def __contains__(self, value: float) -> bool:
+        above = value > self.low if self.open in ("low", "both") else value >= self.low
+        below = value < self.high if self.open in ("high", "both") else value <= self.high
+        return above and below  # a NaN is in no range
+
+    def __str__(self) -> str:
+        low = "(" if self.open in ("low", "both") or self.low == -math.inf else "["
+        high = ")" if self.open in ("high", "both") or self.high == math.inf else "]"
+        return f"{low}{self.low:g}, {self.high:g}{high}"
+
+
+Count = Annotated[int, Range(1)]
+Whole = Annotated[int, Range(0)]
+Positive = Annotated[float, Range(0, open="both")]
+NonNegative = Annotated[float, Range(0, open="high")]
+Probability = Annotated[float, Range(0, 1, open="high")]
+Fraction = Annotated[float, Range(0, 1)]
+
+Activation = Literal["relu", "leaky_relu", "gelu", "silu", "tanh", "sigmoid", "elu", "linear"]
+Initializer = Literal["he", "xavier", "lecun", "orthogonal", "normal", "zeros"]
+DType = Literal["float32", "bfloat16"]
+
+_DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(steps?|epochs?|examples?|%)?")
+
+
+@dataclasses.dataclass(frozen=True)
+class Duration:
+    """A length of training: `300` or `300steps`, `5epochs`, `20000examples`, `10%` (of the whole run)."""
+
+    value: float
+    unit: Literal["steps", "epochs", "examples", "%"] = "steps"
+
+    @classmethod
+    def parse(cls, text: str | int | Duration) -> Duration:
+        """`text` as a duration.
+
+        Raises:
+            ValueError: `text` is none of the four forms, or a fraction of a step or of an example.
+        """
+        if isinstance(text, Duration):
+            return text
+        match = _DURATION.fullmatch(str(text).strip())
+        if not match:
+            raise ValueError("expected a duration such as 300, 5epochs, 20000examples or 10%")
+        unit = (match[2] or "steps").rstrip("s")
+        unit = unit if unit == "%" else unit + "s"
+        value = float(match[1])
+        if unit in ("steps", "examples") and value != int(value):
+            raise ValueError(f"a fraction of {unit} cannot be had: expected a whole number")
+        return cls(value, unit)  # type: ignore[arg-type]  # the pattern admits these four units alone
+
+    def __str__(self) -> str:
+        return f"{self.value:g}" + ("" if self.unit == "steps" else self.unit)
+
+    def in_steps(self, batch_size: int, num_examples: int, total: int | None = None) -> int:
+        """The nearest whole number of steps, at least 1 (0 only where the duration itself is 0).
+
+        Args:
+            batch_size: examples a step.
+            num_examples: examples an epoch.
+            total: steps of the whole run, which `%` is of.
+        """
+        if self.value == 0:
+            return 0
+        if self.unit == "%" and total is None:
+            raise ValueError("the length of a run cannot be a share of itself")
+        steps = {
+            "steps": self.value,
+            "epochs": self.value * num_examples / batch_size,
+            "examples": self.value / batch_size,
+            "%": self.value / 100 * (total or 0),
+        }[self.unit]
+        return max(1, round(steps))
+
+
+if TYPE_CHECKING:
+    DurationLike = Duration | str | int
+else:
+    DurationLike = Duration  # what a field holds once its class has parsed it, and what --set reads
+
+
+def count_examples(arrays: Arrays) -> int:
+    """The number of rows, the same in every array."""
+    sizes = {len(leaf) for leaf in jax.tree.leaves(arrays)}
+    if len(sizes) != 1:
+        raise ValueError(f"arrays of one split differ in length: {sorted(sizes)}")
+    return sizes.pop()
+
+
+def take(arrays: Arrays, rows: np.ndarray | slice) -> Arrays:
+    """The given rows of every array."""
+    return jax.tree.map(lambda leaf: leaf[rows], arrays)

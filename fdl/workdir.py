@@ -1,0 +1,120 @@
+"""The run directory: made for one run alone, locked while it goes, and never taken by another experiment."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import fcntl
+import json
+import os
+import secrets
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from fdl.types import UserError
+
+RUNS = Path("runs")
+# What a resume may change: it decides how long a run is and what is written of it, not what it computes.
+MAY_CHANGE = {
+    "steps", "log_every", "eval_every", "save_every", "sample_every", "patience", "stop_at", "eval_batch_size", "data.feed",
+}  # fmt: skip
+
+
+def create(name: str) -> Path:
+    """A new directory runs/<name>-<time>-<random> that no second start can share."""
+    for _ in range(100):
+        stamp = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
+        path = RUNS / f"{name}-{stamp}-{secrets.token_hex(2)}"
+        try:
+            path.mkdir(parents=True)
+            return path
+        except FileExistsError:
+            continue
+        except OSError as error:
+            raise UserError(
+                f"a run directory cannot be made in {RUNS.absolute()}: {error.strerror}; give --workdir"
+            ) from error
+    raise UserError(f"no free name for a run directory in {RUNS.absolute()}; give --workdir")
+
+
+def newest(name: str) -> Path:
+    """The run of that experiment begun last under runs/.
+
+    Raises:
+        UserError: there is none.
+    """
+    found = [p.parent for p in RUNS.glob(f"{name}-*/config.json") if (p.parent / "checkpoints").is_dir()]
+    if not found:
+        raise UserError(f"there is no trained run of {name} under {RUNS.absolute()}; train first, or give --workdir")
+    return max(found, key=lambda path: (path / "config.json").stat().st_mtime)
+
+
+def read_config(workdir: Path) -> dict[str, Any] | None:
+    """config.json of a run, None where there is no run yet.
+
+    Raises:
+        UserError: the directory holds something else, or an unreadable config.
+    """
+    path = workdir / "config.json"
+    if not path.exists():
+        if workdir.exists() and not workdir.is_dir():
+            raise UserError(f"--workdir={workdir} is a file; give a directory")
+        others = [p.name for p in workdir.iterdir() if p.name != ".lock"] if workdir.is_dir() else []
+        if others:
+            raise UserError(f"--workdir={workdir} is no run of fdl and not empty (it holds {others[0]}); give another")
+        return None
+    try:
+        return dict(json.loads(path.read_text()))
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path} cannot be read: {error}; give another --workdir") from error
+
+
+def check_same(
+    workdir: Path, config: Mapping[str, Any], experiment: str, seed: int, settings: Mapping[str, str]
+) -> None:
+    """A resume needs the experiment, the seed and the settings that the run was begun with.
+
+    Raises:
+        UserError: it names what differs.
+    """
+    if config.get("experiment") != experiment:
+        raise UserError(
+            f"--workdir={workdir} holds a run of {config.get('experiment')}, not of {experiment}; give another --workdir"
+        )
+    before = dict(config.get("settings", {})) | {"seed": str(config.get("seed"))}
+    now = dict(settings) | {"seed": str(seed)}
+    differing = [
+        f"{key} was {before.get(key, 'absent')}, is {now.get(key, 'absent')}"
+        for key in sorted(before.keys() | now.keys())
+        if before.get(key) != now.get(key) and key not in MAY_CHANGE
+    ]
+    if differing:
+        raise UserError(
+            f"--workdir={workdir} was begun with other settings: {'; '.join(differing)}; set them back or give another --workdir"
+        )
+
+
+@contextlib.contextmanager
+def lock(workdir: Path) -> Iterator[None]:
+    """Hold the directory for this process; the lock ends with the process, however it ends.
+
+    Raises:
+        UserError: another process holds it (its pid is named), or it cannot be written.
+    """
+    try:
+        workdir.mkdir(parents=True, exist_ok=True)
+        handle = os.open(workdir / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
+    except OSError as error:
+        raise UserError(f"--workdir={workdir} cannot be written: {error.strerror}; give another") from error
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            pid = os.read(handle, 32).decode(errors="replace").strip() or "unknown"
+            raise UserError(f"--workdir={workdir} is in use by process {pid}; wait for it or give another") from None
+        os.ftruncate(handle, 0)
+        os.pwrite(handle, f"{os.getpid()}\n".encode(), 0)
+        yield
+    finally:
+        os.close(handle)

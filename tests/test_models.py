@@ -1,0 +1,278 @@
+"""Models against Flax's own layers and hand-written NumPy: values, gradients, parameter counts, statistics."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import linen as nn
+from jax.test_util import check_grads
+
+from fdl.models import CNN, MLP, Recurrent, layers, scans
+
+
+@pytest.fixture(autouse=True)
+def _no_silent_broadcasting():
+    with jax.numpy_rank_promotion("raise"):
+        yield
+
+
+def draw(*shape, seed=0, scale=1.0):
+    return (np.random.default_rng(seed).normal(size=shape) * scale).astype(np.float32)
+
+
+def count(params):
+    return sum(leaf.size for leaf in jax.tree.leaves(params))
+
+
+def init(model, x):
+    return jax.jit(model.init)(jax.random.key(0), x)  # compiled whole: faster than operation by operation
+
+
+def shapes(model, shape):
+    return jax.eval_shape(model.init, jax.random.key(0), jnp.zeros(shape))["params"]
+
+
+def test_mlp_is_the_formula():
+    model = MLP(widths=(5, 4), outputs=3)
+    x = draw(7, 2, 3, 1)
+    variables = init(model, x)
+    params = jax.tree.map(np.asarray, variables["params"])
+    hidden = x.reshape(7, 6)
+    for name in ("dense1", "dense2"):
+        hidden = np.maximum(hidden @ params[name]["kernel"] + params[name]["bias"], 0)
+    expected = hidden @ params["output"]["kernel"] + params["output"]["bias"]
+    np.testing.assert_allclose(model.apply(variables, x), expected, atol=1e-6)
+
+
+def test_parameter_counts_are_the_originals():
+    assert count(shapes(MLP(), (1, 28, 28, 1))) == 101_770
+    # 3*3*1*64+64, 3*3*64*64+64, 5*5*64*128+128, 128*10+10
+    assert count(shapes(CNN(), (1, 28, 28, 1))) == 640 + 36_928 + 204_928 + 1_290
+
+
+def test_cnn_equals_the_plain_network_in_value_and_gradient():
+    class Plain(nn.Module):
+        @nn.compact
+        def __call__(self, x):
+            for number in (1, 2):
+                x = nn.relu(nn.Conv(4, (3, 3), padding="VALID", name=f"conv{number}")(x))
+                x = nn.max_pool(x, (2, 2), strides=(2, 2))
+            x = nn.relu(nn.Dense(8, name="dense1")(x.reshape(x.shape[0], -1)))
+            return nn.Dense(10, name="output")(x)
+
+    model, x = CNN(filters=(4, 4), dense=(8,)), draw(3, 15, 14, 1)
+    params = init(model, x)["params"]
+
+    def loss(net, params):
+        return (net.apply({"params": params}, x) ** 2).sum()
+
+    np.testing.assert_allclose(model.apply({"params": params}, x), Plain().apply({"params": params}, x), atol=1e-5)
+    ours, theirs = (jax.jit(jax.grad(lambda p, net=net: loss(net, p)))(params) for net in (model, Plain()))
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4), ours, theirs)
+
+
+def test_cnn_shows_its_feature_maps_only_when_asked():
+    model, x = CNN(filters=(4, 6), convs_per_stage=2, padding="SAME"), draw(2, 12, 12, 1)
+    variables = init(model, x)
+    _, state = model.apply(variables, x, mutable=["intermediates"])
+    shapes = {name: value.shape for name, value in state["intermediates"].items()}
+    assert shapes == {
+        "conv1_map": (2, 12, 12, 4),
+        "conv2_map": (2, 12, 12, 4),
+        "pool1_map": (2, 6, 6, 4),
+        "conv3_map": (2, 6, 6, 6),
+        "conv4_map": (2, 6, 6, 6),
+        "pool2_map": (2, 3, 3, 6),
+    }
+    assert (state["intermediates"]["conv1_map"] >= 0).all()
+    assert set(variables) <= {"params", "intermediates"}
+    assert isinstance(model.apply(variables, x), jax.Array)
+
+
+@pytest.mark.parametrize("size", [(4, 4), (5, 7)])
+def test_max_pool_is_flax_s(size):
+    x = draw(2, *size, 3)
+    np.testing.assert_array_equal(layers.max_pool(x, 2), nn.max_pool(x, (2, 2), strides=(2, 2)))
+    np.testing.assert_allclose(layers.avg_pool(x, 2), nn.avg_pool(x, (2, 2), strides=(2, 2)), atol=1e-6)
+
+
+def test_max_pool_splits_the_gradient_of_ties():
+    gradient = jax.grad(lambda x: layers.max_pool(x, 2).sum())(jnp.ones((1, 2, 2, 1)))
+    np.testing.assert_allclose(gradient, np.full((1, 2, 2, 1), 0.25))
+
+
+def test_a_map_too_small_is_an_error_in_words():
+    with pytest.raises(ValueError, match="a 2x2 pool does not fit into a map of 1x1"):
+        shapes(CNN(filters=(4, 4, 4)), (1, 8, 8, 1))
+    with pytest.raises(ValueError, match="a convolution of 5x5 does not fit into 4x6"):
+        shapes(CNN(filters=(4,), kernel=5), (1, 4, 6, 1))
+
+
+def test_batch_norm_uses_the_batch_in_training_and_the_running_averages_else():
+    model, x = MLP(widths=(4,), batch_norm=True, batch_norm_momentum=0.75, activation="linear"), draw(64, 3, scale=3.0)
+    variables = init(model, x)
+    assert "bias" not in variables["params"]["dense1"]
+    _, state = model.apply(variables, x, train=True, mutable=["batch_stats"])
+    before = x @ np.asarray(variables["params"]["dense1"]["kernel"])
+    stats = state["batch_stats"]["norm1"]
+    np.testing.assert_allclose(stats["mean"], 0.25 * before.mean(0), atol=1e-5)
+    np.testing.assert_allclose(stats["var"], 0.75 + 0.25 * before.var(0), rtol=1e-4)
+    output = model.apply({"params": variables["params"], **state}, x)
+    normal = (before - stats["mean"][None]) / np.sqrt(stats["var"] + 1e-5)[None]
+    np.testing.assert_allclose(output, normal @ variables["params"]["output"]["kernel"], atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        MLP(dropout=0.5),
+        CNN(filters=(4,), dropout=0.5),
+        CNN(filters=(4,), conv_dropout=0.5),
+        Recurrent(dropout=0.5, width=8),
+    ],
+)
+def test_dropout_acts_in_training_alone(model):
+    x = np.arange(12).reshape(2, 6) if isinstance(model, Recurrent) else draw(2, 8, 8, 1)
+    variables = init(model, x)
+    still = model.apply(variables, x)
+    np.testing.assert_array_equal(still, model.apply(variables, x))
+    first, again, other = (
+        model.apply(variables, x, train=True, rngs={"dropout": jax.random.key(seed)}) for seed in (1, 1, 2)
+    )
+    np.testing.assert_array_equal(first, again)
+    assert not np.allclose(first, other)
+    assert not np.allclose(first, still)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize(
+    "make", [MLP, lambda **k: CNN(filters=(4,), batch_norm=True, **k), lambda **k: Recurrent(width=8, **k)]
+)
+def test_parameters_and_outputs_are_float32_whatever_is_computed_in(make, dtype):
+    model = make(dtype=dtype)
+    x = np.zeros((2, 6), int) if isinstance(model, Recurrent) else draw(2, 8, 8, 1)
+    variables = init(model, x)
+    assert {leaf.dtype for leaf in jax.tree.leaves(variables["params"])} == {jnp.dtype("float32")}
+    assert model.apply(variables, x).dtype == jnp.float32
+
+
+def test_initialisers_have_their_variance():
+    shape, key = (400, 300), jax.random.key(0)
+    for name, variance in {"he": 2 / 400, "lecun": 1 / 400, "xavier": 2 / 700, "normal": 4e-4, "zeros": 0}.items():
+        assert layers.initializer(name)(key, shape).var() == pytest.approx(variance, rel=0.05)
+    square = layers.initializer("orthogonal")(key, (50, 50))
+    np.testing.assert_allclose(square @ square.T, np.eye(50), atol=1e-5)
+
+
+FLAX_CELLS = {
+    "lstm": (nn.LSTMCell, ("i", "f", "g", "o")),
+    "gru": (nn.GRUCell, ("r", "z", "n")),
+    "rnn": (nn.SimpleCell, None),
+}
+
+
+def flax_params(cell, params, layer=1):
+    """Our fused kernels of one layer, cut up as Flax's cells name them."""
+    kernel, bias = params[f"layer{layer}_input"], params[f"layer{layer}_bias"]
+    recurrent, gates = params[f"layer{layer}_recurrent"], FLAX_CELLS[cell][1]
+    if cell == "rnn":
+        return {"i": {"kernel": kernel, "bias": bias}, "h": {"kernel": recurrent}}
+    cut = lambda whole: jnp.split(whole, len(gates), axis=-1)  # noqa: E731
+    tree = {}
+    for gate, w, b, u in zip(gates, cut(kernel), cut(bias), cut(recurrent), strict=True):
+        tree[f"i{gate}"], tree[f"h{gate}"] = {"kernel": w}, {"kernel": u}
+        tree[f"{'h' if cell == 'lstm' else 'i'}{gate}"]["bias"] = b
+    if cell == "gru":
+        tree["hn"]["bias"] = params[f"layer{layer}_candidate_bias"]
+    return tree
+
+
+@pytest.mark.parametrize(("cell", "embedding"), [("lstm", 0), ("lstm", 5), ("gru", 5), ("rnn", 0)])
+def test_recurrent_equals_flax_in_value_and_gradient(cell, embedding):
+    vocabulary, width = 7, 6
+    model = Recurrent(cell=cell, vocabulary=vocabulary, width=width, layers=2, embedding=embedding)
+    tokens = np.random.default_rng(0).integers(0, vocabulary, (3, 9))
+    params = init(model, tokens)["params"]
+    # Biases start at zero: noise on every leaf, so that none can be mistaken.
+    params = jax.tree.map(lambda leaf: leaf + 0.1 * draw(*leaf.shape, seed=leaf.size), params)
+    weights = draw(3, 9, vocabulary)
+
+    def theirs(params):
+        x = params["embedding"][tokens] if embedding else jax.nn.one_hot(tokens, vocabulary)
+        for layer in (1, 2):
+            x = nn.RNN(FLAX_CELLS[cell][0](width)).apply({"params": {"cell": flax_params(cell, params, layer)}}, x)
+        return x @ params["output"]["kernel"] + params["output"]["bias"][None, None]
+
+    def ours(params):
+        return model.apply({"params": params}, tokens)
+
+    np.testing.assert_allclose(jax.jit(ours)(params), jax.jit(theirs)(params), atol=1e-5)
+    mine, other = (jax.jit(jax.grad(lambda p, f=f: (f(p) * weights).sum()))(params) for f in (ours, theirs))
+    assert jax.tree.structure(mine) == jax.tree.structure(other)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5), mine, other)
+
+
+@pytest.mark.parametrize("cell", ["lstm", "gru", "rnn"])
+def test_scan_gradients_reach_every_argument(cell):
+    """Against numerical differences, the states before and after included (nn.RNN's gradients see neither)."""
+    steps, batch, width = 4, 2, 3
+    gates = {"lstm": 4, "gru": 3, "rnn": 1}[cell] * width
+    state = draw(batch, width, seed=1)
+    arguments = [
+        draw(steps, batch, gates, seed=2),
+        (state, draw(batch, width, seed=3)) if cell == "lstm" else state,
+        draw(width, gates, seed=4),
+    ]
+    arguments += [draw(width, seed=5)] if cell == "gru" else []
+    check_grads(getattr(scans, cell), tuple(arguments), order=1, modes=["rev"], atol=2e-2, rtol=2e-2)
+
+
+@pytest.mark.parametrize("cell", ["lstm", "gru", "rnn"])
+def test_token_by_token_is_the_whole_sequence(cell):
+    model = Recurrent(cell=cell, vocabulary=7, width=6, layers=2, embedding=6, tie_embeddings=True)
+    tokens = np.random.default_rng(0).integers(0, 7, (3, 9))
+    variables = init(model, tokens)
+    carry, rows = model.initial_carry(3), []
+    step = jax.jit(lambda token, carry: model.apply(variables, token, carry, method="with_carry"))
+    for t in range(9):
+        logits, carry = step(tokens[:, t : t + 1], carry)
+        rows.append(logits[:, 0])
+    np.testing.assert_allclose(np.stack(rows, 1), model.apply(variables, tokens), atol=1e-5)
+
+
+def test_the_large_vocabulary_path_gives_the_same_values():
+    model, tokens = Recurrent(vocabulary=50, width=6, embedding=4), np.arange(40).reshape(2, 20)
+    variables = init(model, tokens)  # 50 > 40: words are looked up, then multiplied
+    twice = model.apply(variables, np.tile(tokens, (2, 1)))  # 50 <= 80: multiplied, then looked up
+    np.testing.assert_allclose(model.apply(variables, tokens), twice[:2], atol=1e-5)
+
+
+def test_recurrent_start():
+    params = Recurrent(vocabulary=7, width=6, forget_bias=1.5).init(jax.random.key(0), np.zeros((1, 2), int))["params"]
+    np.testing.assert_array_equal(params["layer1_bias"], np.repeat([0, 1.5, 0, 0], 6))
+    for block in np.split(np.asarray(params["layer1_recurrent"]), 4, axis=1):
+        np.testing.assert_allclose(block.T @ block, np.eye(6), atol=1e-5)
+
+
+def test_tying_needs_equal_sizes():
+    with pytest.raises(ValueError, match="embedding=3 and width=256"):
+        Recurrent(tie_embeddings=True, embedding=3)
+
+
+@pytest.mark.parametrize("cell", ["lstm", "gru", "rnn"])
+def test_recurrent_equals_torch(cell):
+    torch = pytest.importorskip("torch")
+    vocabulary, width = 7, 6
+    model, tokens = Recurrent(cell=cell, vocabulary=vocabulary, width=width), np.arange(14).reshape(2, 7) % 7
+    params = jax.tree.map(np.asarray, model.init(jax.random.key(0), tokens)["params"])
+    theirs = {"lstm": torch.nn.LSTM, "gru": torch.nn.GRU, "rnn": torch.nn.RNN}[cell](
+        vocabulary, width, batch_first=True
+    )
+    with torch.no_grad():
+        theirs.weight_ih_l0.copy_(torch.tensor(params["layer1_input"].T.copy()))
+        theirs.weight_hh_l0.copy_(torch.tensor(params["layer1_recurrent"].T.copy()))
+        theirs.bias_ih_l0.copy_(torch.tensor(params["layer1_bias"]))
+        theirs.bias_hh_l0.zero_()
+        hidden = theirs(torch.nn.functional.one_hot(torch.tensor(tokens), vocabulary).float())[0].numpy()
+    expected = hidden @ params["output"]["kernel"] + params["output"]["bias"]
+    np.testing.assert_allclose(model.apply({"params": params}, tokens), expected, atol=1e-5)

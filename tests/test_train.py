@@ -1,0 +1,180 @@
+"""The loop and the steps in one process: layouts agree, evaluation is exact, runs stop when they should."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import pytest
+
+from fdl import checkpoint, logs, parallel, train
+from fdl.data import Data, Request, Splits, augment, ops, pipeline
+from fdl.experiment import Experiment
+from fdl.models import CNN, MLP
+from fdl.optim import Optimizer
+from fdl.tasks import Classification
+from fdl.types import RunError, UserError
+
+
+def blobs(request: Request) -> Splits:
+    """Three kinds of 8x8 images that a small net tells apart, with noise."""
+    rng = np.random.default_rng(0)
+    targets = rng.integers(0, 3, 330).astype(np.int32)
+    images = rng.integers(0, 90, (330, 8, 8, 1))
+    for row, kind in enumerate(targets):
+        images[row, kind * 2 : kind * 2 + 3, 2:6] += 100
+    rows = {"inputs": images.astype(np.uint8), "targets": targets}
+    cut = lambda part: {name: leaf[part] for name, leaf in rows.items()}  # noqa: E731
+    return Splits(
+        "blobs", "builtin", "drawn", cut(slice(0, 250)), cut(slice(250, 330)), sha256="", classes=("a", "b", "c")
+    )
+
+
+def small(**changes: Any) -> Experiment:
+    moved = (augment.Flip(), augment.Shift(1))
+    base = Experiment(
+        data=Data(load=blobs, validation=50, augment=moved, prepare=(ops.Standardize(),), feed="numpy"),
+        model=CNN(filters=(4,), dense=(8,), outputs=3, batch_norm=True),
+        task=Classification(),
+        optimizer=Optimizer(learning_rate=1e-2, ema=0.9),
+        steps=20, batch_size=16, eval_batch_size=24, log_every=5, eval_every=10, save_every=10, name="small",
+    )  # fmt: skip
+    return dataclasses.replace(base, **changes)
+
+
+def program_of(experiment: Experiment, mode: str = "jit", devices: int = 1, seed: int = 0) -> train.Program:
+    data = pipeline.load(experiment.data, Request(), experiment.num_examples)
+    built = train.build(experiment, data, seed, "jit") if devices == 1 else None
+    layout = parallel.choose_layout(mode, jax.devices()[:devices])  # type: ignore[arg-type]
+    total = experiment.steps.in_steps(experiment.batch_size, len(data.splits.train["targets"]))
+    return dataclasses.replace(built, layout=layout) if built else train.Program(experiment, data, layout, seed, total)
+
+
+def run(experiment: Experiment, workdir: Path, **kind: Any) -> tuple[Any, dict[str, Any]]:
+    program = program_of(experiment, **kind)
+    progress = train.train(program, workdir, lambda line: None)
+    saved = checkpoint.latest(workdir / "checkpoints")
+    assert saved is not None
+    return checkpoint.restore(saved, program.like), progress
+
+
+@pytest.mark.parametrize(("mode", "devices"), [("jit", 2), ("jit", 8), ("pmap", 1), ("pmap", 2), ("pmap", 8)])
+@pytest.mark.parametrize("norm", [False, True])
+def test_every_layout_trains_the_same_parameters(tmp_path: Path, mode: str, devices: int, norm: bool) -> None:
+    experiment = small(model=small().model.clone(batch_norm=norm), eval_batch_size=16)
+    one, _ = run(experiment, tmp_path / "one")
+    many, _ = run(experiment, tmp_path / "many", mode=mode, devices=devices)
+    for (name, a), b in zip(checkpoint.named_leaves(one).items(), checkpoint.named_leaves(many).values(), strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-5, err_msg=name)
+    for leaf in jax.tree.leaves(many):
+        shards = [np.asarray(shard.data) for shard in leaf.addressable_shards]
+        assert all(np.array_equal(shards[0], shard) for shard in shards), "the replicas have drifted apart"
+
+
+def test_a_batch_that_does_not_split_is_refused() -> None:
+    with pytest.raises(UserError, match="batch_size=30"):
+        parallel.check_divides(parallel.choose_layout("jit"), batch_size=30)
+
+
+def test_the_state_is_donated_and_one_reduction_is_left() -> None:
+    plain = small(model=MLP(widths=(8,), outputs=3), optimizer=Optimizer(learning_rate=1e-2))
+    for mode in ("jit", "pmap"):
+        program = program_of(plain, mode, devices=8)
+        text = program.train.as_text()
+        reductions = [line for line in text.splitlines() if " all-reduce(" in line or " all-reduce-start(" in line]
+        assert len(reductions) == 1, f"{mode}: {len(reductions)} all-reduces"
+        state = program.start()
+        old = state.params["output"]["kernel"]
+        batch = next(pipeline.numpy_feed(program.data.splits.train, pipeline.Stream(0, 16, 200), 0, 1))
+        program.train(state, parallel.shard(batch, program.layout), program.key)
+        assert old.is_deleted(), f"{mode}: the old state is still there"
+
+
+def test_evaluation_is_exact_over_a_ragged_end(tmp_path: Path) -> None:
+    program = program_of(small())
+    state = program.start()
+    metrics = train.evaluate(program, state.variables, program.data.splits.test)  # 80 rows by 24
+    outputs = train.view(program, state.variables).outputs(program.data.splits.test)
+    targets = program.data.splits.test["targets"]
+    assert metrics["accuracy"] == pytest.approx(np.mean(outputs.argmax(-1) == targets), abs=1e-7)
+    logp = outputs - np.log(np.exp(outputs).sum(-1, keepdims=True))
+    assert metrics["loss"] == pytest.approx(-logp[np.arange(80), targets].mean(), abs=1e-6)
+
+
+def test_evaluating_in_between_leaves_the_training_bits_alone(tmp_path: Path) -> None:
+    often, _ = run(small(eval_every=2, save_every=3), tmp_path / "often")
+    seldom, _ = run(small(eval_every=20, save_every=20), tmp_path / "seldom")
+    assert checkpoint.state_sha256(often) == checkpoint.state_sha256(seldom)
+
+
+def test_the_feeds_train_the_same_bits(tmp_path: Path) -> None:
+    data = dataclasses.replace(small().data, feed="tf")
+    assert checkpoint.state_sha256(run(small(data=data), tmp_path / "tf")[0]) == checkpoint.state_sha256(
+        run(small(), tmp_path / "numpy")[0]
+    )
+
+
+def test_the_seed_decides_the_run(tmp_path: Path) -> None:
+    digests = [
+        checkpoint.state_sha256(run(small(steps=5), tmp_path / str(i), seed=seed)[0])
+        for i, seed in enumerate((0, 0, 1))
+    ]
+    assert digests[0] == digests[1] != digests[2]
+
+
+def test_stop_at_a_target_with_the_classic_message(tmp_path: Path) -> None:
+    said: list[str] = []
+    program = program_of(small(steps=400, stop_at=0.6, task=Classification()))
+    progress = train.train(program, tmp_path, said.append)
+    assert "Reached 60% accuracy so cancelling training!" in said
+    assert checkpoint.latest(tmp_path / "checkpoints").step < 400  # type: ignore[union-attr]
+    again = train.train(program_of(small(steps=400, stop_at=0.6)), tmp_path, said.append)
+    assert again == progress, "a run that stopped itself goes on when it is started again"
+
+
+def test_early_stopping_keeps_the_best(tmp_path: Path) -> None:
+    # A rate this small changes nothing: the first evaluation stays the best.
+    frozen = small(steps=200, patience=3, optimizer=Optimizer(learning_rate=1e-30), model=MLP(widths=(), outputs=3))
+    program = program_of(frozen)
+    said: list[str] = []
+    progress = train.train(program, tmp_path, said.append)
+    assert progress["best_step"] == 10
+    assert checkpoint.latest(tmp_path / "checkpoints").step == 40  # type: ignore[union-attr]
+    assert any("stopped early" in line for line in said)
+    assert train.restore_best(program, tmp_path / "checkpoints")[1] == 10
+
+
+def test_a_nan_ends_the_run_and_is_never_saved(tmp_path: Path) -> None:
+    wild = small(optimizer=Optimizer(rule="sgd", learning_rate=1e20), model=MLP(widths=(8,), outputs=3), save_every=1)
+    with pytest.raises(RunError, match=r"at step \d+; nothing non-finite was saved"):
+        train.train(program_of(wild), tmp_path, lambda line: None)
+    saved = checkpoint.latest(tmp_path / "checkpoints")
+    if saved is not None:
+        state = checkpoint.restore(saved, program_of(wild).like)
+        assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(state))
+
+
+def test_judge_never_takes_a_nan_for_the_best() -> None:
+    program = program_of(small())
+    progress = train.judge(program, 10, {"accuracy": 0.5}, train.begin())
+    progress = train.judge(program, 20, {"accuracy": math.nan}, progress)
+    assert (progress["best_step"], progress["best"], progress["since_best"]) == (10, 0.5, 1)
+
+
+def test_the_average_is_what_evaluation_uses(tmp_path: Path) -> None:
+    state, _ = run(small(), tmp_path)
+    assert state.variables["params"] is state.ema
+    assert not np.allclose(state.ema["output"]["kernel"], state.params["output"]["kernel"])
+
+
+def test_rows_are_cut_back_to_the_saved_step(tmp_path: Path) -> None:
+    (tmp_path / "metrics.jsonl").write_text('{"step": 5, "a": 1}\n{"step": 9, "a": 2}\n{"step": 1')
+    with logs.writer(tmp_path, upto=5) as write:
+        write({"step": 10, "a": 3})
+    rows = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert rows == [{"step": 5, "a": 1}, {"step": 10, "a": 3}]
