@@ -22,7 +22,7 @@ class Layer:
         name: its path in the model.
         kind: its class.
         shape: of its output for one example.
-        params: its own parameters and statistics together.
+        params: its own parameters.
         flops: of one forward pass of one example: 2 a multiply-add of every kernel.
     """
 
@@ -50,10 +50,9 @@ def layers(program: Program) -> list[Layer]:
 
     variables = jax.eval_shape(forward, program.key, take(program.data.splits.test, slice(0, 1)))
     owned: dict[tuple[str, ...], list[tuple[str, Sequence[int]]]] = {}
-    for collection in ("params", "batch_stats"):
-        for path, leaf in jax.tree_util.tree_flatten_with_path(variables.get(collection, {}))[0]:
-            keys = tuple(key.key for key in path)
-            owned.setdefault(keys[:-1], []).append((keys[-1], leaf.shape))
+    for path, leaf in jax.tree_util.tree_flatten_with_path(variables["params"])[0]:
+        keys = tuple(key.key for key in path)
+        owned.setdefault(keys[:-1], []).append((keys[-1], leaf.shape))
     order = [path for path in calls if path in owned] + [path for path in owned if path not in calls]
     table = []
     for path in order:

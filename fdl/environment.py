@@ -6,14 +6,13 @@ import ctypes
 import hashlib
 import os
 import platform
-import sys
 from pathlib import Path
 
 YNN_FLAG = "--xla_cpu_experimental_ynn_fusion_type"
 
 
 def set_defaults() -> None:
-    """Environment variables that JAX and TensorFlow read at import.
+    """Environment variables that JAX reads when it first meets a device, and TensorFlow when it is imported.
 
     - jaxlib 0.10.2's default YNNPACK fusion gives wrong results for some vmapped products over 32,769 rows or more on
       the CPU (jax-ml/jax#39103; tests/test_environment.py holds such a case) and slows convolutions 2 to 3 times.
@@ -22,7 +21,7 @@ def set_defaults() -> None:
     - TensorFlow carries the input here; its start-up notices are noise.
     """
     flags = os.environ.get("XLA_FLAGS", "")
-    if YNN_FLAG not in flags and _jaxlib_version().startswith("0.10.") and "jax" not in sys.modules:
+    if YNN_FLAG not in flags and _jaxlib_version().startswith("0.10."):
         os.environ["XLA_FLAGS"] = f"{flags} {YNN_FLAG}=individual_dot".strip()
     if "xla_force_host_platform_device_count" in flags or os.environ.get("JAX_NUM_CPU_DEVICES"):
         os.environ.setdefault("NPROC", "16")

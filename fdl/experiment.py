@@ -110,7 +110,8 @@ def find_experiment(name: str) -> Found:
         near = difflib.get_close_matches(stem, experiment_names(), n=3, cutoff=0.4)
         hint = f"did you mean {' or '.join(near)}? " if near else ""
         raise UserError(f"--experiment={name}: there is no such experiment; {hint}--list names them all")
-    return Found(path.stem, path, docstring(path), _maker(path))
+    make = _maker(path)
+    return Found(path.stem, path, docstring(path), make)
 
 
 def _maker(path: Path) -> Callable[[], Experiment]:

@@ -13,6 +13,7 @@ import optax
 from flax import linen as nn
 from jax import lax
 
+from fdl import losses
 from fdl.tasks.task import Task
 from fdl.types import Array, Batch, Draw, Transform
 
@@ -143,9 +144,8 @@ def eval_step(
     batch = prepare(batch, None)
     outputs = model.apply(variables, batch["inputs"], train=False)
     scores = task.score(outputs, batch)
-    # where(), not a product: what stands in a padded row may be infinite.
-    sums = {name: jnp.where(batch["mask"] > 0, values * batch["mask"], 0).sum() for name, values in scores.items()}
-    sums["count"] = batch["mask"].sum()
+    sums, count = losses.sums(scores, batch["mask"])
+    sums["count"] = count
     return lax.psum(sums, axis_name) if axis_name else sums
 
 

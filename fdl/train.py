@@ -22,7 +22,7 @@ from fdl import checkpoint, logs, parallel, step
 from fdl.data import pipeline
 from fdl.experiment import Experiment
 from fdl.tasks.task import View
-from fdl.types import Arrays, Batch, Duration, Metrics, RunError, count_examples, take
+from fdl.types import Arrays, Batch, Duration, Metrics, RunError, count_examples, is_due, take
 
 Progress = dict[str, Any]
 """The host's side of a run, saved with every checkpoint as JSON: see `begin`."""
@@ -42,9 +42,9 @@ class Program:
     seed: int
     total_steps: int
 
-    def steps(self, field: str) -> int:
-        """A duration of the experiment in steps."""
-        duration: Duration = getattr(self.experiment, field)
+    def period(self, name: str) -> float:
+        """How many steps lie between two of the loop's "log"s, "eval"s, "save"s or "sample"s; 0: never."""
+        duration: Duration = getattr(self.experiment, f"{name}_every")
         return duration.in_steps(self.experiment.batch_size, count_examples(self.data.splits.train), self.total_steps)
 
     @functools.cached_property
@@ -111,7 +111,7 @@ def build(experiment: Experiment, data: pipeline.Prepared, seed: int, mode: Lite
     sizes = {"batch_size": experiment.batch_size, "eval_batch_size": experiment.eval_batch_size}
     parallel.check_divides(layout, **sizes)
     total = Duration.parse(experiment.steps).in_steps(experiment.batch_size, count_examples(data.splits.train))
-    return Program(experiment, data, layout, seed, total)
+    return Program(experiment, data, layout, seed, round(total))
 
 
 def evaluate(
@@ -250,7 +250,7 @@ def arrive(program: Program, at: int, metrics: Any, progress: Progress) -> tuple
         )
     sums = {name: progress["sums"].get(name, 0.0) + value for name, value in values.items()}
     count = progress["count"] + 1
-    if at % program.steps("log_every"):
+    if not is_due(at, program.period("log")):
         return progress | {"sums": sums, "count": count}, {}
     means = {name: total / count for name, total in sums.items()}
     row = {
@@ -304,7 +304,7 @@ def train(
         say(f"resumed at step {at} of {total}")
     if at >= total or progress["stopped"]:
         return progress
-    every = {name: program.steps(f"{name}_every") for name in ("log", "eval", "save", "sample")}
+    period = {name: program.period(name) for name in ("eval", "save", "sample")}
     num_examples = count_examples(program.data.splits.train)
     stream = pipeline.Stream(program.seed, experiment.batch_size, num_examples)
     batches = pipeline.feed(experiment.data.feed, program.data.splits.train, stream, at, total)
@@ -335,7 +335,7 @@ def train(
 
         while True:
             last = at == total
-            due = {name: steps > 0 and at > 0 and (at % steps == 0 or last) for name, steps in every.items()}
+            due = {name: is_due(at, steps) or (last and steps > 0) for name, steps in period.items()}
             if asked() or ((due["eval"] or due["save"] or due["sample"]) and progress["settled"] != at):
                 row: logs.Row = dict(progress["row"])
                 if waiting:

@@ -99,8 +99,8 @@ class Duration:
     def __str__(self) -> str:
         return f"{self.value:g}" + ("" if self.unit == "steps" else self.unit)
 
-    def in_steps(self, batch_size: int, num_examples: int, total: int | None = None) -> int:
-        """The nearest whole number of steps, at least 1 (0 only where the duration itself is 0).
+    def in_steps(self, batch_size: int, num_examples: int, total: int | None = None) -> float:
+        """The length in steps, at least 1 (0 only where the duration itself is 0); an epoch need not be a whole number.
 
         Args:
             batch_size: examples a step.
@@ -108,7 +108,7 @@ class Duration:
             total: steps of the whole run, which `%` is of.
         """
         if self.value == 0:
-            return 0
+            return 0.0
         if self.unit == "%" and total is None:
             raise ValueError("the length of a run cannot be a share of itself")
         steps = {
@@ -117,7 +117,12 @@ class Duration:
             "examples": self.value / batch_size,
             "%": self.value / 100 * (total or 0),
         }[self.unit]
-        return max(1, round(steps))
+        return max(1.0, steps)
+
+
+def is_due(step: int, period: float) -> bool:
+    """Whether a whole number of periods (in steps, 0 for never) ends at `step`, to the nearest step."""
+    return step > 0 and period > 0 and round(round(step / period) * period) == step
 
 
 if TYPE_CHECKING:

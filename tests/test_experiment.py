@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from fdl.experiment import experiment_names, find_experiment, load_experiment, override, settings
-from fdl.types import Duration, UserError
+from fdl.types import Duration, UserError, is_due
 
 
 @pytest.fixture
@@ -61,7 +61,7 @@ def test_an_override_sets_that_field_and_no_other(cnn, text: str, path: str, val
         ("steps=nan", "duration"),
         ("steps=10%", "share of itself"),
         ("steps=0.5", "whole number"),
-        ("optimizer.learning_rate=nan", "(0, inf)"),
+        ("optimizer.learning_rate=nan", "NaN is no setting"),
         ("optimizer.learning_rate=inf", "(0, inf)"),
         ("optimizer.learning_rate=fast", "a number"),
         ("model.dropout=1", "[0, 1)"),
@@ -146,9 +146,22 @@ def test_every_experiment_says_what_it_reaches(name: str) -> None:
 
 @pytest.mark.parametrize(
     ("text", "batch", "examples", "total", "steps"),
-    [("300", 10, 100, None, 300), ("5epochs", 10, 100, None, 50), ("1epochs", 64, 100, None, 2), ("2000examples", 10, 7, None, 200),
-     ("10%", 1, 1, 250, 25), ("0.1%", 1, 1, 250, 1), ("1epoch", 128, 55000, None, 430)],
-)  # fmt: skip
-def test_durations(text: str, batch: int, examples: int, total: int | None, steps: int) -> None:
+    [
+        ("300", 10, 100, None, 300),
+        ("5epochs", 10, 100, None, 50),
+        ("1epoch", 64, 100, None, 1.5625),
+        ("2000examples", 10, 7, None, 200),
+        ("10%", 1, 1, 250, 25),
+        ("0.1%", 1, 1, 250, 1),
+    ],
+)
+def test_durations(text: str, batch: int, examples: int, total: int | None, steps: float) -> None:
     assert Duration.parse(text).in_steps(batch, examples, total) == steps
     assert Duration.parse(str(Duration.parse(text))) == Duration.parse(text)
+
+
+@pytest.mark.parametrize("period", [1.0, 1.5625, 7.0, 453.125])
+def test_what_is_due_every_epoch_comes_once_an_epoch(period: float) -> None:
+    due = [step for step in range(10_000) if is_due(step, period)]
+    assert due == [round(k * period) for k in range(1, round(9_999 / period) + 1) if round(k * period) < 10_000]
+    assert not any(is_due(step, 0.0) for step in range(100))

@@ -104,7 +104,7 @@ def test_max_pool_splits_the_gradient_of_ties():
 def test_a_map_too_small_is_an_error_in_words():
     with pytest.raises(ValueError, match="a 2x2 pool does not fit into a map of 1x1"):
         shapes(CNN(filters=(4, 4, 4)), (1, 8, 8, 1))
-    with pytest.raises(ValueError, match="a convolution of 5x5 does not fit into 4x6"):
+    with pytest.raises(ValueError, match="a 5x5 convolution does not fit into a map of 4x6"):
         shapes(CNN(filters=(4,), kernel=5), (1, 4, 6, 1))
 
 

@@ -21,10 +21,10 @@ from sklearn.linear_model import LinearRegression
 from sklearn.metrics import confusion_matrix, log_loss, precision_recall_fscore_support
 
 from fdl import figures
+from fdl.data import images
 from fdl.data.splits import Splits
 from fdl.models.cnn import CNN
 from fdl.tasks import Classification, LanguageModel, Panel, Regression, View
-from fdl.tasks import images as user_images
 from fdl.types import Arrays, UserError, take
 
 RNG = np.random.default_rng(0)
@@ -197,7 +197,7 @@ def test_pictures_of_every_kind_look_the_same(
 ) -> None:
     path = tmp_path / f"a.{suffix}"
     a_picture(mode).save(path)
-    loaded = user_images.load_image(path, 30, 40, channels)
+    loaded = images.read(path, (30, 40), channels)
     assert loaded.shape == (30, 40, channels)
     assert loaded.dtype == np.uint8
     ramp = np.tile(np.linspace(0, 255, 40), (30, 1))[..., None]
@@ -208,7 +208,7 @@ def test_shape_is_kept_and_the_rest_is_background(tmp_path: Path) -> None:
     wide = np.full((50, 100), 200, np.uint8)
     wide[15:35, 30:70] = 0
     Image.fromarray(wide).save(tmp_path / "a.png")
-    image = user_images.load_image(tmp_path / "a.png", 28, 28, 1)[..., 0]
+    image = images.read(tmp_path / "a.png", (28, 28), 1)[..., 0]
     assert (image[:7] == 200).all()
     assert (image[-7:] == 200).all()
     dark = np.argwhere(image < 100)
@@ -220,7 +220,7 @@ def test_shape_is_kept_and_the_rest_is_background(tmp_path: Path) -> None:
 @pytest.mark.parametrize("size", [(1, 1), (1, 3000), (3000, 1), (28, 28), (29, 31)])
 def test_pictures_of_any_size(size: tuple[int, int], tmp_path: Path) -> None:
     Image.new("RGB", size, (10, 200, 30)).save(tmp_path / "a.png")
-    image = user_images.load_image(tmp_path / "a.png", 28, 28, 3)
+    image = images.read(tmp_path / "a.png", (28, 28), 3)
     assert image.shape == (28, 28, 3)
     assert (image == (10, 200, 30)).all()
 
@@ -231,7 +231,7 @@ def test_a_photograph_held_upright_is_upright(tmp_path: Path) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6  # turn by 90 degrees clockwise to see it upright
     Image.fromarray(pixels).save(tmp_path / "a.jpg", exif=exif, quality=100)
-    image = user_images.load_image(tmp_path / "a.jpg", 20, 20, 1)[..., 0]
+    image = images.read(tmp_path / "a.jpg", (20, 20), 1)[..., 0]
     assert image[:, 12:].min() > 240
     assert image[:, :8].max() < 15
 
@@ -241,7 +241,7 @@ def test_transparent_ground_contrasts_with_the_ink(ink: int, ground: int, tmp_pa
     pixels = np.zeros((28, 28, 4), np.uint8)
     pixels[10:18, 10:18] = (ink, ink, ink, 255)
     Image.fromarray(pixels).save(tmp_path / "a.png")
-    image = user_images.load_image(tmp_path / "a.png", 28, 28, 1)[..., 0]
+    image = images.read(tmp_path / "a.png", (28, 28), 1)[..., 0]
     assert image[0, 0] == ground
     assert image[14, 14] == ink
 
@@ -297,7 +297,7 @@ def test_a_bomb_is_refused_before_it_unfolds(tmp_path: Path, monkeypatch: pytest
     Image.new("1", (20_000, 20_000)).save(tmp_path / "bomb.png")
     monkeypatch.setattr(Image.Image, "convert", lambda *_: pytest.fail("decoded"))
     with pytest.raises(UserError, match=r"bomb\.png"):
-        user_images.load_image(tmp_path / "bomb.png", 28, 28, 1)
+        images.read(tmp_path / "bomb.png", (28, 28), 1)
 
 
 @pytest.mark.parametrize("source", ["nothing.png", "empty"])

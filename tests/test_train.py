@@ -49,10 +49,9 @@ def small(**changes: Any) -> Experiment:
 
 def program_of(experiment: Experiment, mode: str = "jit", devices: int = 1, seed: int = 0) -> train.Program:
     data = pipeline.load(experiment.data, Request(), experiment.num_examples)
-    built = train.build(experiment, data, seed, "jit") if devices == 1 else None
     layout = parallel.choose_layout(mode, jax.devices()[:devices])  # type: ignore[arg-type]
     total = experiment.steps.in_steps(experiment.batch_size, len(data.splits.train["targets"]))
-    return dataclasses.replace(built, layout=layout) if built else train.Program(experiment, data, layout, seed, total)
+    return train.Program(experiment, data, layout, seed, round(total))
 
 
 def run(experiment: Experiment, workdir: Path, **kind: Any) -> tuple[Any, dict[str, Any]]:

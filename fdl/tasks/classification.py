@@ -12,11 +12,11 @@ from typing import ClassVar, Literal
 import numpy as np
 
 from fdl import figures, losses
+from fdl.data.images import border, find_images, read
 from fdl.data.splits import Splits
 from fdl.tasks import classification_panels
 from fdl.tasks.classification_panels import class_names, softmax
 from fdl.tasks.files import write_all
-from fdl.tasks.images import border, find_images, load_image
 from fdl.tasks.task import Panel, View
 from fdl.types import Array, Arrays, Batch, Count, Metrics, Probability, UserError, take
 
@@ -67,7 +67,7 @@ class Classification:
     def predict(self, view: View, source: str, out: Path) -> list[Path]:
         """predictions.csv and predictions.png for an image file, or a folder searched through for images.
 
-        Every picture is brought to the form of the training images (see `images.load_image`). Where those are grey with
+        Every picture is brought to the form of the training images (see `fdl.data.images.read`). Where those are grey with
         a dark border (white on black), one with a bright border is inverted, and the column `inverted` says so.
         """
         files = find_images(source)
@@ -114,7 +114,7 @@ def _as_trained(paths: list[Path], train: Arrays) -> tuple[np.ndarray, list[bool
     dark = shape[-1] == 1 and np.median(border(seen.reshape(-1, *shape))) < high / 4
     rows, inverted = [], []
     for path in paths:
-        image = load_image(path, *shape)
+        image = read(path, shape[:2], shape[2])
         flip = bool(dark and np.median(border(image)) >= 128)
         inverted.append(flip)
         rows.append(255 - image if flip else image)

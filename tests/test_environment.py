@@ -1,0 +1,59 @@
+"""The settings that must stand before JAX starts, and the wrong results that they are there to prevent."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from fdl import environment
+
+ROWS = 40_000  # over 32,768, where jaxlib 0.10's YNNPACK fusion goes wrong
+
+
+@pytest.mark.parametrize("reduce", ["sum", "max"])
+def test_vmapped_products_over_many_rows_are_right(reduce: str) -> None:
+    """jax-ml/jax#39103: silently wrong on the CPU without the flag that fdl sets."""
+    rng = np.random.default_rng(0)
+    matrix, rows = rng.normal(size=(3, 3)).astype(np.float32), rng.normal(size=(ROWS, 3)).astype(np.float32)
+    wanted = getattr(np, reduce)(rows.astype(np.float64) @ matrix.astype(np.float64).T, axis=1)
+
+    def one(row: jax.Array) -> jax.Array:
+        return getattr(jnp, reduce)(matrix @ row)
+
+    np.testing.assert_allclose(jax.jit(jax.vmap(one))(rows), wanted, rtol=1e-4, atol=1e-4)
+
+
+def test_the_gradient_of_vmapped_products_is_right() -> None:
+    rng = np.random.default_rng(1)
+    matrix, rows = rng.normal(size=(3, 3)).astype(np.float32), rng.normal(size=(ROWS, 3)).astype(np.float32)
+    gradient = jax.jit(jax.grad(lambda m: jax.vmap(lambda row: jnp.square(m @ row).sum())(rows).mean()))(matrix)
+    wanted = 2 * matrix.astype(np.float64) @ (rows.astype(np.float64).T @ rows) / ROWS
+    np.testing.assert_allclose(gradient, wanted, rtol=1e-3, atol=1e-4)
+
+
+def printed(code: str, **env: str) -> str:
+    done = subprocess.run(
+        [sys.executable, "-c", code], env={**os.environ, **env}, capture_output=True, text=True, check=True, timeout=60
+    )
+    return done.stdout.strip()
+
+
+def test_the_flag_is_set_and_the_users_own_is_kept() -> None:
+    show = "import os, fdl; print(os.environ['XLA_FLAGS'])"
+    assert printed(show, XLA_FLAGS="") == f"{environment.YNN_FLAG}=individual_dot"
+    own = f"{environment.YNN_FLAG}=dot"
+    assert printed(show, XLA_FLAGS=own) == own
+    assert printed(show, XLA_FLAGS="--xla_dump_to=x").startswith("--xla_dump_to=x --xla_cpu")
+
+
+def test_importing_the_command_line_is_light() -> None:
+    code = "import sys, fdl.main; print([m for m in ('jax', 'tensorflow', 'orbax', 'matplotlib') if m in sys.modules])"
+    assert printed(code) == "[]"
+    code = "import sys, fdl.experiment; print([m for m in ('tensorflow', 'orbax', 'matplotlib') if m in sys.modules])"
+    assert printed(code) == "[]"
