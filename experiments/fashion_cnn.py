@@ -19,12 +19,12 @@ def experiment() -> Experiment:
         data=Data(
             load=sources.fashion_mnist,
             validation=2000,
-            augment=(augment.Flip(), augment.Shift(pixels=2)),
-            prepare=(ops.Standardize(),),
+            augment=(augment.Flip(), augment.Shift(pixels=1)),
+            prepare=(ops.Pad(1), ops.Standardize()),
         ),
-        model=CNN(filters=(64, 64), dense=(128,), batch_norm=True, dropout=0.3),
+        model=CNN(filters=(64, 64), dense=(128,), batch_norm=True, dropout=0.1),
         task=Classification(label_smoothing=0.05),
-        optimizer=Optimizer(rule="adam", learning_rate=5e-3, schedule="onecycle", warmup=0.2, weight_decay=1e-2),
-        steps="18epochs",
+        optimizer=Optimizer(rule="adam", learning_rate=2e-3, schedule="onecycle", warmup=0.2, weight_decay=1e-2),
+        steps="14epochs",
         batch_size=128,
     )

@@ -17,10 +17,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from fdl.data.augment import Cutmix, Cutout, Flip, Mixup, Noise, RandomWindow, Shift
-from fdl.types import Array, Arrays, Batch, Count, Draw, Transform
+from fdl.types import Array, Arrays, Batch, Count, Draw, Transform, Whole
 
 __all__ = [
-    "Cutmix", "Cutout", "Flip", "Mixup", "NextToken", "Noise", "RandomWindow", "Shift", "Standardize", "Tabular",
+    "Cutmix", "Cutout", "Flip", "Mixup", "NextToken", "Noise", "Pad", "RandomWindow", "Shift", "Standardize", "Tabular",
     "channel_statistics",
 ]  # fmt: skip
 
@@ -56,6 +56,23 @@ class Standardize:
             shape = (1,) * (x.ndim - 1) + (channels,)
             x = (x - shift.astype(np.float32).reshape(shape)) * factor.astype(np.float32).reshape(shape)
             return {**batch, "inputs": x}
+
+        return transform
+
+
+@dataclasses.dataclass(frozen=True)
+class Pad:
+    """Images [B, H, W, C] with `pixels` rows and columns of `value` (in the images' own unit) on every side."""
+
+    pixels: Whole = 1
+    value: float = 0.0
+
+    def fit(self, train: Arrays) -> Transform:
+        around = ((0, 0), (self.pixels, self.pixels), (self.pixels, self.pixels), (0, 0))
+
+        def transform(batch: Batch, draw: Draw | None) -> Batch:
+            x = batch["inputs"]
+            return {**batch, "inputs": jnp.pad(x, around, constant_values=jnp.asarray(self.value, x.dtype))}
 
         return transform
 

