@@ -19,13 +19,13 @@ in_place() { # Colab, or an environment that the user has activated: use that on
 find_python() {
     local candidate
     for candidate in ${FDL_PYTHON:-} python3.12 python3.11 python3.13 python3; do
-        if command -v "$candidate" >/dev/null && "$candidate" -c 'import sys, venv; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
+        if command -v "$candidate" >/dev/null && "$candidate" -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
             echo "$candidate"
             return
         fi
     done
-    echo "fdl: error: no Python 3.11 or later with the venv module was found; install one or set FDL_PYTHON" >&2
-    exit 2
+    echo "fdl: error: no Python 3.11 or later with venv and pip was found; install one (Debian: python3-venv) or set FDL_PYTHON" >&2
+    return 2
 }
 
 if in_place; then python=python3; state=${VIRTUAL_ENV:-${CONDA_PREFIX:-/usr/local}}/.fdl-setup
@@ -38,7 +38,12 @@ stamp="$extras $(cksum <pyproject.toml) $root"
 
 if [[ ! -f $state || $(<"$state") != "$stamp" ]]; then
     if ! in_place && [[ ! -x $python ]]; then
-        "$(find_python)" -m venv .venv
+        found=$(find_python) || exit 2
+        "$found" -m venv .venv
+    fi
+    if ! "$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))'; then
+        echo "fdl: error: the environment in use has a Python before 3.11; leave it (deactivate) and start again" >&2
+        exit 2
     fi
     echo "fdl: setting up ($kind); this is done once" >&2
     "$python" -m pip install --quiet --disable-pip-version-check --editable ".[$extras]"
@@ -51,6 +56,8 @@ if [[ ${1:-} == test ]]; then
     for arg in "$@"; do
         if [[ $arg == --slow ]]; then args+=(-m "slow or not slow"); else args+=("$arg"); fi
     done
+    # A file of tests to each of two processes: half the wait, and what a file's tests share is still made once.
+    [[ $# -gt 0 && $1 != --slow ]] || args+=(-n 2 --dist loadfile)
     exec "$python" -m pytest "${args[@]}"
 fi
 [[ $# -gt 0 ]] || set -- --experiment=fashion_cnn

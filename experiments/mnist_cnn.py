@@ -19,9 +19,11 @@ def experiment() -> Experiment:
         data=Data(
             load=sources.mnist, validation=2000, augment=(augment.Shift(pixels=2),), prepare=(ops.Standardize("unit"),)
         ),
-        model=CNN(filters=(32, 64), kernel=5, dense=(128,), batch_norm=True, dropout=0.3),
+        model=CNN(filters=(32, 64), kernel=5, dense=(128,), batch_norm=True, dropout=0.2),
         task=Classification(label_smoothing=0.05),
-        optimizer=Optimizer(rule="adam", learning_rate=5e-3, schedule="onecycle", warmup=0.2, weight_decay=1e-2),
-        steps="15epochs",
+        optimizer=Optimizer(
+            rule="adam", learning_rate=2e-3, schedule="onecycle", warmup=0.2, weight_decay=1e-2, ema=0.998
+        ),
+        steps="18epochs",
         batch_size=128,
     )

@@ -102,6 +102,14 @@ def _verify(folder: Path) -> Saved | str:
         return f"{folder / MANIFEST} cannot be read: {error}"
 
 
+def _seal(folder: Path, manifest: Mapping[str, Any]) -> None:
+    """Write the manifest with a digest over itself: from here on the step counts."""
+    body = {name: value for name, value in manifest.items() if name != "sha256"}
+    write_json(
+        folder / MANIFEST, body | {"sha256": hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()}
+    )
+
+
 def _step_folders(root: Path) -> list[Path]:
     if not root.is_dir():
         return []
@@ -180,9 +188,7 @@ def _check_room(root: Path, num_bytes: int) -> None:
 def _finish(checkpointer: ocp.AsyncCheckpointer, folder: Path, manifest: dict[str, Any], keep: int) -> None:
     """In the background, when the arrays are on the disk: hash, seal, and only then drop what is older."""
     checkpointer.wait_until_finished()
-    manifest["files"] = _file_digests(folder)
-    seal = hashlib.sha256(json.dumps(manifest, sort_keys=True).encode()).hexdigest()
-    write_json(folder / MANIFEST, manifest | {"sha256": seal})
+    _seal(folder, manifest | {"files": _file_digests(folder)})
     folders = [path for path in _step_folders(folder.parent) if (path / MANIFEST).exists()]
     kept = {path.name for path in folders[-keep:]}
     for path in folders[-keep:]:
@@ -223,7 +229,9 @@ def saver(root: Path, keep: int = KEEP) -> Iterator[Save]:
         def save(step: int, state: Any, progress: Mapping[str, Any]) -> None:
             settle()
             folder = root.absolute() / str(step)
-            if (folder / MANIFEST).exists():
+            if (folder / MANIFEST).exists():  # the same state, with more known of it
+                manifest = json.loads((folder / MANIFEST).read_text())
+                _seal(folder, manifest | {"progress": dict(progress)})
                 return
             leaves = named_leaves(state)
             _check_room(root, sum(leaf.nbytes for leaf in leaves.values()))

@@ -62,6 +62,9 @@ def run(argv: list[str]) -> int:
     from fdl.types import RunError, UserError
 
     debug = "--debug" in argv
+    if {"-h", "--help"} & set(argv[1:]):
+        print(__doc__, "\n", FLAGS.module_help(sys.modules[__name__]), sep="")
+        return 0
     try:
         _parse(argv)
         return _dispatch()
@@ -181,8 +184,7 @@ def _program(experiment: Any) -> Any:
     ):
         threading.Thread(target=importlib.import_module, args=("tensorflow",), daemon=True).start()
     environment.enable_compile_cache()
-    chosen = FLAGS.data_dir or os.environ.get("FDL_DATA_DIR")
-    request = Request(data_dir=Path(chosen).expanduser() if chosen else None, offline=FLAGS.offline)
+    request = Request(data_dir=_data_dir(), offline=FLAGS.offline)
     data = pipeline.load(experiment.data, request, experiment.num_examples)
     program = train.build(experiment, data, FLAGS.seed, FLAGS.parallel)
     splits = data.splits
@@ -190,6 +192,18 @@ def _program(experiment: Any) -> Any:
              (("train", splits.train), ("validation", splits.validation), ("test", splits.test)) if part is not None]  # fmt: skip
     print(f"data: {splits.name} ({splits.source}) from {splits.where}: {', '.join(sizes)}", flush=True)
     return program
+
+
+def _data_dir() -> Path | None:
+    from fdl.types import UserError
+
+    for name, value in (("--data_dir", FLAGS.data_dir), ("FDL_DATA_DIR", os.environ.get("FDL_DATA_DIR"))):
+        if value:
+            path = Path(value).expanduser()
+            if not path.is_dir():
+                raise UserError(f"{name}={value} is no folder; give one that holds data sets, or leave it out")
+            return path
+    return None
 
 
 def _first_leaf(tree: Any) -> Any:
@@ -242,7 +256,7 @@ def _train(experiment: Any, doc: str, settings: Mapping[str, str]) -> int:
     with workdir.lock(path):
         config = _config(program, settings)
         checkpoint.write_json(path / "config.json", config)
-        timing: dict[str, float] = {"compile": compiled}
+        timing: dict[str, float | None] = {"compile": compiled, "to_first_step": None}
 
         def first_step() -> None:
             timing["to_first_step"] = _since_process_start()

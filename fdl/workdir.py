@@ -60,7 +60,7 @@ def read_config(workdir: Path) -> dict[str, Any] | None:
     if not path.exists():
         if workdir.exists() and not workdir.is_dir():
             raise UserError(f"--workdir={workdir} is a file; give a directory")
-        others = [p.name for p in workdir.iterdir() if p.name != ".lock"] if workdir.is_dir() else []
+        others = [p.name for p in workdir.iterdir() if not p.name.startswith(".")] if workdir.is_dir() else []
         if others:
             raise UserError(f"--workdir={workdir} is no run of fdl and not empty (it holds {others[0]}); give another")
         return None
@@ -113,6 +113,8 @@ def lock(workdir: Path) -> Iterator[None]:
         except OSError:
             pid = os.read(handle, 32).decode(errors="replace").strip() or "unknown"
             raise UserError(f"--workdir={workdir} is in use by process {pid}; wait for it or give another") from None
+        for left in workdir.glob(".*.tmp"):  # half-written by a start that was killed
+            left.unlink(missing_ok=True)
         os.ftruncate(handle, 0)
         os.pwrite(handle, f"{os.getpid()}\n".encode(), 0)
         yield

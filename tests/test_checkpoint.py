@@ -77,6 +77,14 @@ def test_old_steps_go_and_the_best_stays(tmp_path: Path) -> None:
     assert sorted(int(p.name) for p in tmp_path.iterdir()) == [2, 4, 5]
 
 
+def test_more_that_is_known_of_a_step_replaces_what_was_known(tmp_path: Path) -> None:
+    save_steps(tmp_path, 4, best=None)
+    save_steps(tmp_path, 4, best=4)
+    saved = checkpoint.latest(tmp_path)
+    assert saved is not None
+    assert saved.progress["best_step"] == 4
+
+
 def files_of(folder: Path) -> list[Path]:
     return sorted(p for p in folder.rglob("*") if p.is_file())
 

@@ -179,6 +179,7 @@ def one_error_line(done: subprocess.CompletedProcess[str]) -> str:
         (["--experiment=digits_cnn", "--mode=eval"], "train first"),
         (["--experiment=digits_cnn", "--set=batch_size=7", "--set=data.validation=5000"], "data.validation=5000"),
         (["--experiment=nowhere/mine.py"], "no such file"),
+        (["--experiment=digits_cnn", "--data_dir=nowhere"], "nowhere is no folder"),
     ],
 )
 def test_the_users_error_is_one_line_exit_2_and_nothing_written(
@@ -320,3 +321,20 @@ def test_a_second_start_in_one_directory_names_the_first(tmp_path: Path) -> None
     finally:
         process.kill()
         process.communicate()
+
+
+def test_help_names_every_flag(fdl_main: Call) -> None:
+    done = fdl_main("--help")
+    assert done.returncode == 0
+    for flag in (
+        "--experiment",
+        "--workdir",
+        "--mode",
+        "--set",
+        "--data_dir",
+        "--parallel",
+        "--offline",
+        "--seed",
+        "--require",
+    ):
+        assert f"{flag}:" in done.stdout.replace("[no]", ""), flag
