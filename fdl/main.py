@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
-import importlib.util
 import json
 import os
 import platform
 import shlex
 import subprocess
 import sys
-import threading
 import time
 import traceback
 from collections.abc import Mapping
 from importlib import metadata
+from logging import Formatter
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +58,7 @@ def run(argv: list[str]) -> int:
     environment.keep_freed_memory()
     logging.set_verbosity(logging.WARNING)
     logging.use_absl_handler()
+    logging.get_absl_handler().setFormatter(Formatter("fdl: warning: %(message)s"))
     from fdl.types import RunError, UserError
 
     debug = "--debug" in argv
@@ -172,17 +172,10 @@ def _require() -> None:
 
 
 def _program(experiment: Any) -> Any:
-    """The data and the program; TensorFlow is imported in the background meanwhile, for the feed that follows."""
+    """The data and the program, with a line that says what was loaded."""
     from fdl import train
     from fdl.data import Request, pipeline
 
-    if (
-        experiment.data.feed != "numpy"
-        and FLAGS.mode == "train"
-        and not FLAGS.dry_run
-        and importlib.util.find_spec("tensorflow")
-    ):
-        threading.Thread(target=importlib.import_module, args=("tensorflow",), daemon=True).start()
     environment.enable_compile_cache()
     request = Request(data_dir=_data_dir(), offline=FLAGS.offline)
     data = pipeline.load(experiment.data, request, experiment.num_examples)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -110,3 +111,14 @@ def test_more_rows_than_there_are_is_the_users_error(validation: int, num_exampl
         pipeline.load(
             Data(load=lambda request: splits(), validation=validation), Request(data_dir=Path()), num_examples
         )
+
+
+def test_auto_changes_feeds_without_a_seam(monkeypatch: pytest.MonkeyPatch) -> None:
+    data, stream = arrays(50), pipeline.Stream(seed=9, batch_size=8, num_examples=50)
+    slow = threading.Event()
+    monkeypatch.setattr(pipeline.importlib, "import_module", lambda name: slow.wait(60))
+    batches = pipeline.feed("auto", data, stream, 3, 30)
+    seen = [next(batches) for _ in range(5)]
+    slow.set()
+    seen += list(batches)
+    assert [list(batch["targets"]) for batch in seen] == [list(stream.rows(step)) for step in range(3, 30)]
