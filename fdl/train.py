@@ -199,11 +199,12 @@ def begin() -> Progress:
     """The progress of a run that has not started.
 
     settled: the last step whose evaluation and row are done; row: what is already known of an unfinished row;
-    best_step, best, since_best: the best evaluation so far and how many came after it; stopped: why the run ended
-    early; sums, count: training metrics since the last row; seconds: time in the loop over all starts.
+    best_step, best, since_best: the best evaluation so far and how many came after it; stopped, limits: why the run
+    ended early and the limits that made it; sums, count: training metrics since the last row; seconds: time in the
+    loop over all starts.
     """
     return {
-        "settled": 0, "row": {}, "best_step": None, "best": None, "since_best": 0, "stopped": "",
+        "settled": 0, "row": {}, "best_step": None, "best": None, "since_best": 0, "stopped": "", "limits": [],
         "sums": {}, "count": 0, "seconds": 0.0,
     }  # fmt: skip
 
@@ -274,11 +275,17 @@ def judge(program: Program, at: int, metrics: Metrics, progress: Progress) -> Pr
         shown = f"{experiment.stop_at:.4g} {task.monitor}"
         if task.monitor.endswith("accuracy"):
             shown = f"{100 * experiment.stop_at:.4g}% {task.monitor}"
-        return progress | {"stopped": f"Reached {shown} so cancelling training!"}
+        return progress | {"stopped": f"Reached {shown} so cancelling training!", "limits": limits(program)}
     if experiment.patience is not None and progress["since_best"] >= experiment.patience:
         why = f"No better {task.monitor} in {experiment.patience} evaluations"
-        return progress | {"stopped": f"{why}, the best at step {progress['best_step']}: stopped early."}
+        why += f", the best at step {progress['best_step']}: stopped early."
+        return progress | {"stopped": why, "limits": limits(program)}
     return progress
+
+
+def limits(program: Program) -> list[Any]:
+    """What ends a run before its last step."""
+    return [program.experiment.stop_at, program.experiment.patience]
 
 
 def train(
@@ -302,6 +309,8 @@ def train(
     at = start = int(state.step)
     if at:
         say(f"resumed at step {at} of {total}")
+    if progress["stopped"] and progress["limits"] != limits(program):
+        progress = progress | {"stopped": ""}  # the user moved what had stopped it
     if at >= total or progress["stopped"]:
         return progress
     period = {name: program.period(name) for name in ("eval", "save", "sample")}

@@ -134,6 +134,8 @@ def test_stop_at_a_target_with_the_classic_message(tmp_path: Path) -> None:
     assert checkpoint.latest(tmp_path / "checkpoints").step < 400  # type: ignore[union-attr]
     again = train.train(program_of(small(steps=400, stop_at=0.6)), tmp_path, said.append)
     assert again == progress, "a run that stopped itself goes on when it is started again"
+    further = train.train(program_of(small(steps=400, stop_at=0.7)), tmp_path, said.append)
+    assert further["best"] >= 0.7, "a higher target does not take the run further"
 
 
 def test_early_stopping_keeps_the_best(tmp_path: Path) -> None:
