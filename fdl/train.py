@@ -263,14 +263,18 @@ def arrive(program: Program, at: int, metrics: Any, progress: Progress) -> tuple
 
 
 def judge(program: Program, at: int, metrics: Metrics, progress: Progress) -> Progress:
-    """Hold an evaluation against the best so far, the patience and the target. A NaN is never the best."""
+    """Hold an evaluation against the best so far, the patience and the target. A NaN is never the best.
+
+    Of equals the later one is the best (a small validation split has many, and training has gone on), but an equal does
+    not renew the patience.
+    """
     experiment, task = program.experiment, program.experiment.task
     value, best = metrics[task.monitor], progress["best"]
     sign = 1 if task.better == "max" else -1
-    if math.isfinite(value) and (best is None or sign * value > sign * best):
-        progress = progress | {"best_step": at, "best": value, "since_best": 0}
-    else:
-        progress = progress | {"since_best": progress["since_best"] + 1}
+    if math.isfinite(value) and (best is None or sign * value >= sign * best):
+        progress = progress | {"best_step": at, "best": value}
+    improved = progress["best"] is not None and progress["best"] != best
+    progress = progress | {"since_best": 0 if improved else progress["since_best"] + 1}
     if experiment.stop_at is not None and sign * value >= sign * experiment.stop_at:
         shown = f"{experiment.stop_at:.4g} {task.monitor}"
         if task.monitor.endswith("accuracy"):
