@@ -611,7 +611,7 @@ def test_folder_faults_are_named(tmp_path: Path) -> None:
         sources.folder(Request(data_dir=tmp_path), path="one")
     write_image(tmp_path / "one" / "b" / "1.png", 1)
     (tmp_path / "one" / "b" / "2.png").write_bytes(b"no image")
-    with pytest.raises(UserError, match=r"2\.png cannot be read as an image"):
+    with pytest.raises(UserError, match=r"cannot read the image .*2\.png"):
         sources.folder(Request(data_dir=tmp_path), path="one")
 
 
