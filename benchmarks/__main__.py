@@ -9,7 +9,7 @@ import sys
 from importlib import metadata
 from pathlib import Path
 
-from absl import app, flags
+from absl import app, flags, logging
 
 import fdl
 from benchmarks import loop, startup
@@ -41,6 +41,7 @@ def machine() -> dict[str, str | int | None]:
 def main(argv: list[str]) -> None:
     if argv[1:]:
         raise app.UsageError(f"stray word {argv[1]}")
+    logging.set_verbosity(logging.WARNING)
     rows = SUITES[_SUITE.value](_ONLY.value, _ROUNDS.value, _DATA.value)
     about = machine()
     print("  ".join(f"{k} {v}" for k, v in about.items()))
