@@ -165,3 +165,10 @@ def test_what_is_due_every_epoch_comes_once_an_epoch(period: float) -> None:
     due = [step for step in range(10_000) if is_due(step, period)]
     assert due == [round(k * period) for k in range(1, round(9_999 / period) + 1) if round(k * period) < 10_000]
     assert not any(is_due(step, 0.0) for step in range(100))
+
+
+def test_the_example_of_the_readme(tmp_path: Path) -> None:
+    readme = (Path(__file__).resolve().parent.parent / "README.md").read_text()
+    (tmp_path / "mine.py").write_text(readme.split("```python\n")[1].split("```")[0])
+    found = load_experiment(str(tmp_path / "mine.py"), ["batch_size=64"])
+    assert (found.model.filters, str(found.steps)) == ((64, 64, 128), "5epochs")  # type: ignore[attr-defined]
