@@ -103,10 +103,8 @@ def progress(name: str, start: int, total: int) -> Iterator[Callable[[int, Row],
     def words(row: Row) -> str:
         names = [n for n in row if n.startswith(("train/", "eval/"))]
         names = [n for n in names if n not in ("train/gradient_norm", "train/learning_rate", "train/cross_entropy")]
-        parts = [f"{n} {short(row[n])}" for n in names]
-        if "examples_per_second" in row:
-            parts.append(f"{short(row['examples_per_second'])} examples/s")
-        return "  ".join(parts)
+        rate = [f"{short(row['examples_per_second'])} examples/s"] if "examples_per_second" in row else []
+        return "  ".join(rate + [f"{n} {short(row[n])}" for n in names])
 
     if not sys.stdout.isatty():
 
@@ -129,7 +127,8 @@ def progress(name: str, start: int, total: int) -> Iterator[Callable[[int, Row],
         def tell_bar(step: int, row: Row) -> None:
             bar.update(job, completed=step, left=left(step))
             if row:
-                bar.update(job, words=words(row))
+                now = {name: value for name, value in row.items() if not name.startswith("eval/")}
+                bar.update(job, words=words(now))  # evaluations stay above the bar, as lines
             if any(n.startswith("eval/") for n in row):
                 bar.print(f"step {step}/{total}  {words(row)}", highlight=False)
 
