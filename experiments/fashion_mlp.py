@@ -4,7 +4,7 @@ Source: TensorFlow's "Basic classification" tutorial (Flatten, Dense 128, Dense 
     benchmark table of Xiao, Rasul and Vollgraf 2017 (best MLP 88.3 %).
 Command: python -m fdl.main --experiment=fashion_mlp
 Hardware: 2 cores of an AMD EPYC 9005, no accelerator; jax 0.10.2
-Result: 90.49 % test (90.49-90.49, seeds 0) in 1.5 min
+Result: 90.71 % test (90.49-91.04, seeds 0, 1, 2) in 1.3 min
 """
 
 from fdl.data import Data, augment, ops, sources
