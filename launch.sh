@@ -1,25 +1,31 @@
 #!/usr/bin/env bash
 # Set up what is missing, then run: `./launch.sh [flags]` trains, `./launch.sh test [args]` tests.
-# With no flags it trains fashion_cnn. FDL_JAX=cpu|cuda|tpu overrides what it finds.
+# With no flags it trains fashion_cnn. FDL_JAX=cpu|cuda|cuda12|tpu overrides what it finds, FDL_PYTHON which Python it takes.
 set -euo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 cd "$root"
 
 jax_kind() {
+    local driver=
     if [[ -n ${FDL_JAX:-} ]]; then echo "$FDL_JAX"
-    elif compgen -G "/dev/accel*" >/dev/null || [[ -n ${TPU_NAME:-}${COLAB_TPU_ADDR:-} ]]; then echo tpu
-    elif compgen -G "/dev/nvidia[0-9]*" >/dev/null; then echo cuda
+    # As fdl.environment.has_tpu: v2 to v5e, and v5p, v6e and newer v5e.
+    elif compgen -G "/dev/accel*" >/dev/null || compgen -G "/dev/vfio/[0-9]*" >/dev/null; then echo tpu
+    elif compgen -G "/dev/nvidia[0-9]*" >/dev/null; then
+        # CUDA 13 needs driver 580 or later: https://docs.jax.dev/en/latest/installation.html
+        driver=$(nvidia-smi --query-gpu=driver_version --format=csv,noheader 2>/dev/null | head -n 1) || true
+        if [[ $driver =~ ^([0-9]+)\. && ${BASH_REMATCH[1]} -lt 580 ]]; then echo cuda12; else echo cuda; fi
     else echo cpu; fi
 }
 
-in_place() { # Colab, or an environment that the user has activated: use that one.
-    [[ -n ${VIRTUAL_ENV:-}${CONDA_PREFIX:-}${COLAB_RELEASE_TAG:-} ]]
+in_place() { # An environment that the user has activated: use that one.
+    [[ -n ${VIRTUAL_ENV:-}${CONDA_PREFIX:-} ]]
 }
 
-find_python() {
-    local candidate
+find_python() { # Of those with pip but without ensurepip are Colab's and Debian's.
+    local candidate usable='import sys, venv, importlib.util as u
+sys.exit(sys.version_info < (3, 11) or not (u.find_spec("ensurepip") or u.find_spec("pip")))'
     for candidate in ${FDL_PYTHON:-} python3.12 python3.11 python3.13 python3; do
-        if command -v "$candidate" >/dev/null && "$candidate" -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
+        if command -v "$candidate" >/dev/null && "$candidate" -c "$usable" 2>/dev/null; then
             echo "$candidate"
             return
         fi
@@ -28,26 +34,57 @@ find_python() {
     return 2
 }
 
-if in_place; then python=python3; state=${VIRTUAL_ENV:-${CONDA_PREFIX:-/usr/local}}/.fdl-setup
-else python=$root/.venv/bin/python; state=$root/.venv/.fdl-setup; fi
+ready() { # The builds for accelerators run on the CPU too: a login node and its compute nodes share one environment.
+    local have rest
+    [[ -f $state ]] && read -r have rest <"$state" && [[ $rest == "$wanted" && ($have == "$kind" || $kind == cpu) ]]
+}
 
-extras=dev
-kind=$(jax_kind)
-[[ $kind == cpu ]] || extras=dev,$kind
-stamp="$extras $(cksum <pyproject.toml) $root"
-
-if [[ ! -f $state || $(<"$state") != "$stamp" ]]; then
+set_up() { # Under the lock. Until it ends the stamp says "unfinished": a start that finds that knows of one that was killed.
+    local found again=()
+    if ready; then return; fi # another start has done it meanwhile
+    if [[ -f $state && $(<"$state") == unfinished ]]; then
+        if in_place; then again=(--force-reinstall)
+        else find .venv -mindepth 1 -maxdepth 1 ! -name "${lock##*/}" -exec rm -rf {} +; fi
+    fi
+    echo "fdl: setting up ($kind); this is done once" >&2
+    echo unfinished >"$state"
+    trap 'rm -f "$state"' ERR # pip has put back what was there: nothing is half-done
     if ! in_place && [[ ! -x $python ]]; then
-        found=$(find_python) || exit 2
-        "$found" -m venv .venv
+        found=$(find_python)
+        "$found" -m venv .venv &>/dev/null || {
+            "$found" -m venv --without-pip .venv
+            "$found" -m pip --python "$python" install --quiet --disable-pip-version-check pip
+        }
     fi
     if ! "$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))'; then
         echo "fdl: error: the environment in use has a Python before 3.11; leave it (deactivate) and start again" >&2
-        exit 2
+        return 2
     fi
-    echo "fdl: setting up ($kind); this is done once" >&2
-    "$python" -m pip install --quiet --disable-pip-version-check --editable ".[$extras]"
-    echo "$stamp" >"$state"
+    "$python" -m pip install --quiet --disable-pip-version-check "${again[@]}" --editable "${packages[@]}"
+    echo "$kind $wanted" >"$state"
+}
+
+environment=$root/.venv
+if in_place; then environment=${VIRTUAL_ENV:-$CONDA_PREFIX}; fi
+python=$environment/bin/python state=$environment/.fdl-setup lock=$environment/.fdl-setup.lock
+wanted="$(cksum <pyproject.toml) $root"
+kind=$(jax_kind)
+case $kind in
+    cpu) packages=(".[dev]") ;;
+    cuda | tpu) packages=(".[dev,$kind]") ;;
+    cuda12) packages=(".[dev]" "jax[cuda12]") ;;
+    *) echo "fdl: error: FDL_JAX=$kind is none of cpu, cuda, cuda12, tpu" >&2; exit 2 ;;
+esac
+if ! ready; then
+    mkdir -p "$environment"
+    ( # The lock ends with this shell. All tasks of a job may start at once on one shared disk.
+        if command -v flock >/dev/null && ! flock --nonblock 9; then
+            echo "fdl: another start is setting up; waiting for it" >&2
+            flock 9 || echo "fdl: warning: $environment takes no locks; start one process first" >&2
+        fi
+        set -E
+        set_up
+    ) 9>>"$lock"
 fi
 
 if [[ ${1:-} == test ]]; then

@@ -1,4 +1,4 @@
-"""python -m benchmarks --suite=loop|startup [--only=fashion_cnn] [--rounds=5] [--output=FILE]."""
+"""python -m benchmarks --suite=loop|saving|scaling|startup [--only=fashion_cnn] [--rounds=5] [--output=FILE]."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from pathlib import Path
 from absl import app, flags, logging
 
 import fdl
-from benchmarks import loop, startup
+from benchmarks import loop, saving, scaling, startup
 
-SUITES = {"loop": loop.measure, "startup": startup.measure}
+SUITES = {"loop": loop.measure, "saving": saving.measure, "scaling": scaling.measure, "startup": startup.measure}
 _SUITE = flags.DEFINE_enum("suite", None, sorted(SUITES), "What to measure.", required=True)
 _ONLY = flags.DEFINE_list("only", [], "These experiments alone.")
 _ROUNDS = flags.DEFINE_integer("rounds", 5, "Measurements of each kind, alternated.", lower_bound=1)

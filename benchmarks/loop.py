@@ -29,12 +29,13 @@ def _one(name: str, rounds: int, data_dir: str | None) -> dict[str, Any]:
     from fdl import parallel, train
     from fdl.data import Request, pipeline
     from fdl.experiment import load_experiment
+    from fdl.program import build
 
     experiment = load_experiment(name, ["log_every=10", "data.validation=0"])
     data = pipeline.load(
         experiment.data, Request(data_dir=Path(data_dir) if data_dir else None), experiment.num_examples
     )
-    program = train.build(experiment, data, seed=0, mode="auto")
+    program = build(experiment, data, 0, parallel.choose_layout("auto"))
     size, rows = experiment.batch_size, data.splits.train
     stream = pipeline.Stream(0, size, len(jax.tree.leaves(rows)[0]))
     resident = parallel.shard(next(pipeline.numpy_feed(rows, stream, 0, 1)), program.layout)
@@ -60,11 +61,10 @@ def _one(name: str, rounds: int, data_dir: str | None) -> dict[str, Any]:
 
     def loop(steps: int) -> float:
         shorter = load_experiment(name, ["log_every=10", "data.validation=0", f"steps={steps}"])
-        part = train.build(shorter, data, seed=0, mode="auto")
+        part = build(shorter, data, 0, program.layout)
         part.__dict__["train"] = program.train  # the schedule's length aside, the same program: not compiled again
-        stamps = []
         with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()):
-            train.train(part, Path(folder), print, lambda: stamps.append(time.perf_counter()))
+            train.train(part, Path(folder), train.Calls())
             from fdl import logs
 
             rates = [row["examples_per_second"] for row in logs.read_rows(Path(folder))]

@@ -14,7 +14,9 @@ import dataclasses
 import functools
 import hashlib
 import json
+import logging as standard_logging
 import os
+import re
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -26,7 +28,8 @@ import numpy as np
 import orbax.checkpoint as ocp
 from absl import logging
 
-from fdl.types import RunError, UserError
+from fdl import hosts
+from fdl.types import RunError, UserError, named_leaves, one_line
 
 KEEP = 2
 MANIFEST = "manifest.json"
@@ -42,17 +45,11 @@ class Saved:
     leaves: Mapping[str, tuple[str, list[int]]]
 
 
-def named_leaves(state: Any) -> dict[str, Any]:
-    """Every array of the state by its path ("params/Dense_0/kernel"), in sorted order."""
-    paths = jax.tree_util.tree_flatten_with_path(state)[0]
-    return dict(sorted((jax.tree_util.keystr(path, simple=True, separator="/"), leaf) for path, leaf in paths))
-
-
 def state_sha256(state: Any) -> str:
-    """Digest over every leaf's name, dtype, shape and bytes: equal digests mean equal runs."""
+    """Digest over every leaf's name, dtype, shape and bytes: equal digests mean equal runs. Every process must call it."""
     digest = hashlib.sha256()
     for name, leaf in named_leaves(state).items():
-        array = np.ascontiguousarray(jax.device_get(leaf))
+        array = np.ascontiguousarray(hosts.to_host(leaf))
         digest.update(f"{name} {array.dtype} {array.shape}\n".encode())
         digest.update(array.tobytes())
     return digest.hexdigest()
@@ -149,6 +146,12 @@ def at_step(root: Path, step: int) -> Saved | None:
     return found if isinstance(found, Saved) else None
 
 
+def read(root: Path, step: int) -> Saved:
+    """The checkpoint of that step as its manifest describes it; another process has just verified it."""
+    manifest = json.loads((root / str(step) / MANIFEST).read_text())
+    return Saved(step, root / str(step), manifest["progress"], manifest["leaves"])
+
+
 def restore(saved: Saved, like: Any) -> Any:
     """The state of a checkpoint, placed as `like` (arrays, or specs with shardings) is.
 
@@ -176,20 +179,41 @@ def _describe(leaf: Any) -> str:
     return "absent" if leaf is None else f"{leaf[0]}{list(leaf[1])}"
 
 
+def _needed(num_bytes: int) -> int:
+    return 2 * num_bytes + (1 << 20)
+
+
 def _check_room(root: Path, num_bytes: int) -> None:
-    needed = 2 * num_bytes + (1 << 20)
     free = shutil.disk_usage(root).free
-    if free < needed:
+    if free < _needed(num_bytes):
         raise RunError(
-            f"no room to save a checkpoint in {root}: {needed:,} bytes needed, {free:,} free; the last checkpoint is kept"
+            f"no room to save a checkpoint in {root}: {_needed(num_bytes):,} bytes needed, {free:,} free; earlier ones are "
+            "kept; make room, and the same command goes on"
         )
 
 
-def _finish(checkpointer: ocp.AsyncCheckpointer, folder: Path, manifest: dict[str, Any], keep: int) -> None:
+def _not_saved(folder: Path, num_bytes: int, error: Exception) -> RunError:
+    free = shutil.disk_usage(folder.parent).free
+    # TensorStore writes a page about it, and calls a full disk RESOURCE_EXHAUSTED, as XLA calls memory that is.
+    number = re.search(r"os_error_code='(\d+)'", str(error))
+    reason = os.strerror(int(number[1])) if number else one_line(error)
+    return RunError(
+        f"a checkpoint could not be saved in {folder}: {reason} ({_needed(num_bytes):,} bytes needed, "
+        f"{free:,} free); earlier ones are kept; when that is mended the same command goes on"
+    )
+
+
+def _finish(
+    checkpointer: ocp.AsyncCheckpointer, folder: Path, manifest: dict[str, Any], keep: int, first: bool
+) -> None:
     """In the background, when the arrays are on the disk: hash, seal, and only then drop what is older."""
     checkpointer.wait_until_finished()
+    if not first:
+        return  # the arrays of all processes are there when process 0 has waited
     _seal(folder, manifest | {"files": _file_digests(folder)})
-    folders = [path for path in _step_folders(folder.parent) if (path / MANIFEST).exists()]
+    sealed = [path for path in _step_folders(folder.parent) if (path / MANIFEST).exists()]
+    # A later step than this one was damaged and passed over: it must not push out the good ones.
+    folders = [path for path in sealed if int(path.name) <= int(folder.name)]
     kept = {path.name for path in folders[-keep:]}
     for path in folders[-keep:]:
         with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
@@ -205,36 +229,67 @@ Save = Callable[[int, Any, Mapping[str, Any]], None]
 
 
 @contextlib.contextmanager
+def _orbax() -> Iterator[ocp.AsyncCheckpointer]:
+    checkpointer = ocp.AsyncCheckpointer(ocp.StandardCheckpointHandler())
+    try:
+        yield checkpointer
+    finally:
+        with contextlib.suppress(Exception):  # it raises the last save's error again, which has been told
+            checkpointer.close()
+
+
+def _told_once(record: standard_logging.LogRecord) -> bool:
+    """Orbax's threads tell of one failure many times over, with tracebacks; here it ends as one line."""
+    return record.levelno < standard_logging.ERROR or not (record.name == "asyncio" or "orbax" in record.pathname)
+
+
+@contextlib.contextmanager
 def saver(root: Path, keep: int = KEEP) -> Iterator[Save]:
     """`save(step, state, progress)`: returns once the arrays are copied; writing and hashing go on behind the loop.
 
     The newest `keep` steps are kept, and each one's `progress["best_step"]`. Leaving the context waits for the last save.
+    Every process of a run must call it with its part of the state; process 0 seals and deletes.
 
     Raises:
         RunError: a save failed. It comes from the next `save` or from leaving the context, the last one's included.
     """
     root.mkdir(parents=True, exist_ok=True)
-    pending: list[Future[None]] = []
-    with ThreadPoolExecutor(1) as executor, ocp.AsyncCheckpointer(ocp.StandardCheckpointHandler()) as checkpointer:
+    for name in ("absl", "asyncio"):
+        standard_logging.getLogger(name).addFilter(_told_once)
+    pending: list[tuple[Future[None], Path, int]] = []
+    with ThreadPoolExecutor(1) as executor, _orbax() as checkpointer:
 
         def settle() -> None:
             while pending:
+                future, folder, num_bytes = pending.pop()
                 try:
-                    pending.pop().result()
-                except OSError as error:
-                    raise RunError(
-                        f"a checkpoint could not be saved in {root}: {error}; earlier ones are kept"
-                    ) from error
+                    future.result()
+                except Exception as error:
+                    raise _not_saved(folder, num_bytes, error) from error
 
         def save(step: int, state: Any, progress: Mapping[str, Any]) -> None:
             settle()
             folder = root.absolute() / str(step)
-            if (folder / MANIFEST).exists():  # the same state, with more known of it
-                manifest = json.loads((folder / MANIFEST).read_text())
-                _seal(folder, manifest | {"progress": dict(progress)})
-                return
             leaves = named_leaves(state)
-            _check_room(root, sum(leaf.nbytes for leaf in leaves.values()))
+            num_bytes = sum(leaf.nbytes for leaf in leaves.values())
+
+            def known() -> bool:
+                """Whether this very state is there already; then only what is known of it is written again."""
+                try:
+                    if isinstance(_verify(folder), Saved):
+                        manifest = json.loads((folder / MANIFEST).read_text())
+                        _seal(folder, manifest | {"progress": dict(progress)})
+                        return True
+                    if folder.exists():  # damaged, so it was passed over: this is the same step, made again
+                        shutil.rmtree(folder)
+                    _check_room(root, num_bytes)
+                    folder.mkdir()  # what forbids this is told here at once; Orbax would try for minutes
+                except OSError as error:
+                    raise _not_saved(folder, num_bytes, error) from error
+                return False
+
+            if hosts.from_first(known):
+                return
             manifest = {
                 "step": step,
                 "progress": dict(progress),
@@ -242,11 +297,10 @@ def saver(root: Path, keep: int = KEEP) -> Iterator[Save]:
             }
             try:
                 checkpointer.save(folder / "state", args=ocp.args.StandardSave(leaves))
-            except (OSError, ValueError) as error:
-                raise RunError(
-                    f"a checkpoint could not be saved in {folder}: {error}; earlier ones are kept"
-                ) from error
-            pending.append(executor.submit(functools.partial(_finish, checkpointer, folder, manifest, keep)))
+            except Exception as error:  # whatever Orbax and TensorStore make of it
+                raise _not_saved(folder, num_bytes, error) from error
+            finish = functools.partial(_finish, checkpointer, folder, manifest, keep, hosts.is_first())
+            pending.append((executor.submit(finish), folder, num_bytes))
 
         try:
             yield save

@@ -19,6 +19,8 @@ def set_defaults() -> None:
       `individual_dot` mends both. XLA aborts on a flag it does not know, so it is set for that release alone.
     - XLA's collectives on virtual CPU devices need a thread a device, or they dead-lock on a machine with few cores.
     - TensorFlow carries the input here; its start-up notices are noise.
+    - libtpu, installed for --mode=plan on a machine without a TPU, would look for one, complain, and lock every other
+      process out.
     """
     flags = os.environ.get("XLA_FLAGS", "")
     if YNN_FLAG not in flags and _jaxlib_version().startswith("0.10."):
@@ -28,6 +30,20 @@ def set_defaults() -> None:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")  # else a notice about them is printed at every start
     os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
+    if not has_tpu():
+        for name, value in _NO_TPU.items():
+            os.environ.setdefault(name, value)
+
+
+def has_tpu() -> bool:
+    """Whether this machine has TPU chips, by their device files (v2 to v5e; v5p, v6e and newer v5e)."""
+    return any(Path("/dev").glob("accel*")) or any(Path("/dev/vfio").glob("[0-9]*"))
+
+
+_NO_TPU = {
+    "TPU_SKIP_MDS_QUERY": "1", "TPU_ACCELERATOR_TYPE": "v5litepod-8", "TPU_WORKER_HOSTNAMES": "localhost",
+    "ALLOW_MULTIPLE_LIBTPU_LOAD": "1", "TPU_LOG_DIR": "disabled",
+}  # fmt: skip
 
 
 def _jaxlib_version() -> str:

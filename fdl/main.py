@@ -2,28 +2,19 @@
 
 from __future__ import annotations
 
-import dataclasses
 import difflib
-import json
 import os
-import platform
-import shlex
-import subprocess
 import sys
 import time
 import traceback
-from collections.abc import Mapping
-from importlib import metadata
 from logging import Formatter
-from pathlib import Path
-from typing import Any
 
 from absl import flags, logging
 
 from fdl import environment
 
 FLAGS = flags.FLAGS
-_MODES = ("train", "eval", "predict")
+_MODES = ("train", "eval", "predict", "export", "replay", "plan")
 
 flags.DEFINE_string("experiment", None, "A name of --list, or the path of a .py file of your own.")
 flags.DEFINE_string(
@@ -33,24 +24,50 @@ flags.DEFINE_enum("mode", "train", _MODES, "What to do.")
 flags.DEFINE_multi_string("set", [], "path=value: change a setting of the experiment (see --show). May be repeated.")
 flags.DEFINE_string("data_dir", None, "Where data sets are looked for. Default: $FDL_DATA_DIR, then the TFDS default.")
 flags.DEFINE_enum("parallel", "auto", ("auto", "pmap", "jit"), "How the step is compiled for the devices.")
+flags.DEFINE_string(
+    "mesh", "", "For --parallel=jit: devices along data:N,fsdp:N,model:N (batch; parameters; outputs of kernels)."
+)
+flags.DEFINE_string("topology", None, "For --mode=plan: the devices to compile for: v5e-8, v5e:2x4, v2-8, cpu:8, ...")
+flags.DEFINE_enum(
+    "distributed", "auto", ("auto", "on", "off"),
+    "Be one of several processes: on: by JAX's detection of the cluster; auto: where a launcher started several.",
+)  # fmt: skip
+flags.DEFINE_string("coordinator", None, "HOST:PORT of process 0, where the cluster cannot be detected.")
+flags.DEFINE_integer("num_processes", None, "With --coordinator: how many processes there are.", lower_bound=1)
+flags.DEFINE_integer("process_id", None, "With --coordinator: which of them this one is, from 0.", lower_bound=0)
+flags.DEFINE_float(
+    "watchdog", 600.0, "Seconds without a finished step, evaluation batch or save until exit 124; 0: never.",
+    lower_bound=0,
+)  # fmt: skip
+flags.DEFINE_bool(
+    "accept_changes", False, "Resume although library versions or the training step's code differ (not bit for bit)."
+)
 flags.DEFINE_bool("offline", False, "Never try the network.")
 flags.DEFINE_integer(
     "seed", 0, "Decides the initial parameters, the order of examples and all randomness.", lower_bound=0
 )
 flags.DEFINE_enum("require", None, ("cpu", "gpu", "tpu"), "Exit with 2 unless JAX runs on this kind of device.")
 flags.DEFINE_string("input", None, "For --mode=predict: a file or a folder (or, for a language model, a prompt).")
-flags.DEFINE_string("output", None, "For --mode=predict: where to write. Default: WORKDIR/predictions.")
+flags.DEFINE_string("output", None, "For --mode=predict and export: where to write. Default: in WORKDIR.")
 flags.DEFINE_bool("list", False, "Name every experiment.")
 flags.DEFINE_bool("show", False, "Print the experiment's settings by the names --set takes.")
 flags.DEFINE_bool("dry_run", False, "Print shapes, parameters, FLOPs and memory; train nothing.")
 flags.DEFINE_bool("debug", False, "Show the traceback of an error.")
-_OWN = ("experiment", "workdir", "mode", "set", "data_dir", "parallel", "offline", "seed", "require", "input", "output",
-        "list", "show", "dry_run", "debug")  # fmt: skip
 
 
 def main() -> None:
-    """Run the command line and exit with its code: 0, 1, 2, 130 or 143."""
-    sys.exit(run(sys.argv))
+    """Run the command line and exit with its code: 0, 1, 2, 124, 130 or 143."""
+    code = run(sys.argv)
+    if code in (1, 2) and "jax" in sys.modules:
+        from fdl import hosts
+
+        if not hosts.alone():
+            # Not by way of jax.distributed's own goodbye, which waits minutes for the processes that wait for this one.
+            # Process 0 last: with it the others lose their coordinator, and would end on that instead.
+            sys.stderr.flush()
+            time.sleep(1.0 if hosts.is_first() else 0)
+            os._exit(code)
+    sys.exit(code)
 
 
 def run(argv: list[str]) -> int:
@@ -78,23 +95,26 @@ def run(argv: list[str]) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # the reader (head, less) has gone: nothing more to say
         return 0
     except Exception as error:
-        from fdl.train import Interrupted
-
-        if isinstance(error, Interrupted):
-            print(f"fdl: {error}, saved; the same command resumes it", file=sys.stderr)
-            return 128 + error.signum
         return _fail(error, 1, debug, kind=f"{type(error).__name__}: ")
+    except BaseException as error:
+        from fdl.stopping import Interrupted
+
+        if not isinstance(error, Interrupted):
+            raise
+        print(f"fdl: {error}", file=sys.stderr)
+        return 128 + error.signum
 
 
 def _fail(error: BaseException, code: int, debug: bool, kind: str = "") -> int:
     if debug:
         traceback.print_exc()
     text = " ".join(f"{kind}{error}".split())
-    if "RESOURCE_EXHAUSTED" in text or isinstance(error, MemoryError):
+    if kind and ("RESOURCE_EXHAUSTED" in text or isinstance(error, MemoryError)):
         text = f"out of memory: {text[:200]}; try a smaller --set batch_size"
     elif kind:
         text += " (--debug shows where)"
-    print(f"fdl: error: {text}", file=sys.stderr)
+    if not getattr(error, "echo", False):
+        print(f"fdl: error: {text}", file=sys.stderr)
     return code
 
 
@@ -104,7 +124,8 @@ def _parse(argv: list[str]) -> None:
     try:
         rest = FLAGS(argv)[1:]
     except flags.UnrecognizedFlagError as error:
-        near = difflib.get_close_matches(error.flagname, _OWN, n=1)
+        own = [flag.name for flag in FLAGS.get_key_flags_for_module(sys.modules[__name__])]
+        near = difflib.get_close_matches(error.flagname, own, n=1)
         hint = f"did you mean --{near[0]}?" if near else "--help lists them"
         raise UserError(f"there is no flag --{error.flagname}; {hint}") from error
     except flags.Error as error:
@@ -130,15 +151,28 @@ def _dispatch() -> int:
         for path, value in settings.items():
             print(f"{path} = {value}")
         return 0
-    _require()
-    if FLAGS.mode == "predict" and not FLAGS.input:
-        raise UserError("--mode=predict needs --input: a file, a folder, or for a language model a prompt")
+    if FLAGS.mode != "plan":  # a plan is for other devices than these
+        _join()
+    from fdl import modes
+
     if FLAGS.dry_run:
-        _describe(_program(experiment))
-        return 0
-    if FLAGS.mode == "train":
-        return _train(experiment, found.doc, settings)
-    return _use(experiment, found.doc, settings)
+        modes.dry_run(experiment)
+    else:
+        call = {
+            "train": modes.train, "eval": modes.use, "predict": modes.use, "export": modes.export, "replay": modes.examine,
+            "plan": modes.planned,
+        }[FLAGS.mode]  # fmt: skip
+        call(experiment, found.doc, settings)
+    return 0
+
+
+def _join() -> None:
+    from fdl import hosts
+
+    hosts.join(FLAGS.distributed, FLAGS.coordinator, FLAGS.num_processes, FLAGS.process_id)
+    _require()
+    if not hosts.is_first():
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # one process speaks for all; errors still come from each
 
 
 def _list() -> int:
@@ -170,210 +204,6 @@ def _require() -> None:
             f"--require={FLAGS.require}: JAX runs on {have} here; install the {FLAGS.require} build of jax or drop --require"
         )
 
-
-def _program(experiment: Any) -> Any:
-    """The data and the program, with a line that says what was loaded."""
-    from fdl import train
-    from fdl.data import Request, pipeline
-
-    environment.enable_compile_cache()
-    request = Request(data_dir=_data_dir(), offline=FLAGS.offline)
-    data = pipeline.load(experiment.data, request, experiment.num_examples)
-    program = train.build(experiment, data, FLAGS.seed, FLAGS.parallel)
-    splits = data.splits
-    sizes = [f"{len(_first_leaf(part)):,} {name}" for name, part in
-             (("train", splits.train), ("validation", splits.validation), ("test", splits.test)) if part is not None]  # fmt: skip
-    print(f"data: {splits.name} ({splits.source}) from {splits.where}: {', '.join(sizes)}", flush=True)
-    return program
-
-
-def _data_dir() -> Path | None:
-    from fdl.types import UserError
-
-    for name, value in (("--data_dir", FLAGS.data_dir), ("FDL_DATA_DIR", os.environ.get("FDL_DATA_DIR"))):
-        if value:
-            path = Path(value).expanduser()
-            if not path.is_dir():
-                raise UserError(f"{name}={value} is no folder; give one that holds data sets, or leave it out")
-            return path
-    return None
-
-
-def _first_leaf(tree: Any) -> Any:
-    import jax
-
-    return jax.tree.leaves(tree)[0]
-
-
-def _describe(program: Any) -> list[Any]:
-    from rich.console import Console
-    from rich.table import Table
-
-    from fdl import describe
-
-    table = Table("layer", "kind", "output shape", "parameters", "FLOPs an example", box=None, pad_edge=False)
-    for column in table.columns[3:]:
-        column.justify = "right"
-    layers = describe.layers(program)
-    for layer in layers:
-        shape = " x ".join(map(str, layer.shape))
-        table.add_row(layer.name, layer.kind, shape, f"{layer.params:,}", f"{layer.flops:,}")
-    Console(width=None if sys.stdout.isatty() else 110, highlight=False).print(table)
-    totals = describe.totals(program)
-    print(
-        f"{totals['parameters']:,} parameters ({totals['trainable']:,} trainable, {totals['frozen']:,} frozen), "
-        f"{sum(layer.flops for layer in layers):,} FLOPs an example forward, state {totals['state_bytes'] / 2**20:.2f} MiB"
-    )
-    if FLAGS.dry_run:
-        cost = program.train.cost_analysis() or {}
-        memory = program.train.memory_analysis()
-        mib = {kind: getattr(memory, f"{kind}_size_in_bytes") / 2**20 for kind in ("argument", "temp")}
-        print(
-            f"one training step of {program.experiment.batch_size}: {cost.get('flops', 0):,.0f} FLOPs, "
-            f"{mib['argument']:.1f} MiB arguments, {mib['temp']:.1f} MiB temporaries; {program.total_steps:,} steps in all"
-        )
-    return layers
-
-
-def _train(experiment: Any, doc: str, settings: Mapping[str, str]) -> int:
-    from fdl import checkpoint, logs, report, train, workdir
-
-    chosen = Path(FLAGS.workdir).expanduser() if FLAGS.workdir else None
-    before = workdir.read_config(chosen) if chosen else None
-    if chosen and before:
-        workdir.check_same(chosen, before, experiment.name, FLAGS.seed, settings)
-    program = _program(experiment)
-    layers = _describe(program)
-    compiled = _compile(program)  # before anything is written
-    path = chosen or workdir.create(experiment.name)
-    with workdir.lock(path):
-        config = _config(program, settings)
-        checkpoint.write_json(path / "config.json", config)
-        timing: dict[str, float | None] = {"compile": compiled, "to_first_step": None}
-
-        def first_step() -> None:
-            timing["to_first_step"] = _since_process_start()
-
-        progress = train.train(program, path, lambda line: print(line, flush=True), first_step)
-        summary, view = train.summarise(program, path, progress)
-        summary["timing"] |= timing | {"total": _since_process_start()}
-        checkpoint.write_json(path / "summary.json", summary)
-        _say_result(experiment, summary)
-        page = report.write_report(
-            path, doc=doc, config=config, history=logs.read_rows(path), summary=summary,
-            parameters=[dataclasses.asdict(layer) for layer in layers], panels=experiment.task.panels(view),
-            monitor=experiment.task.monitor,
-        )  # fmt: skip
-        print(f"report: {page}")
-    return 0
-
-
-def _compile(program: Any) -> float:
-    """Seconds that compiling (or fetching from the cache) the training and the evaluation step took."""
-    began = time.monotonic()
-    for step in ("train", "evaluate"):
-        getattr(program, step)
-    return time.monotonic() - began
-
-
-def _use(experiment: Any, doc: str, settings: Mapping[str, str]) -> int:
-    """--mode=eval and --mode=predict: a trained run, looked at."""
-    from fdl import train, workdir
-    from fdl.types import UserError
-
-    path = Path(FLAGS.workdir).expanduser() if FLAGS.workdir else workdir.newest(experiment.name)
-    config = workdir.read_config(path)
-    if config is None:
-        raise UserError(f"--workdir={path} holds no run; train first")
-    workdir.check_same(path, config, experiment.name, int(config["seed"]), settings)
-    program = _program(experiment)
-    state, best = train.restore_best(program, path / "checkpoints")
-    print(f"run: {path}, step {best}")
-    if FLAGS.mode == "eval":
-        metrics = {
-            f"test/{k}": v for k, v in train.evaluate(program, state.variables, program.data.splits.test).items()
-        }
-        print(json.dumps(metrics))
-        return 0
-    out = Path(FLAGS.output).expanduser() if FLAGS.output else path / "predictions"
-    for written in experiment.task.predict(train.view(program, state.variables), FLAGS.input, out):
-        print(f"wrote {written}")
-    return 0
-
-
-def _say_result(experiment: Any, summary: Mapping[str, Any]) -> None:
-    from fdl.logs import short
-
-    monitor = f"test/{experiment.task.monitor}"
-    rivals = "  ".join(f"{name} {short(m[monitor])}" for name, m in summary["baselines"].items() if monitor in m)
-    standin = summary["data"]["name"].endswith("standin")
-    note = "  (on a stand-in: these figures say nothing about the real data set)" if standin else ""
-    rest = "  ".join(f"{k} {short(v)}" for k, v in summary["metrics"].items() if k.startswith("test/") and k != monitor)
-    print(f"{monitor} {short(summary['metrics'][monitor])}  ({rivals})  {rest}{note}")
-
-
-def _config(program: Any, settings: Mapping[str, str]) -> dict[str, Any]:
-    """Everything needed to know, later, what this run was."""
-    packages = (
-        "jax",
-        "jaxlib",
-        "flax",
-        "optax",
-        "orbax-checkpoint",
-        "tensorflow",
-        "tensorflow-cpu",
-        "tensorflow-datasets",
-        "numpy",
-    )
-    versions = {"python": platform.python_version()}
-    for name in packages:
-        try:
-            versions[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            continue
-    return {
-        "experiment": program.experiment.name,
-        "overrides": FLAGS.set,
-        "settings": dict(settings),
-        "seed": FLAGS.seed,
-        "command": shlex.join([Path(sys.executable).name, "-m", "fdl.main", *sys.argv[1:]]),
-        "versions": versions,
-        "git_commit": _git_commit(),
-        "devices": [str(device) for device in program.layout.mesh.devices.flat],
-        "layout": program.layout.mode,
-        "total_steps": program.total_steps,
-        "data": {
-            "name": program.data.splits.name,
-            "source": program.data.splits.source,
-            "sha256": program.data.splits.sha256,
-        },
-    }
-
-
-def _git_commit() -> str | None:
-    try:
-        root = Path(__file__).resolve().parent.parent
-        done = subprocess.run(
-            ["git", "-C", str(root), "describe", "--always", "--dirty", "--abbrev=40"],
-            capture_output=True,
-            text=True,
-            timeout=5,
-        )
-        return done.stdout.strip() or None
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-
-
-def _since_process_start() -> float:
-    """Seconds since the kernel started this process (since this file was imported, where /proc is missing)."""
-    try:
-        ticks = int(Path("/proc/self/stat").read_text().rsplit(")", 1)[1].split()[19])
-        return time.clock_gettime(time.CLOCK_BOOTTIME) - ticks / os.sysconf("SC_CLK_TCK")
-    except (OSError, ValueError, IndexError, AttributeError):
-        return time.monotonic() - _IMPORTED
-
-
-_IMPORTED = time.monotonic()
 
 if __name__ == "__main__":
     main()

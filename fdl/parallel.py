@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Literal
 
@@ -15,15 +16,22 @@ from fdl.types import DATA_AXIS, Array, Batch, UserError
 
 Mode = Literal["pmap", "jit"]
 
+FSDP_AXIS, MODEL_AXIS = "fsdp", "model"
+AXES = (DATA_AXIS, FSDP_AXIS, MODEL_AXIS)
+WHOLE_BELOW = 1024
+"""Arrays of fewer numbers than this are not worth cutting: every device keeps them whole."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Layout:
-    """Which devices take part and how the step is compiled for them.
+    """Which devices take part, what each of them holds, and how the step is compiled for them.
 
     Attributes:
-        mode: "jit": one program over arrays sharded along DATA_AXIS, collectives placed by the compiler; "pmap": one
-            program a device, collectives written in the step.
-        mesh: all devices along DATA_AXIS.
+        mode: "jit": one program over sharded arrays, collectives placed by the compiler; "pmap": one program a device,
+            collectives written in the step.
+        mesh: the devices by the axes of AXES. Along "data" and "fsdp" the batch is cut, along "fsdp" also parameters and
+            optimizer state (Rajbhandari et al. 2020, https://arxiv.org/abs/1910.02054, stage 3), along "model" the
+            outputs of every kernel (tensor parallelism).
     """
 
     mode: Mode
@@ -32,6 +40,11 @@ class Layout:
     @property
     def num_devices(self) -> int:
         return self.mesh.size
+
+    @property
+    def parts(self) -> int:
+        """Into how many parts a batch is cut."""
+        return self.mesh.shape[DATA_AXIS] * self.mesh.shape[FSDP_AXIS]
 
     @property
     def axis_name(self) -> str | None:
@@ -44,27 +57,82 @@ class Layout:
 
     @property
     def sharded(self) -> NamedSharding:
-        return NamedSharding(self.mesh, PartitionSpec(DATA_AXIS))
+        """Of a batch, along its first dimension."""
+        return NamedSharding(self.mesh, PartitionSpec((DATA_AXIS, FSDP_AXIS)))
+
+    def placed(self, state: Any) -> Any:
+        """The sharding of every leaf of a state, by its shape alone: optimizer moments lie as their parameters do."""
+        return jax.tree.map(lambda leaf: NamedSharding(self.mesh, self._cut(leaf.shape)), state)
+
+    def _cut(self, shape: tuple[int, ...]) -> PartitionSpec:
+        axes: list[str | None] = [None] * len(shape)
+        fsdp, model = self.mesh.shape[FSDP_AXIS], self.mesh.shape[MODEL_AXIS]
+        if math.prod(shape) < WHOLE_BELOW:
+            return PartitionSpec()
+        if model > 1 and len(shape) > 1 and shape[-1] % model == 0:
+            axes[-1] = MODEL_AXIS
+        free = [i for i in range(len(shape)) if axes[i] is None and shape[i] % fsdp == 0]
+        if fsdp > 1 and free:
+            axes[max(free, key=lambda i: shape[i])] = FSDP_AXIS
+        return PartitionSpec(*axes) if any(axes) else PartitionSpec()
+
+    @property
+    def feed(self) -> tuple[int, int]:
+        """(shard, num_shards): the part of every global batch that this process feeds."""
+        grid = self.mesh.devices.reshape(self.parts, -1)
+        own = [i for i in range(self.parts) if any(d.process_index == jax.process_index() for d in grid[i])]
+        return own[0] // len(own), self.parts // len(own)
 
 
-def choose_layout(parallel: Literal["auto", "pmap", "jit"], devices: Iterable[jax.Device] | None = None) -> Layout:
-    """`auto` is pmap where one process holds several devices and jit otherwise.
+def parse_mesh(text: str, num_devices: int) -> dict[str, int]:
+    """The sizes of "data:4,model:2"; an axis left out is 1, but for "data", which is given what is left.
 
-    On one device both compile to the same program; jit's dispatch is the lighter one.
+    Raises:
+        UserError: an axis is unknown, given twice or not a number, or the product is not the number of devices.
     """
-    chosen = np.array(list(devices or jax.devices()))
-    mode: Mode = ("pmap" if chosen.size > 1 and jax.process_count() == 1 else "jit") if parallel == "auto" else parallel
-    if mode == "pmap" and jax.process_count() > 1:
+    sizes: dict[str, int] = {}
+    for part in text.split(",") if text else []:
+        axis, _, size = part.strip().partition(":")
+        if axis not in AXES or axis in sizes or not size.isdecimal() or int(size) < 1:
+            raise UserError(f"--mesh={text}: {part!r} is none of data:N, fsdp:N, model:N (each once, N at least 1)")
+        sizes[axis] = int(size)
+    others = math.prod(size for axis, size in sizes.items() if axis != DATA_AXIS)
+    sizes.setdefault(DATA_AXIS, max(1, num_devices // others))
+    if sizes[DATA_AXIS] * others != num_devices:
+        raise UserError(f"--mesh={text} is for {sizes[DATA_AXIS] * others} devices, and there are {num_devices}")
+    return {axis: sizes.get(axis, 1) for axis in AXES}
+
+
+def choose_layout(
+    parallel: Literal["auto", "pmap", "jit"], devices: Iterable[jax.Device] | None = None, mesh: str = ""
+) -> Layout:
+    """`auto` is pmap where one process holds several devices and only the batch is cut, and jit otherwise.
+
+    On one device both compile to the same program; jit's dispatch is the lighter one. Devices stand in the order of their
+    processes, so that each process feeds one run of rows.
+
+    Raises:
+        UserError: pmap was asked for with several processes or with a mesh of more than the data axis; see `parse_mesh`.
+    """
+    chosen = sorted(devices or jax.devices(), key=lambda device: (device.process_index, device.id))
+    sizes = parse_mesh(mesh, len(chosen))
+    plain = sizes[DATA_AXIS] == len(chosen)
+    together = len({device.process_index for device in chosen}) == 1
+    mode: Mode = ("pmap" if len(chosen) > 1 and together and plain else "jit") if parallel == "auto" else parallel
+    if mode == "pmap" and not together:
         raise UserError("--parallel=pmap needs all devices in one process; give --parallel=jit for several processes")
-    return Layout(mode, Mesh(chosen, (DATA_AXIS,), axis_types=(AxisType.Auto,)))
+    if mode == "pmap" and not plain:
+        raise UserError(f"--parallel=pmap cuts the batch alone; give --parallel=jit for --mesh={mesh}")
+    grid = np.array(chosen).reshape([sizes[axis] for axis in AXES])
+    return Layout(mode, Mesh(grid, AXES, axis_types=(AxisType.Auto,) * len(AXES)))
 
 
 def check_divides(layout: Layout, **sizes: int) -> None:
     """Every batch must split evenly over the devices."""
     for name, size in sizes.items():
-        if size % layout.num_devices:
-            near = max(size // layout.num_devices, 1) * layout.num_devices
-            raise UserError(f"{name}={size} does not split over {layout.num_devices} devices; --set {name}={near} does")
+        if size % layout.parts:
+            near = max(size // layout.parts, 1) * layout.parts
+            raise UserError(f"{name}={size} does not split over {layout.parts} devices; --set {name}={near} does")
 
 
 def localise(model: nn.Module, layout: Layout) -> nn.Module:
@@ -75,21 +143,29 @@ def localise(model: nn.Module, layout: Layout) -> nn.Module:
 
 
 def shard(batch: Batch, layout: Layout) -> Batch:
-    """Host rows onto the devices, each its own part."""
+    """This process's rows onto its devices, each its own part of the global batch."""
     if layout.num_devices == 1 and layout.mode == "jit":
         return jax.device_put(batch, layout.mesh.devices.flat[0])
+    _, num_shards = layout.feed
 
     def put(rows: np.ndarray) -> Array:
         if layout.mode == "pmap":
-            rows = rows.reshape(layout.num_devices, -1, *rows.shape[1:])
-        return jax.device_put(rows, layout.sharded)
+            return jax.device_put(rows.reshape(layout.num_devices, -1, *rows.shape[1:]), layout.sharded)
+        whole = (rows.shape[0] * num_shards, *rows.shape[1:])
+        return jax.make_array_from_process_local_data(layout.sharded, rows, whole)
 
     return jax.tree.map(put, batch)
 
 
-def spec(tree: Any, sharding: NamedSharding | None) -> Any:
-    """Shapes and dtypes of a tree of arrays, placed as `sharding` says."""
-    return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), tree)
+def place(array: np.ndarray, like: Any) -> Array:
+    """A host array, whole in every process, onto the devices as `like` lies."""
+    return jax.make_array_from_callback(array.shape, like.sharding, lambda index: array[index])
+
+
+def spec(tree: Any, sharding: Any) -> Any:
+    """Shapes and dtypes of a tree of arrays, placed as `sharding` (one for all, or a tree of them) says."""
+    each = jax.tree.map(lambda _: sharding, tree) if isinstance(sharding, NamedSharding) else sharding
+    return jax.tree.map(lambda x, place: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=place), tree, each)
 
 
 def _batch_spec(batch: Batch, layout: Layout) -> Batch:
@@ -100,31 +176,50 @@ def _batch_spec(batch: Batch, layout: Layout) -> Batch:
     return spec(split, layout.sharded)
 
 
-def compile_init(init: Callable[..., Any], key: Array, layout: Layout) -> Any:
-    """The initial state, made where it will live."""
-    return jax.jit(init, out_shardings=layout.replicated)(key)
+def compile_init(init: Callable[..., Any], key: Array, like: Any) -> Any:
+    """The initial state, made where it will live: each device makes its own part."""
+    return jax.jit(init, out_shardings=jax.tree.map(lambda leaf: leaf.sharding, like))(key)
 
 
-def compile_train(step: Callable[..., Any], state: Any, batch: Batch, key: Array, layout: Layout) -> Any:
-    """`step(state, batch, key) -> (state, metrics)` compiled ahead of time; the state's buffers are donated.
+def lower_train(step: Callable[..., Any], state: Any, batch: Batch, key: Any, layout: Layout) -> Any:
+    """`step(state, batch, key) -> (state, metrics)`, to be compiled ahead of time; the state's buffers are donated.
 
     Args:
-        state, key: real arrays or specs; batch: specs of the global batch's raw rows.
+        state, key: specs, placed; batch: specs of the global batch's raw rows.
     """
-    specs = spec(state, layout.replicated), _batch_spec(batch, layout), spec(key, layout.replicated)
+    specs = state, _batch_spec(batch, layout), key
     if layout.mode == "pmap":
         mapped = jax.pmap(
             step, axis_name=DATA_AXIS, in_axes=(None, 0, None), out_axes=None, donate_argnums=0,
             devices=list(layout.mesh.devices.flat),
         )  # fmt: skip
-        return mapped.lower(*specs).compile()
-    out = (layout.replicated, layout.replicated)
-    return jax.jit(step, donate_argnums=0, out_shardings=out).lower(*specs).compile()
+        return mapped.lower(*specs)
+    out = (jax.tree.map(lambda leaf: leaf.sharding, state), layout.replicated)
+    if layout.mesh.shape[FSDP_AXIS] > 1 and layout.mesh.shape[MODEL_AXIS] > 1:
+        step = _gathering(step, layout)
+    return jax.jit(step, donate_argnums=0, out_shardings=out).lower(*specs)
+
+
+def _gathering(step: Callable[..., Any], layout: Layout) -> Callable[..., Any]:
+    """The step with its parameters put together along "fsdp" first, as fully sharded training does, said to the compiler.
+
+    Left to itself, XLA's partitioner (Shardy, jaxlib 0.10.2; not GSPMD) computes a wrong gradient of an LSTM's scan where a
+    kernel is cut along both axes on data:2,fsdp:2,model:2 (3e-3 off after one step; tests/test_layouts.py holds the case).
+    """
+
+    def together(leaf: Any) -> Any:
+        axes = [axis if axis == MODEL_AXIS else None for axis in layout._cut(leaf.shape)]
+        return jax.lax.with_sharding_constraint(leaf, NamedSharding(layout.mesh, PartitionSpec(*axes)))
+
+    def gathered(state: Any, batch: Batch, key: Array) -> Any:
+        return step(dataclasses.replace(state, params=jax.tree.map(together, state.params)), batch, key)
+
+    return gathered
 
 
 def compile_eval(step: Callable[..., Any], variables: Mapping[str, Any], batch: Batch, layout: Layout) -> Any:
-    """`step(variables, batch) -> sums` compiled ahead of time."""
-    specs = spec(variables, layout.replicated), _batch_spec(batch, layout)
+    """`step(variables, batch) -> sums` compiled ahead of time; `variables` and `batch` are specs."""
+    specs = variables, _batch_spec(batch, layout)
     if layout.mode == "pmap":
         devices = list(layout.mesh.devices.flat)
         return jax.pmap(step, DATA_AXIS, in_axes=(None, 0), out_axes=None, devices=devices).lower(*specs).compile()

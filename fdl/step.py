@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -74,6 +75,27 @@ def example_draw(key: Array, rows: Array) -> Draw:
     return draw
 
 
+def augmented(
+    batch: Batch, key: Array, step: Array, augment: Transform, prepare: Transform, axis_name: str | None = None
+) -> tuple[Batch, Array]:
+    """The batch as training step number `step` gives it to the model, and that step's key for dropout."""
+    augment_key, dropout_key = jax.random.split(jax.random.fold_in(key, step))
+    rows = jnp.arange(len(jax.tree.leaves(batch)[0]))
+    if axis_name:
+        index = lax.axis_index(axis_name)
+        rows = rows + index * len(rows)
+        dropout_key = jax.random.fold_in(dropout_key, index)
+    return prepare(augment(batch, example_draw(augment_key, rows)), None), dropout_key
+
+
+def forward(
+    params: Any, stats: Mapping[str, Any], batch: Batch, dropout_key: Array, model: nn.Module
+) -> tuple[Any, Mapping[str, Any]]:
+    """The model's outputs in training, and its other collections after them."""
+    variables, rngs = {"params": params, **stats}, {"dropout": dropout_key}
+    return model.apply(variables, batch["inputs"], train=True, rngs=rngs, mutable=list(stats))
+
+
 def train_step(
     state: State,
     batch: Batch,
@@ -87,8 +109,12 @@ def train_step(
     augment: Transform,
     prepare: Transform,
     axis_name: str | None = None,
+    loss_limit: float | None = None,
+    skip_bad: bool = False,
 ) -> tuple[State, dict[str, Array]]:
     """One update: the state after it, and the batch's means as scalars.
+
+    "first_bad" among them is 0, or 1 + the index in `places` of the first thing that is not finite.
 
     Args:
         state: donated by the caller.
@@ -96,24 +122,17 @@ def train_step(
         key: the run's key; this step's randomness is fold_in(key, step).
         ema: decay of the parameters' average that evaluation uses, 0 for none.
         axis_name: the mapped axis under pmap, over which gradients and metrics are averaged; None under jit.
+        loss_limit: a loss above it counts as not finite.
+        skip_bad: where something is not finite, keep everything as it was but the step's number.
     """
-    augment_key, dropout_key = jax.random.split(jax.random.fold_in(key, state.step))
-    rows = jnp.arange(len(jax.tree.leaves(batch)[0]))
-    if axis_name:
-        index = lax.axis_index(axis_name)
-        rows = rows + index * len(rows)
-        dropout_key = jax.random.fold_in(dropout_key, index)
-    batch = prepare(augment(batch, example_draw(augment_key, rows)), None)
+    batch, dropout_key = augmented(batch, key, state.step, augment, prepare, axis_name)
 
     def loss_fn(params: Any) -> tuple[Array, tuple[dict[str, Array], Mapping[str, Any]]]:
-        outputs, stats = model.apply(
-            {"params": params, **state.stats},
-            batch["inputs"],
-            train=True,
-            rngs={"dropout": dropout_key},
-            mutable=list(state.stats),
-        )
+        outputs, stats = forward(params, state.stats, batch, dropout_key, model)
         means = {name: values.mean() for name, values in task.score(outputs, batch).items()}
+        # The share of examples, as a mean, so that it joins the one reduction over the devices.
+        finite = [jnp.isfinite(x).reshape(len(x), -1).all(1) for x in jax.tree.leaves(batch["inputs"])]
+        means["finite_inputs"] = jnp.stack(finite).all(0).mean()
         return means["loss"], (means, stats)
 
     grads, (metrics, stats) = jax.grad(loss_fn, has_aux=True)(state.params)
@@ -127,8 +146,26 @@ def train_step(
         # Forget the start soon: the decay grows to `ema`, as TensorFlow's ExponentialMovingAverage(num_updates) has it.
         decay = jnp.minimum(ema, (1.0 + state.step) / (10.0 + state.step))
         average = jax.tree.map(lambda old, new: decay * old + (1 - decay) * new, state.ema, params)
-    metrics |= {"learning_rate": learning_rate(state.step), "gradient_norm": optax.tree.norm(grads)}
-    return State(state.step + 1, params, stats, opt_state, average), metrics
+    squares = jnp.stack([jnp.sum(jnp.square(leaf.astype(jnp.float32))) for leaf in jax.tree.leaves(grads)])
+    good_loss = metrics["loss"] <= (jnp.finfo(jnp.float32).max if loss_limit is None else loss_limit)
+    good_inputs = metrics.pop("finite_inputs") == 1
+    good = jnp.concatenate([jnp.stack([good_inputs, good_loss]), jnp.isfinite(squares)])
+    first_bad = jnp.where(good.all(), 0, 1 + jnp.argmin(good))
+    metrics |= {
+        "learning_rate": learning_rate(state.step), "gradient_norm": jnp.sqrt(squares.sum()), "first_bad": first_bad,
+    }  # fmt: skip
+    new = State(state.step + 1, params, stats, opt_state, average)
+    if skip_bad:
+        old = dataclasses.replace(state, step=state.step + 1)
+        new = jax.tree.map(lambda kept, made: jnp.where(first_bad > 0, kept, made), old, new)
+    return new, metrics
+
+
+def places(params: Any) -> list[str]:
+    """What "first_bad" counts: the inputs, the loss, then the gradient's leaves by name."""
+    paths = jax.tree_util.tree_flatten_with_path(params)[0]
+    names = [jax.tree_util.keystr(path, simple=True, separator="/") for path, _ in paths]
+    return ["an input", "the loss", *(f"the gradient of {name}" for name in names)]
 
 
 def eval_step(

@@ -29,12 +29,16 @@ DATA_AXIS = "data"
 class UserError(Exception):
     """The user's input is at fault: main prints `fdl: error: <text>` on one line and exits with 2.
 
-    The text says what is wrong, where, and how to mend it.
+    The text says what is wrong, where, and how to mend it. `echo`: another process of the same run says it.
     """
+
+    echo = False
 
 
 class RunError(Exception):
-    """The run failed although the input was right: one line, exit 1."""
+    """The run failed although the input was right: one line, exit 1. `echo`: as UserError's."""
+
+    echo = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -92,6 +96,8 @@ class Duration:
         unit = (match[2] or "steps").rstrip("s")
         unit = unit if unit == "%" else unit + "s"
         value = float(match[1])
+        if value > (2**53 if unit == "examples" else 2**31 - 1):  # steps are counted in 32 bits
+            raise ValueError("longer than any run can be: expected a smaller number")
         if unit in ("steps", "examples") and value != int(value):
             raise ValueError(f"a fraction of {unit} cannot be had: expected a whole number")
         return cls(value, unit)  # type: ignore[arg-type]  # the pattern admits these four units alone
@@ -142,3 +148,23 @@ def count_examples(arrays: Arrays) -> int:
 def take(arrays: Arrays, rows: np.ndarray | slice) -> Arrays:
     """The given rows of every array."""
     return jax.tree.map(lambda leaf: leaf[rows], arrays)
+
+
+def printable(text: object, limit: int = 300) -> str:
+    """`text` on one line: control characters and bytes that are no text as escapes, the middle left out beyond `limit`."""
+    known = str(text)
+    if len(known) > limit:
+        known = f"{known[: limit // 2]}...{known[-limit // 3 :]}"
+    known = known.encode("utf-8", "backslashreplace").decode()
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in known)
+
+
+def one_line(error: object, limit: int = 300) -> str:
+    """The text of an error of any library: runs of white space as one space, then `printable`; its type where it has none."""
+    return printable(" ".join(str(error).split()), limit) or type(error).__name__
+
+
+def named_leaves(tree: Any) -> dict[str, Any]:
+    """Every leaf of a tree by its path ("params/conv1/kernel"), in sorted order."""
+    paths = jax.tree_util.tree_flatten_with_path(tree)[0]
+    return dict(sorted((jax.tree_util.keystr(path, simple=True, separator="/"), leaf) for path, leaf in paths))

@@ -18,7 +18,10 @@ RUNS = Path("runs")
 # What a resume may change: it decides how long a run is and what is written of it, not what it computes.
 MAY_CHANGE = {
     "steps", "log_every", "eval_every", "save_every", "sample_every", "patience", "stop_at", "eval_batch_size", "data.feed",
+    "on_bad_step", "loss_limit",
 }  # fmt: skip
+# The libraries that decide bits.
+_DECIDE = ("jax", "jaxlib", "flax", "optax", "numpy")
 
 
 def create(name: str) -> Path:
@@ -60,7 +63,8 @@ def read_config(workdir: Path) -> dict[str, Any] | None:
     if not path.exists():
         if workdir.exists() and not workdir.is_dir():
             raise UserError(f"--workdir={workdir} is a file; give a directory")
-        others = [p.name for p in workdir.iterdir() if not p.name.startswith(".")] if workdir.is_dir() else []
+        inside = [p.name for p in workdir.iterdir()] if workdir.is_dir() else []
+        others = [name for name in inside if not name.startswith(".") and name != "bad_inputs.csv"]
         if others:
             raise UserError(f"--workdir={workdir} is no run of fdl and not empty (it holds {others[0]}); give another")
         return None
@@ -93,6 +97,41 @@ def check_same(
         raise UserError(
             f"--workdir={workdir} was begun with other settings: {'; '.join(differing)}; set them back or give another --workdir"
         )
+
+
+def continued(workdir: Path, config: Mapping[str, Any], accept_changes: bool) -> dict[str, Any]:
+    """The config.json to write: a new run's, or the old run's with this start added to its "resumes".
+
+    Raises:
+        UserError: library versions, the data or the training step's code are not those the run was begun with.
+    """
+    before = read_config(workdir)
+    if before is None:
+        return dict(config)
+    changed = [
+        f"{name} was {before['versions'].get(name)}, is {config['versions'].get(name)}"
+        for name in _DECIDE
+        if before["versions"].get(name) != config["versions"].get(name)
+    ]
+    if before["data"] != config["data"]:
+        changed.append(f"the data was {_short(before['data'])}, is {_short(config['data'])}")
+    same_form = all(before.get(key) == config[key] for key in ("settings", "devices", "processes", "layout", "mesh"))
+    if same_form and not changed and before["program_sha256"] != config["program_sha256"]:
+        changed.append("the training step computes something else: its code was changed")
+    if changed and not accept_changes:
+        raise UserError(
+            f"--workdir={workdir} cannot be resumed bit for bit: {'; '.join(changed)}; go back, give another --workdir, or "
+            "--accept_changes"
+        )
+    start = {
+        name: config[name] for name in ("command", "versions", "git_commit", "devices", "processes", "layout", "mesh")
+    }
+    first = {"command": before["command"], "resumes": [*before.get("resumes", []), start]}
+    return dict(config) | first
+
+
+def _short(data: Mapping[str, Any]) -> str:
+    return f"{data['name']} ({data['sha256'][:8]})"
 
 
 @contextlib.contextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import sys
 from pathlib import Path
 
 import pytest
@@ -63,7 +64,12 @@ def test_an_override_sets_that_field_and_no_other(cnn, text: str, path: str, val
         ("steps=0.5", "whole number"),
         ("optimizer.learning_rate=nan", "NaN is no setting"),
         ("optimizer.learning_rate=inf", "(0, inf)"),
+        ("optimizer.learning_rate=1e39", "32 bits"),
         ("optimizer.learning_rate=fast", "a number"),
+        ("batch_size=4294967296", "32 bits"),
+        ("steps=99999999999", "longer than any run"),
+        ("steps=" + "9" * 400, "longer than any run"),
+        ("data.on_bad=ignore", "stop | skip"),
         ("model.dropout=1", "[0, 1)"),
         ("model.batch_norm=maybe", "true or false"),
         ("model.activation=rulu", "relu"),
@@ -88,11 +94,30 @@ def test_an_unknown_name_offers_the_nearest() -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["../fdl/main", "os", "experiments.nothing", "fdl.train", "/etc/passwd", "nowhere/mine.py"]
-)
+    "name",
+    [
+        "../fdl/main", "os", "os.system", "experiments.nothing", "experiments.os", "experiments/../fdl/main", "fdl.train",
+        "experiments.__init__", "/etc/passwd", "nowhere/mine.py", "../x", "../x.py", "~nobody/x.py", "x" * 5000 + ".py", "x\0.py",
+        "", ".py", "<script>", "a\nb",
+    ],
+)  # fmt: skip
 def test_nothing_outside_experiments_is_imported_by_name(name: str) -> None:
-    with pytest.raises(UserError):
+    before = set(sys.modules)
+    with pytest.raises(UserError) as caught:
         find_experiment(name)
+    assert str(caught.value).isprintable()
+    assert set(sys.modules) == before
+
+
+@pytest.mark.parametrize("stem", ["json", "numpy"])
+def test_a_file_named_like_a_module_does_not_take_its_place(tmp_path: Path, stem: str) -> None:
+    mine, before = tmp_path / f"{stem}.py", __import__(stem)
+    mine.write_text(
+        '# coding: latin-1\n"""\xe9"""\nfrom experiments.fashion_cnn import experiment\n', encoding="latin-1"
+    )
+    assert load_experiment(str(mine)).name == stem
+    assert find_experiment(str(mine)).doc == "\xe9"
+    assert sys.modules[stem] is before
 
 
 def test_a_users_own_file(tmp_path: Path) -> None:
@@ -108,7 +133,8 @@ def test_a_users_own_file(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "says"),
     [("syntax error here", "SyntaxError"), ("x = 1\n", "experiment()"), ("def experiment():\n    return 3\n", "int"),
-     ("import nonexistent_module\n", "nonexistent_module"), ("def experiment():\n    1/0\n", "ZeroDivisionError")],
+     ("import nonexistent_module\n", "nonexistent_module"), ("raise SystemExit(0)\n", "SystemExit"),
+     ("def experiment():\n    exit()\n", "SystemExit"), ("def experiment():\n    1/0\n", "ZeroDivisionError")],
 )  # fmt: skip
 def test_a_broken_file_is_one_line(tmp_path: Path, text: str, says: str) -> None:
     mine = tmp_path / "broken.py"

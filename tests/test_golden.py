@@ -12,10 +12,10 @@ from pathlib import Path
 import jax
 import pytest
 
-from fdl import train
 from fdl.data import Request, pipeline
 from fdl.experiment import experiment_names, load_experiment, settings, show
-from fdl.parallel import shard
+from fdl.parallel import choose_layout, shard
+from fdl.program import build
 
 GOLDEN = Path(__file__).parent / "golden"
 MEANT = "if the change is meant, run again with UPDATE_GOLDEN=1 and commit the file"
@@ -38,13 +38,7 @@ def test_the_first_three_steps(name: str, monkeypatch: pytest.MonkeyPatch, tmp_p
         small += ["model.width=32", "data.load.length=32"]
     experiment = load_experiment(name, small)
     data = pipeline.load(experiment.data, Request(data_dir=tmp_path, offline=True))
-    program = train.build(experiment, data, seed=0, mode="jit")
-    if program.layout.num_devices > 1:
-        from fdl import parallel
-
-        program = train.Program(
-            experiment, data, parallel.choose_layout("jit", jax.devices()[:1]), 0, program.total_steps
-        )
+    program = build(experiment, data, seed=0, layout=choose_layout("jit", jax.devices()[:1]))
     state, losses = program.start(), []
     stream = pipeline.Stream(0, 16, len(jax.tree.leaves(data.splits.train)[0]))
     for batch in pipeline.numpy_feed(data.splits.train, stream, 0, 3):

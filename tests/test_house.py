@@ -11,13 +11,16 @@ ROOT = Path(__file__).resolve().parent.parent
 ORDER = [
     {"environment"},
     {"types"},
-    {"models", "losses", "optim", "data", "figures"},
+    {"models", "losses", "optim", "data", "figures", "overrides", "weights", "chips", "costs"},
     {"tasks"},
     {"step", "experiment"},
-    {"parallel"},
-    {"checkpoint", "logs", "workdir"},
+    {"parallel", "hosts"},
+    {"checkpoint", "logs", "workdir", "stopping"},
+    {"program"},
+    {"progress"},
     {"train"},
-    {"describe", "report"},
+    {"summary", "describe", "report", "replay", "plan"},
+    {"modes"},
     {"main"},
 ]
 FILES = sorted((ROOT / "fdl").rglob("*.py"))

@@ -338,3 +338,24 @@ def test_help_names_every_flag(fdl_main: Call) -> None:
         "--require",
     ):
         assert f"{flag}:" in done.stdout.replace("[no]", ""), flag
+
+
+def test_export_and_start_from_the_weights(trained: Path, tmp_path: Path) -> None:
+    out = tmp_path / "weights.safetensors"
+    done = run_in(trained.parent, *SMALL, "--workdir=run", "--mode=export", f"--output={out}")
+    assert done.returncode == 0, done.stderr
+    frozen = (
+        "--set",
+        f"init_from={out}",
+        "--set",
+        "optimizer.learning_rate=1e-30",
+        "--set",
+        "model.batch_norm_momentum=1",
+    )
+    again = run_in(tmp_path, *SMALL, *frozen, "--workdir=again")
+    assert again.returncode == 0, again.stderr
+    assert summary(tmp_path / "again")["metrics"] == pytest.approx(summary(trained)["metrics"])  # type: ignore[arg-type]
+    other = run_in(tmp_path, *SMALL, "--set", f"init_from={out}", "--set", "model.filters=3,5", "--workdir=other")
+    assert other.returncode == 2
+    assert "conv1" in one_error_line(other)
+    assert not (tmp_path / "other").exists()

@@ -17,6 +17,8 @@ from fdl.data import Data, Request, Splits, augment, ops, pipeline
 from fdl.experiment import Experiment
 from fdl.models import CNN, MLP
 from fdl.optim import Optimizer
+from fdl.program import Program, evaluate, view
+from fdl.progress import begin, judge
 from fdl.tasks import Classification
 from fdl.types import RunError, UserError
 
@@ -47,16 +49,16 @@ def small(**changes: Any) -> Experiment:
     return dataclasses.replace(base, **changes)
 
 
-def program_of(experiment: Experiment, mode: str = "jit", devices: int = 1, seed: int = 0) -> train.Program:
+def program_of(experiment: Experiment, mode: str = "jit", devices: int = 1, seed: int = 0) -> Program:
     data = pipeline.load(experiment.data, Request(), experiment.num_examples)
     layout = parallel.choose_layout(mode, jax.devices()[:devices])  # type: ignore[arg-type]
     total = experiment.steps.in_steps(experiment.batch_size, len(data.splits.train["targets"]))
-    return train.Program(experiment, data, layout, seed, round(total))
+    return Program(experiment, data, layout, seed, round(total))
 
 
 def run(experiment: Experiment, workdir: Path, **kind: Any) -> tuple[Any, dict[str, Any]]:
     program = program_of(experiment, **kind)
-    progress = train.train(program, workdir, lambda line: None)
+    progress = train.train(program, workdir, train.Calls())
     saved = checkpoint.latest(workdir / "checkpoints")
     assert saved is not None
     return checkpoint.restore(saved, program.like), progress
@@ -97,8 +99,8 @@ def test_the_state_is_donated_and_one_reduction_is_left() -> None:
 def test_evaluation_is_exact_over_a_ragged_end(tmp_path: Path) -> None:
     program = program_of(small())
     state = program.start()
-    metrics = train.evaluate(program, state.variables, program.data.splits.test)  # 80 rows by 24
-    outputs = train.view(program, state.variables).outputs(program.data.splits.test)
+    metrics = evaluate(program, state.variables, program.data.splits.test)  # 80 rows by 24
+    outputs = view(program, state.variables).outputs(program.data.splits.test)
     targets = program.data.splits.test["targets"]
     assert metrics["accuracy"] == pytest.approx(np.mean(outputs.argmax(-1) == targets), abs=1e-7)
     logp = outputs - np.log(np.exp(outputs).sum(-1, keepdims=True))
@@ -129,12 +131,12 @@ def test_the_seed_decides_the_run(tmp_path: Path) -> None:
 def test_stop_at_a_target_with_the_classic_message(tmp_path: Path) -> None:
     said: list[str] = []
     program = program_of(small(steps=400, stop_at=0.6, task=Classification()))
-    progress = train.train(program, tmp_path, said.append)
+    progress = train.train(program, tmp_path, train.Calls(said.append))
     assert "Reached 60% accuracy so cancelling training!" in said
     assert checkpoint.latest(tmp_path / "checkpoints").step < 400  # type: ignore[union-attr]
-    again = train.train(program_of(small(steps=400, stop_at=0.6)), tmp_path, said.append)
+    again = train.train(program_of(small(steps=400, stop_at=0.6)), tmp_path, train.Calls(said.append))
     assert again == progress, "a run that stopped itself goes on when it is started again"
-    further = train.train(program_of(small(steps=400, stop_at=0.7)), tmp_path, said.append)
+    further = train.train(program_of(small(steps=400, stop_at=0.7)), tmp_path, train.Calls(said.append))
     assert further["best"] >= 0.7, "a higher target does not take the run further"
 
 
@@ -143,7 +145,7 @@ def test_early_stopping_keeps_the_best(tmp_path: Path) -> None:
     frozen = small(steps=200, patience=3, optimizer=Optimizer(learning_rate=1e-30), model=MLP(widths=(), outputs=3))
     program = program_of(frozen)
     said: list[str] = []
-    progress = train.train(program, tmp_path, said.append)
+    progress = train.train(program, tmp_path, train.Calls(said.append))
     assert progress["best_step"] == 40, "of equals the later one is the best"
     assert checkpoint.latest(tmp_path / "checkpoints").step == 40  # type: ignore[union-attr]
     assert any("stopped early" in line for line in said)
@@ -151,8 +153,8 @@ def test_early_stopping_keeps_the_best(tmp_path: Path) -> None:
 
 def test_a_nan_ends_the_run_and_is_never_saved(tmp_path: Path) -> None:
     wild = small(optimizer=Optimizer(rule="sgd", learning_rate=1e20), model=MLP(widths=(8,), outputs=3), save_every=1)
-    with pytest.raises(RunError, match=r"at step \d+; nothing non-finite was saved"):
-        train.train(program_of(wild), tmp_path, lambda line: None)
+    with pytest.raises(RunError, match=r"of step \d+ is not finite .* nothing of it was saved"):
+        train.train(program_of(wild), tmp_path, train.Calls())
     saved = checkpoint.latest(tmp_path / "checkpoints")
     if saved is not None:
         state = checkpoint.restore(saved, program_of(wild).like)
@@ -161,12 +163,12 @@ def test_a_nan_ends_the_run_and_is_never_saved(tmp_path: Path) -> None:
 
 def test_judge_never_takes_a_nan_for_the_best() -> None:
     program = program_of(small())
-    progress = train.judge(program, 10, {"accuracy": 0.5}, train.begin())
-    progress = train.judge(program, 20, {"accuracy": math.nan}, progress)
+    progress = judge(program, 10, {"accuracy": 0.5}, begin())
+    progress = judge(program, 20, {"accuracy": math.nan}, progress)
     assert (progress["best_step"], progress["best"], progress["since_best"]) == (10, 0.5, 1)
-    progress = train.judge(program, 30, {"accuracy": 0.4}, progress)
+    progress = judge(program, 30, {"accuracy": 0.4}, progress)
     assert (progress["best_step"], progress["best"], progress["since_best"]) == (10, 0.5, 2)
-    progress = train.judge(program, 40, {"accuracy": 0.6}, progress)
+    progress = judge(program, 40, {"accuracy": 0.6}, progress)
     assert (progress["best_step"], progress["best"], progress["since_best"]) == (40, 0.6, 0)
 
 

@@ -14,9 +14,11 @@ from absl import logging
 
 from fdl.data import tfds
 from fdl.data.download import UnavailableError, reach
+from fdl.data.encoded import Encoded
 from fdl.data.splits import Request, Splits
 from fdl.types import Arrays, UserError
 
+SPLIT_SEED = 0  # where a publisher cut no test split, this cut is the same for everybody
 Form = tuple[str, Callable[[], Splits | None]]
 """What `request.source` calls it, and the reader: None where there is nothing to read."""
 
@@ -92,8 +94,22 @@ def first(root: Path, *names: str) -> Path | None:
 
 
 def sha256_of(*splits: Arrays) -> str:
-    """The digest of the arrays' bytes: split by split, each one's arrays in the order of their names."""
+    """The digest of the arrays' bytes: split by split, each one's arrays in the order of their names.
+
+    For a column of pictures that is not in memory it is over the names and sizes of their files instead.
+    """
     digest = hashlib.sha256()
     for leaf in jax.tree.leaves(splits):  # jax sorts the keys of a dict
-        digest.update(np.ascontiguousarray(leaf).data)
+        held = leaf.fingerprint() if isinstance(leaf, Encoded) else np.ascontiguousarray(leaf)
+        digest.update(held.data)
     return digest.hexdigest()
+
+
+def stratified(targets: np.ndarray, share: float) -> np.ndarray:
+    """bool [N]: true for this share of the rows of every class (at least one), by a fixed seed."""
+    chosen = np.zeros(len(targets), bool)
+    rng = np.random.default_rng(SPLIT_SEED)
+    for label in np.unique(targets):
+        rows = rng.permutation(np.flatnonzero(targets == label))
+        chosen[rows[: max(1, round(share * len(rows)))]] = True
+    return chosen

@@ -11,6 +11,7 @@ import math
 import struct
 import zlib
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 
@@ -20,6 +21,8 @@ _FILES = {
     "train": ("train-images-idx3-ubyte", "train-labels-idx1-ubyte"),
     "test": ("t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte"),
 }
+MAX_BYTES = 1 << 30
+"""Twice the largest relative of MNIST (EMNIST's 698,000 images)."""
 _MEND = "get the official file again, or choose another form with --set data.source=..."
 
 
@@ -86,7 +89,7 @@ def read(path: Path, ndim: int) -> np.ndarray:
             shape = _read_header(file.read(4 + 4 * ndim), ndim, path)
             expected = math.prod(shape)
             # One byte more than promised: it shows a file that is too long, and makes gzip check its CRC at the end.
-            data = file.read(expected + 1)
+            data = _read_at_most(file, expected + 1)
     except (OSError, EOFError, zlib.error) as error:
         size = path.stat().st_size if path.is_file() else 0
         raise UserError(f"{path} ({size:,} bytes) is damaged: {str(error) or type(error).__name__}; {_MEND}") from error
@@ -96,6 +99,14 @@ def read(path: Path, ndim: int) -> np.ndarray:
     return np.frombuffer(data, np.uint8).reshape(shape)
 
 
+def _read_at_most(file: IO[bytes] | gzip.GzipFile, size: int) -> bytearray:
+    """Up to `size` bytes, in steps: a single `read` would allocate all that a header promises, however short the file is."""
+    data = bytearray()
+    while len(data) < size and (chunk := file.read(min(1 << 20, size - len(data)))):
+        data += chunk
+    return data
+
+
 def _read_header(header: bytes, ndim: int, path: Path) -> tuple[int, ...]:
     magic = bytes([0, 0, 8, ndim])
     if header[:4] != magic:
@@ -103,6 +114,6 @@ def _read_header(header: bytes, ndim: int, path: Path) -> tuple[int, ...]:
     if len(header) < 4 + 4 * ndim:
         raise UserError(f"{path}: cut off within its header of {4 + 4 * ndim} bytes: {_MEND}")
     shape = struct.unpack(f">{ndim}I", header[4:])
-    if not math.prod(shape) or math.prod(shape) > 1 << 32:
+    if not math.prod(shape) or math.prod(shape) > MAX_BYTES:
         raise UserError(f"{path}: dimensions {shape} in its header cannot be right: {_MEND}")
     return shape

@@ -17,7 +17,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from fdl.data.augment import Cutmix, Cutout, Flip, Mixup, Noise, RandomWindow, Shift
-from fdl.types import Array, Arrays, Batch, Count, Draw, Transform, Whole
+from fdl.data.encoded import Encoded
+from fdl.types import Array, Arrays, Batch, Count, Draw, Transform, UserError, Whole
 
 __all__ = [
     "Cutmix", "Cutout", "Flip", "Mixup", "NextToken", "Noise", "Pad", "RandomWindow", "Shift", "Standardize", "Tabular",
@@ -25,6 +26,8 @@ __all__ = [
 ]  # fmt: skip
 
 _ROWS_AT_ONCE = 4096
+_SAMPLE = 1024
+_IMAGENET_MEAN, _IMAGENET_DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,10 +36,11 @@ class Standardize:
 
     Attributes:
         scale: "mean_std": by each channel's mean and standard deviation over the training split; "unit": divided by the
-            largest value of the inputs' type (uint8: 255); "none": only converted.
+            largest value of the inputs' type (uint8: 255); "imagenet": by the mean and deviation of ImageNet's red,
+            green and blue (0 to 255), for its pictures and for nets trained on them; "none": only converted.
     """
 
-    scale: Literal["mean_std", "unit", "none"] = "mean_std"
+    scale: Literal["mean_std", "unit", "imagenet", "none"] = "mean_std"
 
     def fit(self, train: Arrays) -> Transform:
         inputs = train["inputs"]
@@ -46,8 +50,14 @@ class Standardize:
             if not np.issubdtype(inputs.dtype, np.integer):
                 raise ValueError(f'Standardize("unit") is for integer inputs, not {inputs.dtype}: use "mean_std"')
             factor = np.full(channels, 1 / np.iinfo(inputs.dtype).max)
+        elif self.scale == "imagenet":
+            if channels != 3:
+                raise UserError(f'scale "imagenet" is for images of 3 channels, not {channels}: set it to mean_std')
+            shift, factor = 255 * np.array(_IMAGENET_MEAN), 1 / (255 * np.array(_IMAGENET_DEVIATION))
         elif self.scale == "mean_std":
-            mean, deviation = channel_statistics(inputs)
+            # Of pictures that are not in memory a sample must do: some at equal distances.
+            every = -(-len(inputs) // _SAMPLE) if isinstance(inputs, Encoded) else 1
+            mean, deviation = channel_statistics(np.asarray(inputs[::every]))
             # A constant channel becomes zero.
             shift, factor = mean, 1 / np.where(deviation > 0, deviation, 1)
 

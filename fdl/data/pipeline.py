@@ -5,16 +5,18 @@ from __future__ import annotations
 import dataclasses
 import functools
 import importlib.util
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Literal
 
 import jax
 import numpy as np
 
+from fdl.data import encoded
 from fdl.data.splits import Data, Op, Request, Splits
 from fdl.types import Arrays, Batch, Draw, Transform, UserError, count_examples, take
 
 CUT_SEED = 0x5EED  # the validation rows are the same in every run, whatever the run's own seed
+_DRAWS = 1 << 63  # keeps the keys of a step's draws apart from those of the epochs' orders
 
 
 @functools.lru_cache(maxsize=4)
@@ -59,9 +61,16 @@ class Stream:
 
     def rows(self, step: int) -> np.ndarray:
         """This process's rows of one step, int64 [B / num_shards]."""
+        return self._own(rows_of_step(self.seed, step, self.batch_size, self.num_examples))
+
+    def draws(self, step: int, shape: tuple[int, ...]) -> np.ndarray:
+        """[B / num_shards, *shape] uniform numbers in [0, 1) for this process's rows, by seed, step and place in the batch."""
+        key = np.array([self.seed, step + _DRAWS], np.uint64)
+        return self._own(np.random.Generator(np.random.Philox(key=key)).random((self.batch_size, *shape)))
+
+    def _own(self, values: np.ndarray) -> np.ndarray:
         size = self.batch_size // self.num_shards
-        rows = rows_of_step(self.seed, step, self.batch_size, self.num_examples)
-        return rows[self.shard * size : (self.shard + 1) * size]
+        return values[self.shard * size : (self.shard + 1) * size]
 
 
 def numpy_feed(arrays: Arrays, stream: Stream, start: int, stop: int) -> Iterator[Batch]:
@@ -96,18 +105,42 @@ def tf_feed(arrays: Arrays, stream: Stream, start: int, stop: int) -> Iterator[B
 def feed(
     kind: Literal["auto", "tf", "numpy"], arrays: Arrays, stream: Stream, start: int, stop: int
 ) -> Iterator[Batch]:
-    """Training batches by the feed that `Data.feed` names; "auto" is tf.data wherever TensorFlow is installed."""
+    """Training batches by the feed that `Data.feed` names.
+
+    "auto" is tf.data for a GPU or TPU, where it gathers ahead on cores that are free, and NumPy on a CPU, where a gather
+    takes microseconds of a step's milliseconds and TensorFlow would take seconds to import and half a gigabyte to keep.
+
+    Pictures that are not in memory (`encoded.Encoded`) are cropped at random and decoded ahead of time, by the same
+    threads whichever feed carries the rest; "auto" is then NumPy, for what is left is labels.
+    """
+    pictures = encoded.lazy(arrays)
     if kind == "auto":
-        kind = "tf" if importlib.util.find_spec("tensorflow") else "numpy"
-    return (tf_feed if kind == "tf" else numpy_feed)(arrays, stream, start, stop)
+        ahead = jax.default_backend() != "cpu" and importlib.util.find_spec("tensorflow") and not pictures
+        kind = "tf" if ahead else "numpy"
+    rest = {name: column for name, column in arrays.items() if name not in pictures}
+    batches = (tf_feed if kind == "tf" else numpy_feed)(rest, stream, start, stop)
+    return encoded.decoded(_with_crops(batches, pictures, stream, start)) if pictures else batches
+
+
+def _with_crops(
+    batches: Iterator[Batch], pictures: Mapping[str, encoded.Encoded], stream: Stream, start: int
+) -> Iterator[Batch]:
+    for step, batch in enumerate(batches, start):
+        rows, draws = stream.rows(step), stream.draws(step, encoded.DRAWS)
+        yield batch | {name: column[rows].cropped(draws) for name, column in pictures.items()}
 
 
 def padded_batches(arrays: Arrays, batch_size: int, shard: int = 0, num_shards: int = 1) -> Iterator[Batch]:
     """Every row once, in order, in batches of one size: the last is filled up with row 0 under a mask of 0.
 
     A batch has "mask" float32 [B] (or the data's own, [B, T]). Each process gets its own part of every batch; all get
-    the same number of batches.
+    the same number of batches. Pictures that are not in memory are decoded ahead of time.
     """
+    batches = _padded(arrays, batch_size, shard, num_shards)
+    return encoded.decoded(batches) if encoded.lazy(arrays) else batches
+
+
+def _padded(arrays: Arrays, batch_size: int, shard: int, num_shards: int) -> Iterator[Batch]:
     total, size = count_examples(arrays), batch_size // num_shards
     if "mask" not in arrays:
         arrays = arrays | {"mask": np.ones(total, np.float32)}
@@ -150,7 +183,7 @@ def load(data: Data, request: Request, num_examples: int | None = None) -> Prepa
     Raises:
         UserError: the data set cannot be had, is damaged, or is too small for what is asked of it.
     """
-    splits = data.load(dataclasses.replace(request, source=data.source))
+    splits = data.load(dataclasses.replace(request, source=data.source, on_bad=data.on_bad))
     total = count_examples(splits.train)
     order = np.random.Generator(np.random.Philox(CUT_SEED)).permutation(total)
     validation = splits.validation

@@ -9,19 +9,20 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 
-from fdl.data import characters, download, garments, handwriting, idx, images, standin, tables, tfds
-from fdl.data.forms import choose, first, forms_of, places, roots, splits
+from fdl.data import characters, cifar, download, garments, handwriting, idx, standin, tables, tfds
+from fdl.data.folders import folder as folder
+from fdl.data.forms import choose, first, forms_of, roots, splits, stratified
+from fdl.data.imagenet import imagenet as imagenet
 from fdl.data.splits import Request, Splits
 from fdl.types import Arrays, Count, UserError, take
 
 _FASHION_URL = "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/t10k-labels-idx1-ubyte.gz"
 _MNIST_URL = "https://storage.googleapis.com/cvdf-datasets/mnist/t10k-labels-idx1-ubyte.gz"
+_CIFAR_URL = "https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz"
 _SHAKESPEARE_URL = "https://raw.githubusercontent.com/karpathy/char-rnn/master/data/tinyshakespeare/input.txt"
-SPLIT_SEED = 0  # where a publisher cut no test split, this cut is the same for everybody
 
 _HOUSING = download.Remote(
     "https://raw.githubusercontent.com/ageron/handson-ml2/1e2115277b50f6c584cd668fa30e3af309a5b136/datasets/housing/housing.csv",
@@ -37,12 +38,17 @@ def fashion_mnist(request: Request) -> Splits:
     Raises:
         UserError: the form asked for is not there, or is damaged; so for every source.
     """
-    return _mnist_like("fashion_mnist", garments.CLASSES, standin.fashion, _FASHION_URL, request)
+    return _labelled("fashion_mnist", garments.CLASSES, standin.fashion, _FASHION_URL, _idx, request)
 
 
 def mnist(request: Request) -> Splits:
     """MNIST (LeCun, Cortes and Burges 1998): 60,000 + 10,000 grey images [28, 28, 1] of handwritten digits."""
-    return _mnist_like("mnist", handwriting.CLASSES, standin.digits, _MNIST_URL, request)
+    return _labelled("mnist", handwriting.CLASSES, standin.digits, _MNIST_URL, _idx, request)
+
+
+def cifar10(request: Request) -> Splits:
+    """CIFAR-10 (Krizhevsky 2009): 50,000 + 10,000 colour images [32, 32, 3] of ten kinds of animals and vehicles."""
+    return _labelled("cifar10", cifar.CLASSES, cifar.drawn, _CIFAR_URL, lambda root, *_: cifar.load(root), request)
 
 
 def digits(request: Request) -> Splits:
@@ -57,7 +63,7 @@ def digits(request: Request) -> Splits:
         held = sklearn.datasets.load_digits()
         inputs = np.rint(held.images * (255 / 16)).astype(np.uint8)[..., None]
         targets = held.target.astype(np.int32)
-        test = _stratified(targets, share=0.2)
+        test = stratified(targets, share=0.2)
         rows = {"inputs": inputs, "targets": targets}
         where = f"the real digits bundled with scikit-learn {sklearn.__version__}"
         return splits("digits", "builtin", where, take(rows, ~test), take(rows, test), classes=handwriting.CLASSES)
@@ -112,8 +118,8 @@ def california_housing(request: Request) -> Splits:
     """
     name = "california_housing"
 
-    def from_table(source: str, where: str, rows: list[list[str]], suffix: str = "") -> Splits:
-        train, test, info = tables.arrays(rows, where)
+    def from_table(source: str, where: str, lines: list[tables.Line], suffix: str = "") -> Splits:
+        train, test, info = tables.arrays(lines, where, request.on_bad)
         return splits(name + suffix, source, where, train, test, info=info)
 
     def from_files(root: Path) -> Splits | None:
@@ -130,51 +136,20 @@ def california_housing(request: Request) -> Splits:
 
     def made() -> Splits:
         where = f"a stand-in, not census data: a table made by fdl.data.standin, seed {standin.SEED}"
-        return from_table("builtin", where, standin.housing(), suffix="-standin")
+        return from_table("builtin", where, list(enumerate(standin.housing(), 1)), suffix="-standin")
 
     files = [("files", functools.partial(from_files, root)) for root in roots(request)]
     return choose(name, request, [*files, ("files", fetched), ("builtin", made)])
 
 
-def folder(request: Request, *, path: str, size: tuple[int, int] = (28, 28), channels: Literal[1, 3] = 3) -> Splits:
-    """Your own images: PATH/train/CLASS/* and PATH/test/CLASS/*; or PATH/CLASS/*, and a fifth of each is for testing.
-
-    Args:
-        path: the folder, relative to --data_dir if it is there, else to the current folder.
-        size: (H, W) to which every image is scaled.
-        channels: 1 for grey, 3 for RGB.
-    """
-    root = next((place for place in (*(root / path for root in roots(request)), Path(path)) if place.is_dir()), None)
-    if root is None:
-        raise UserError(f"no folder {path!r}, neither in {places(request)} nor in {Path.cwd()}: give its path")
-
-    def read() -> Splits:
-        cut = (root / "train").is_dir() and (root / "test").is_dir()
-        train = images.list_classes(root / "train" if cut else root)
-        if len(train) < 2:
-            raise UserError(
-                f"{root} holds images of {len(train)} classes, expected 2 or more: a subfolder for each class"
-            )
-        classes = tuple(train)
-        rows = images.load(train, classes, size, channels)
-        if not cut:
-            test = _stratified(rows["targets"], share=0.2)
-            return splits(root.name, "files", str(root), take(rows, ~test), take(rows, test), classes=classes)
-        test_files = images.list_classes(root / "test")
-        if not test_files or not set(test_files) <= set(classes):
-            wrong = sorted(set(test_files) - set(classes)) or "no images"
-            raise UserError(
-                f"{root / 'test'} holds {wrong}, but {root / 'train'} the classes {list(classes)}: make them agree"
-            )
-        test_rows = images.load(test_files, classes, size, channels)
-        return splits(root.name, "files", str(root), rows, test_rows, classes=classes)
-
-    return choose(root.name, request, [("files", read)])
+_Files = Callable[[Path, str, int], tuple[str, dict[str, Arrays]] | None]
+"""(a root, name of the set, number of classes) -> where its files were and their splits; None where there are none."""
 
 
-def _mnist_like(
-    name: str, classes: tuple[str, ...], draw: Callable[[], tuple[Arrays, Arrays]], url: str, request: Request
-) -> Splits:
+def _labelled(
+    name: str, classes: tuple[str, ...], draw: Callable[[], tuple[Arrays, Arrays]], url: str, files: _Files,
+    request: Request,
+) -> Splits:  # fmt: skip
     def from_tfds(source: str, prepared: Path) -> Splits:
         held, names = tfds.read(prepared)
         train, test = (
@@ -187,21 +162,26 @@ def _mnist_like(
         return splits(name, source, f"TFDS data in {prepared}", train, test, classes=names.get("label", classes))
 
     def from_files(root: Path) -> Splits | None:
-        for spelling in (name.replace("_", "-"), name):
-            paths = idx.find(root / spelling)
-            if paths:
-                held = idx.load(paths, len(classes))
-                return splits(
-                    name, "files", f"IDX files in {root / spelling}", held["train"], held["test"], classes=classes
-                )
-        return None
+        found = files(root, name, len(classes))
+        if found is None:
+            return None
+        where, held = found
+        return splits(name, "files", where, held["train"], held["test"], classes=classes)
 
     def made() -> Splits:
         train, test = draw()
-        where = f"a stand-in, not the real {name}: drawn by fdl.data.standin, seed {standin.SEED}"
+        where = f"a stand-in, not the real {name}: drawn by {draw.__module__}, seed {standin.SEED}"
         return splits(f"{name}-standin", "builtin", where, train, test, classes=classes)
 
     return choose(name, request, forms_of(name, request, from_tfds, from_files, made, url))
+
+
+def _idx(root: Path, name: str, num_classes: int) -> tuple[str, dict[str, Arrays]] | None:
+    for place in (root / name.replace("_", "-"), root / name):
+        paths = idx.find(place)
+        if paths:
+            return f"IDX files in {place}", idx.load(paths, num_classes)
+    return None
 
 
 def _feature(held: Mapping[str, Arrays], split: str, feature: str, prepared: Path) -> np.ndarray:
@@ -211,13 +191,3 @@ def _feature(held: Mapping[str, Arrays], split: str, feature: str, prepared: Pat
         raise UserError(
             f"the TFDS data in {prepared} has no {feature!r} in split {split!r}: move the folder away"
         ) from None
-
-
-def _stratified(targets: np.ndarray, share: float) -> np.ndarray:
-    """bool [N]: true for this share of the rows of every class (at least one), by a fixed seed."""
-    chosen = np.zeros(len(targets), bool)
-    rng = np.random.default_rng(SPLIT_SEED)
-    for label in np.unique(targets):
-        rows = rng.permutation(np.flatnonzero(targets == label))
-        chosen[rows[: max(1, round(share * len(rows)))]] = True
-    return chosen

@@ -10,6 +10,7 @@ from typing import Any, Literal, Protocol
 from fdl.types import Arrays, Transform, Whole
 
 Source = Literal["auto", "tfds", "files", "builtin"]
+OnBad = Literal["stop", "skip"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -20,11 +21,13 @@ class Request:
         source: which form to take; "auto" tries prepared TFDS, upstream files, a TFDS download, then the stand-in.
         data_dir: `--data_dir`, or None for the TFDS default.
         offline: never try the network.
+        on_bad: refuse a data set with bad images or rows in it, or leave those out.
     """
 
     source: Source = "auto"
     data_dir: Path | None = None
     offline: bool = False
+    on_bad: OnBad = "stop"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,7 +42,8 @@ class Splits:
         validation: the publisher's own validation split, or None: then one is cut from training.
         sha256: over the bytes of the arrays as loaded.
         classes: the class names, in the order of their numbers.
-        info: what else a task, its report or a prediction needs (vocabulary, column names, units).
+        info: what else a task, its report or a prediction needs (vocabulary, column names, units); "skipped": the bad
+            inputs left out (`fdl.data.bad_inputs`), where there were any.
     """
 
     name: str
@@ -73,6 +77,7 @@ class Data:
         validation: rows cut from training, by the data's own order shuffled with a fixed seed, for choosing checkpoints.
         augment: ops applied to training batches only, before `prepare`.
         prepare: ops applied to every batch.
+        on_bad: what becomes of images and rows that cannot be read: "stop" lists them and refuses, "skip" leaves them out.
         feed: what carries batches to the step: a tf.data pipeline, or plain NumPy (the same batches to the bit).
     """
 
@@ -81,4 +86,5 @@ class Data:
     validation: Whole = 0
     augment: tuple[Op, ...] = ()
     prepare: tuple[Op, ...] = ()
+    on_bad: OnBad = "stop"
     feed: Literal["auto", "tf", "numpy"] = "auto"

@@ -8,5 +8,6 @@ has dropout wants `rngs={"dropout": key}`, and one that has BatchNorm wants `mut
 from fdl.models.cnn import CNN
 from fdl.models.mlp import MLP
 from fdl.models.recurrent import Recurrent
+from fdl.models.resnet import ResNet, ResNet18, ResNet34, ResNet50, ResNet101, ResNet152
 
-__all__ = ["CNN", "MLP", "Recurrent"]
+__all__ = ["CNN", "MLP", "Recurrent", "ResNet", "ResNet18", "ResNet34", "ResNet50", "ResNet101", "ResNet152"]

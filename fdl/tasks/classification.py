@@ -12,6 +12,7 @@ from typing import ClassVar, Literal
 import numpy as np
 
 from fdl import figures, losses
+from fdl.data.encoded import Encoded, of_files
 from fdl.data.images import border, find_images, read
 from fdl.data.splits import Splits
 from fdl.tasks import classification_panels
@@ -106,6 +107,8 @@ class Classification:
 
 def _as_trained(paths: list[Path], train: Arrays) -> tuple[np.ndarray, list[bool]]:
     """The pictures as rows like `train`'s inputs, and which of them were inverted."""
+    if isinstance(train["inputs"], Encoded):
+        return np.asarray(of_files(paths, train["inputs"].side)), [False] * len(paths)
     seen = np.asarray(take(train, slice(1000))["inputs"]) if not isinstance(train["inputs"], dict) else np.empty(0)
     if seen.ndim not in (3, 4):
         raise UserError("--mode=predict reads images, and this experiment's model is not given images")

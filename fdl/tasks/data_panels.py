@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import jax
 import numpy as np
 
 from fdl import figures
+from fdl.data import encoded, pipeline
 from fdl.tasks.task import Panel, View
-from fdl.types import Arrays, take
+from fdl.types import Arrays, count_examples, take
 
 
 def pictures(rows: Arrays) -> np.ndarray | None:
@@ -15,6 +17,17 @@ def pictures(rows: Arrays) -> np.ndarray | None:
     if isinstance(inputs, dict) or np.ndim(inputs) not in (3, 4):
         return None
     return figures.viewable(inputs)
+
+
+def held(rows: Arrays) -> Arrays:
+    """A few rows with every column in memory."""
+    return jax.tree.map(np.asarray, rows)
+
+
+def _cropped(rows: Arrays, seed: int) -> Arrays:
+    """Pictures that are decoded batch by batch, as the feed crops them for training; other columns as they are."""
+    stream = pipeline.Stream(seed, count_examples(rows), count_examples(rows))
+    return rows | {name: column.cropped(stream.draws(0, encoded.DRAWS)) for name, column in encoded.lazy(rows).items()}
 
 
 def class_counts(view: View) -> Panel:
@@ -74,7 +87,7 @@ def examples(view: View, columns: int = 16) -> Panel | None:
 def augmented(view: View, pairs: int = 12) -> Panel | None:
     """Training images beside the same as a training step would be given them."""
     rows = take(view.splits.train, slice(2 * pairs))
-    plain, changed = (prepare(rows)["inputs"] for prepare in (view.prepared, view.augmented))
+    plain, changed = view.prepared(held(rows))["inputs"], view.augmented(held(_cropped(rows, view.seed)))["inputs"]
     if np.ndim(changed) not in (3, 4):
         return None
     if np.shape(plain) == np.shape(changed) and np.array_equal(plain, changed):

@@ -9,6 +9,7 @@ import numpy as np
 from flax import linen as nn
 
 from fdl import figures
+from fdl.tasks.data_panels import held
 from fdl.tasks.task import Panel, View
 from fdl.types import Arrays
 
@@ -18,7 +19,7 @@ def feature_maps(view: View, rows: Arrays, name: str, most_maps: int = 32, most_
 
     Shown is what the model sows under "intermediates", else the outputs of its nn.Conv layers.
     """
-    inputs = view.prepared(rows)["inputs"]
+    inputs = view.prepared(held(rows))["inputs"]
     if isinstance(inputs, dict) or np.ndim(inputs) != 4:
         return None
     layers = _maps(view, inputs)

@@ -1,0 +1,89 @@
+"""Files and rows that cannot be read: all of them found before training, then refused, or counted and left out."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import io
+import os
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from absl import logging
+
+from fdl.data.splits import OnBad
+from fdl.types import UserError, printable
+
+FILE = "bad_inputs.csv"
+FORMULA = ("=", "+", "-", "@", "\t", "\r")
+"""A spreadsheet runs a cell that begins so."""
+
+
+class Bad(NamedTuple):
+    """One bad input: its file, the place in it ("line 7, column age", or nothing), and what is wrong."""
+
+    file: str
+    place: str
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{self.file}{self.place and ', '}{self.place}: {self.reason}"
+
+
+class BadInputs(UserError):
+    """Some of the user's files or rows are bad. `rows` are all of them, for `write_bad_inputs`."""
+
+    def __init__(self, rows: Sequence[Bad], total: int, kind: str) -> None:
+        self.rows = tuple(rows)
+        others = f", the first of {len(rows)} bad {kind} of {total:,}" if len(rows) > 1 else ""
+        super().__init__(f"{rows[0]}{others}; mend or remove them, or leave them out with --set data.on_bad=skip")
+
+
+def settle(rows: Sequence[Bad], total: int, kind: str, on_bad: OnBad) -> tuple[Bad, ...]:
+    """What was skipped, for `Splits.info["skipped"]`, after a warning with their number.
+
+    Args:
+        rows: the bad ones of `total` images or rows (`kind`, in the plural).
+
+    Raises:
+        BadInputs: there are some, and they are not to be skipped.
+    """
+    if rows and on_bad == "stop":
+        raise BadInputs(rows, total, kind)
+    if rows:
+        logging.warning("%d of %d %s are bad and left out; the first: %s", len(rows), total, kind, rows[0])
+    return tuple(rows)
+
+
+def write_bad_inputs(rows: Iterable[Bad], folder: Path) -> Path:
+    """Writes folder/bad_inputs.csv (file, place, reason), whole or not at all, and returns its path.
+
+    Raises:
+        UserError: the folder cannot be written.
+    """
+    table = io.StringIO()
+    writer = csv.writer(table, lineterminator="\n")
+    writer.writerow(Bad._fields)
+    writer.writerows([_cell(text) for text in row] for row in rows)
+    path = folder / FILE
+    beside = path.with_name(f".{FILE}.{os.getpid()}.tmp")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with open(beside, "w", encoding="utf-8") as file:
+            file.write(table.getvalue())
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(beside, path)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            beside.unlink()
+        raise UserError(
+            f"{path} cannot be written: {error.strerror}; start where there is room and a right to"
+        ) from error
+    return path
+
+
+def _cell(text: str) -> str:
+    text = printable(text, 2000)
+    return f"'{text}" if text.startswith(FORMULA) else text

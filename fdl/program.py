@@ -1,0 +1,210 @@
+"""One experiment with its data on one layout: the compiled programs of a run, and what they are asked for."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import hashlib
+import math
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from fdl import hosts, parallel, step, weights
+from fdl.data import pipeline
+from fdl.experiment import Experiment
+from fdl.tasks.task import View
+from fdl.types import Arrays, Batch, Duration, Metrics, count_examples, take
+
+
+@dataclasses.dataclass(frozen=True)
+class Program:
+    """What a run needs of compiled code, each piece made when it is first asked for.
+
+    Attributes:
+        seed: decides the initial parameters, the order of examples and all randomness.
+        total_steps: of the whole run.
+    """
+
+    experiment: Experiment
+    data: pipeline.Prepared
+    layout: parallel.Layout
+    seed: int
+    total_steps: int
+
+    def period(self, name: str) -> float:
+        """How many steps lie between two of the loop's "log"s, "eval"s, "save"s or "sample"s; 0: never."""
+        duration: Duration = getattr(self.experiment, f"{name}_every")
+        return duration.in_steps(self.experiment.batch_size, count_examples(self.data.splits.train), self.total_steps)
+
+    @functools.cached_property
+    def key(self) -> jax.Array:
+        """The key of all randomness but the data's order."""
+        return jax.jit(self._key, out_shardings=self.layout.replicated)()
+
+    @functools.cached_property
+    def key_spec(self) -> jax.ShapeDtypeStruct:
+        """The key's shape, for compiling where no array can be put."""
+        return parallel.spec(jax.eval_shape(self._key), self.layout.replicated)
+
+    def _key(self) -> jax.Array:
+        return jax.random.key(self.seed)
+
+    @functools.cached_property
+    def _settings(self) -> dict[str, Any]:
+        """What the training and the evaluation step have in common."""
+        model = parallel.localise(self.experiment.model, self.layout)
+        return {
+            "model": model,
+            "prepare": self.data.prepare,
+            "task": self.experiment.task,
+            "axis_name": self.layout.axis_name,
+        }
+
+    def _init(self, key: jax.Array) -> step.State:
+        row = jax.tree.map(lambda leaf: np.asarray(leaf[:1]), self.data.splits.test)
+        optimizer = self.experiment.optimizer
+        return step.init_state(
+            key, row, model=self._settings["model"], prepare=self.data.prepare,
+            tx=optimizer.build(self.total_steps)[0], ema=optimizer.ema > 0,
+        )  # fmt: skip
+
+    def start(self) -> step.State:
+        """A new state at step 0, with `initial` weights where there are any."""
+        state = parallel.compile_init(self._init, self.key, self.like)
+        if self.initial is None:
+            return state
+        found = jax.tree.map(parallel.place, self.initial, self.like.variables)
+        params, stats = found["params"], {name: found[name] for name in state.stats}
+        tx, _ = self.experiment.optimizer.build(self.total_steps)
+        opt_state = jax.jit(tx.init, out_shardings=jax.tree.map(lambda leaf: leaf.sharding, self.like.opt_state))(
+            params
+        )
+        ema = None if state.ema is None else jax.tree.map(jnp.copy, params)
+        return dataclasses.replace(state, params=params, stats=stats, opt_state=opt_state, ema=ema)
+
+    @functools.cached_property
+    def initial(self) -> Any:
+        """The weights of the experiment's `init_from`, None where it names no file.
+
+        Raises:
+            UserError: the file cannot be read, or its arrays are not the model's.
+        """
+        path, wanted = self.experiment.init_from, self.like.variables
+        if path is None:
+            return None
+        size = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(wanted))
+        held = weights.load(Path(path).expanduser(), 2 * size + (1 << 20))
+        return weights.fit(wanted, held, f"init_from={path}")
+
+    @functools.cached_property
+    def like(self) -> step.State:
+        """The state's shapes, dtypes and shardings."""
+        shapes = jax.eval_shape(self._init, self.key_spec)
+        return parallel.spec(shapes, self.layout.placed(shapes))
+
+    @functools.cached_property
+    def stream(self) -> pipeline.Stream:
+        """The training batches; this process feeds its own part of each."""
+        num_examples = count_examples(self.data.splits.train)
+        return pipeline.Stream(self.seed, self.experiment.batch_size, num_examples, *self.layout.feed)
+
+    @functools.cached_property
+    def train(self) -> Any:
+        """(state, batch, key) -> (state, metrics), compiled; the state is donated."""
+        return self._lowered.compile()
+
+    @functools.cached_property
+    def sha256(self) -> str:
+        """Of the training step as it is handed to the compiler: of all code and constants that decide what it computes."""
+        return hashlib.sha256(self._lowered.as_text().encode()).hexdigest()
+
+    @functools.cached_property
+    def _lowered(self) -> Any:
+        return parallel.lower_train(self.step, self.like, self.batch, self.key_spec, self.layout)
+
+    @functools.cached_property
+    def batch(self) -> Batch:
+        """Shapes and dtypes of a global batch's raw rows."""
+        return pipeline.row_spec(self.data.splits.train, self.experiment.batch_size)
+
+    @functools.cached_property
+    def step(self) -> Callable[..., Any]:
+        """(state, batch, key) -> (state, metrics), pure and not yet compiled."""
+        experiment = self.experiment
+        optimizer = experiment.optimizer
+        tx, learning_rate = optimizer.build(self.total_steps)
+        return functools.partial(
+            step.train_step, tx=tx, learning_rate=learning_rate, ema=optimizer.ema, augment=self.data.augment,
+            loss_limit=experiment.loss_limit, skip_bad=experiment.on_bad_step == "skip", **self._settings,
+        )  # fmt: skip
+
+    @functools.cached_property
+    def evaluate(self) -> Any:
+        """(variables, batch) -> masked sums, compiled."""
+        function = functools.partial(step.eval_step, **self._settings)
+        rows = take(self.data.splits.test, slice(0, 1))
+        batch = next(pipeline.padded_batches(rows, self.experiment.eval_batch_size))
+        return parallel.compile_eval(function, self.like.variables, batch, self.layout)
+
+
+def build(experiment: Experiment, data: pipeline.Prepared, seed: int, layout: parallel.Layout) -> Program:
+    """The program of a run.
+
+    Raises:
+        UserError: a batch does not split over the devices.
+    """
+    sizes = {"batch_size": experiment.batch_size, "eval_batch_size": experiment.eval_batch_size}
+    parallel.check_divides(layout, **sizes)
+    total = Duration.parse(experiment.steps).in_steps(experiment.batch_size, count_examples(data.splits.train))
+    return Program(experiment, data, layout, seed, round(total))
+
+
+def evaluate(
+    program: Program, variables: Mapping[str, Any], arrays: Arrays, between: Callable[[], None] = lambda: None
+) -> Metrics:
+    """The task's metrics over every row of `arrays`, each counted exactly once.
+
+    Args:
+        between: called after each batch (in every process equally often); may raise to leave early.
+    """
+    parts = []
+    for batch in pipeline.padded_batches(arrays, program.experiment.eval_batch_size, *program.layout.feed):
+        parts.append(program.evaluate(variables, parallel.shard(batch, program.layout)))
+        between()
+    sums = jax.tree.map(lambda *leaves: math.fsum(map(float, leaves)), *jax.device_get(parts))
+    count = sums.pop("count")
+    return program.experiment.task.finish({name: value / count for name, value in sums.items()})
+
+
+def view(program: Program, variables: Mapping[str, Any]) -> View:
+    """The trained model as reports and predictions use it, on one device of this process; every process must call it."""
+    model, prepare = program.experiment.model, program.data.prepare
+    size = program.experiment.eval_batch_size
+    predict = jax.jit(functools.partial(step.predict_step, model=model, prepare=prepare))
+    local = hosts.to_host(variables)
+
+    def outputs(arrays: Arrays) -> Any:
+        total = count_examples(arrays)
+        inputs = {"inputs": arrays["inputs"]}
+        parts = [predict(local, batch) for batch in _without_mask(pipeline.padded_batches(inputs, min(size, total)))]
+        return jax.tree.map(lambda *leaves: np.concatenate(leaves)[:total], *jax.device_get(parts))
+
+    def prepared(arrays: Arrays) -> Arrays:
+        return jax.device_get(prepare(arrays, None))
+
+    def augmented(arrays: Arrays) -> Arrays:
+        rows = jax.numpy.arange(count_examples(arrays))
+        draw = step.example_draw(jax.random.fold_in(jax.random.key(program.seed), 0), rows)
+        return jax.device_get(prepare(program.data.augment(arrays, draw), None))
+
+    return View(program.data.splits, model, local, outputs, prepared, augmented, program.seed)
+
+
+def _without_mask(batches: Iterator[Batch]) -> Iterator[Batch]:
+    for batch in batches:
+        yield {"inputs": batch["inputs"]}

@@ -1,0 +1,340 @@
+"""Bad images and rows: all listed, then refused or left out; archives unpacked once, whole, and only into the cache."""
+
+from __future__ import annotations
+
+import csv
+import io
+import multiprocessing
+import os
+import shutil
+import tarfile
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from fdl.data import Data, archives, images, pipeline, sources
+from fdl.data.bad_inputs import Bad, BadInputs, write_bad_inputs
+from fdl.data.splits import Request
+from fdl.types import UserError
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path / "tensorflow_datasets"))
+    return tmp_path / "cache" / "fdl" / "archives"
+
+
+def picture(value: int = 200) -> bytes:
+    file = io.BytesIO()
+    Image.new("L", (6, 6), value).save(file, "PNG")
+    return file.getvalue()
+
+
+@pytest.fixture
+def pets(tmp_path: Path) -> Path:
+    """Two classes with five pictures each."""
+    for name in ("cat", "dog"):
+        (tmp_path / "pets" / name).mkdir(parents=True)
+        for number in range(5):
+            (tmp_path / "pets" / name / f"{number}.png").write_bytes(picture())
+    return tmp_path / "pets"
+
+
+def spoil(pets: Path) -> list[str]:
+    (pets / "cat" / "1.png").write_bytes(picture()[:40])
+    (pets / "cat" / "empty.jpg").touch()
+    (pets / "dog" / "page.jpg").write_bytes(b"<html>")
+    (pets / "dog" / "folder.png").mkdir()
+    (pets / "dog" / "loop.png").symlink_to("loop.png")
+    return ["cat/1.png", "cat/empty.jpg", "dog/folder.png", "dog/loop.png", "dog/page.jpg"]
+
+
+def test_all_bad_images_are_listed_before_any_is_refused(pets: Path) -> None:
+    names = spoil(pets)
+    with pytest.raises(BadInputs) as caught:
+        sources.folder(Request(), path=str(pets))
+    assert [row.file for row in caught.value.rows] == [str(pets / name) for name in names]
+    reasons = [row.reason for row in caught.value.rows]
+    assert reasons[1:] == ["it is empty", "it is a folder", "it is a link that leads nowhere", "it is an HTML page"]
+    assert "cat/1.png" in str(caught.value)
+    assert "first of 5 bad images of 14" in str(caught.value)
+    assert "on_bad=skip" in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_bad_images_are_skipped_and_counted(pets: Path, caplog: pytest.LogCaptureFixture) -> None:
+    sound = sources.folder(Request(), path=str(pets))
+    assert "skipped" not in sound.info
+    (pets / "cat" / "extra.png").write_bytes(b"\x89PNG")
+    data = Data(load=lambda request: sources.folder(request, path=str(pets)), on_bad="skip")
+    splits = pipeline.load(data, Request()).splits
+    assert splits.sha256 == sound.sha256
+    assert [row.file for row in splits.info["skipped"]] == [str(pets / "cat" / "extra.png")]
+    (record,) = caplog.records
+    assert "1 of 11 images are bad and left out" in record.message
+
+
+def test_bad_images_of_both_splits_are_listed(pets: Path) -> None:
+    shutil.copytree(pets, pets / "train")
+    shutil.copytree(pets / "train", pets / "test")
+    for split in ("train", "test"):
+        (pets / split / "dog" / "0.png").write_bytes(b"")
+    with pytest.raises(BadInputs) as caught:
+        sources.folder(Request(), path=str(pets))
+    assert len(caught.value.rows) == 2
+
+
+def test_a_class_with_no_good_image_left_is_said(pets: Path) -> None:
+    for path in list((pets / "dog").iterdir())[1:]:
+        path.write_bytes(b"")
+    with pytest.raises(UserError, match="class dog has 1 good images"):
+        sources.folder(Request(on_bad="skip"), path=str(pets))
+
+
+def test_odd_names_and_links_out_of_the_folder(pets: Path, tmp_path: Path) -> None:
+    (tmp_path / "elsewhere.png").write_bytes(picture())
+    (pets / "cat" / "out.png").symlink_to(tmp_path / "elsewhere.png")  # the user's own link: followed
+    for name in (b"a\nb.png", b"\xff\xfe.png", b"-rf.png", b"=1+1.png", "漢字.png".encode()):
+        (pets / "dog" / os.fsdecode(name)).write_bytes(picture())
+    for name in (".DS_Store", "._0.png", "Thumbs.db"):
+        (pets / "dog" / name).write_bytes(b"x")
+    splits = sources.folder(Request(), path=str(pets))
+    assert len(splits.train["targets"]) + len(splits.test["targets"]) == 16
+    (pets / "dog" / os.fsdecode(b"bad\n\xff.png")).touch()
+    with pytest.raises(BadInputs) as caught:
+        sources.folder(Request(), path=str(pets))
+    assert str(caught.value).isprintable()
+    assert "bad\\n\\udcff.png" in str(caught.value)
+
+
+def test_a_pipe_is_not_waited_for_and_sizes_are_checked(pets: Path) -> None:
+    os.mkfifo(pets / "dog" / "pipe.png")
+    with pytest.raises(BadInputs, match="no regular file"):
+        sources.folder(Request(), path=str(pets))
+    (pets / "dog" / "pipe.png").unlink()
+    with pytest.raises(UserError, match="GiB, over half of"):
+        sources.folder(Request(), path=str(pets), size=(1 << 20, 1 << 20))
+
+
+@pytest.mark.parametrize("form", ["PNG", "TIFF", "PPM"])
+def test_16_bits_are_scaled_and_not_clipped(tmp_path: Path, form: str) -> None:
+    for values, expected in (([[200, 200], [200, 200]], [1, 1, 1, 1]), ([[0, 257], [32896, 65535]], [0, 1, 128, 255])):
+        Image.fromarray(np.uint16(values)).save(tmp_path / "x.tif", form)
+        assert images.read(tmp_path / "x.tif", (2, 2), 1).ravel().tolist() == expected
+
+
+HEADER = "longitude,latitude,housing_median_age,total_rooms,total_bedrooms,population,households,median_income"
+HEADER += ",median_house_value,ocean_proximity"
+ROW = "-122.2,37.8,41.0,880.0,129.0,322.0,126.0,8.3,{},{}"
+
+
+def table(tmp_path: Path, data: bytes) -> Request:
+    (tmp_path / "tabular").mkdir(exist_ok=True)
+    (tmp_path / "tabular" / "california-housing.csv").write_bytes(data)
+    return Request(source="files", data_dir=tmp_path, offline=True)
+
+
+BAD_LINES = {
+    3: (ROW.format("", "A"), "column median_house_value", "cannot be missing"),
+    5: ("1,2", "", "2 cells, the header has 10"),
+    6: (ROW.format("nan", "A"), "column median_house_value", "'nan' is no number"),
+    8: (ROW.format("1e30", "A"), "column median_house_value", "beyond 1e+18"),
+    9: (ROW.format("1", '"A'), "", "quote is left open"),
+    11: (ROW.format("1", "A\0"), "", "NUL byte"),
+    12: (ROW.format("1_000", "A"), "column median_house_value", "'1_000' is no number"),
+}
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+@pytest.mark.parametrize("bom", ["", "\ufeff"])
+def test_bad_rows_are_all_listed_by_line_or_left_out(tmp_path: Path, end: str, bom: str) -> None:
+    good = {4: "../../etc/passwd", 7: '"quoted, ""so"""', 10: "=1+1"}
+    lines = [HEADER] + [
+        BAD_LINES[number][0] if number in BAD_LINES else ROW.format(number, good.get(number, "INLAND"))
+        for number in range(2, 14)
+    ]
+    request = table(tmp_path, (bom + end.join(lines) + end).encode() + b"\xe9" + ROW.format(1, "A").encode())
+    with pytest.raises(BadInputs) as caught:
+        sources.california_housing(request)
+    found = caught.value.rows
+    assert [row.place.split(",")[0] for row in found] == [f"line {number}" for number in (*BAD_LINES, 14)]
+    for row, (_, column, says) in zip(found, BAD_LINES.values(), strict=False):
+        assert column in row.place
+        assert says in row.reason
+    assert "0xe9" in found[-1].reason
+    splits = sources.california_housing(Request(**vars(request) | {"on_bad": "skip"}))
+    assert splits.info["skipped"] == found
+    targets = np.concatenate([splits.train["targets"], splits.test["targets"]]) * 1e5
+    assert sorted(np.rint(targets)) == [2, 4, 7, 10, 13]
+
+
+@pytest.mark.parametrize(
+    ("data", "says"),
+    [
+        (b"", "is empty"),
+        (HEADER.encode(), "0 good rows"),
+        (b"<!DOCTYPE html>\n<html>", "HTML page"),
+        ((HEADER + "\n").encode("utf-16"), "UTF-16"),
+        (HEADER.replace(",", ";").encode() + b"\n1;2\n", "stand between ';'"),
+        (HEADER.replace(",", "\t").encode() + b"\n1\t2\n", "expected commas"),
+        (b"a,b\n1,2\n", "lacks"),
+        (b"\0\0\n", "header cannot be read: a NUL byte"),
+        (b'"' + HEADER.encode(), "header cannot be read: a quote"),
+    ],
+)
+@pytest.mark.parametrize("on_bad", ["stop", "skip"])
+def test_what_is_no_table_is_refused_whole(tmp_path: Path, data: bytes, says: str, on_bad: str) -> None:
+    request = table(tmp_path, data)
+    with pytest.raises(UserError, match=says) as caught:
+        sources.california_housing(Request(**vars(request) | {"on_bad": on_bad}))
+    assert not isinstance(caught.value, BadInputs)
+    assert "california-housing.csv" in str(caught.value)
+
+
+def test_the_list_is_a_csv_that_no_spreadsheet_runs(tmp_path: Path) -> None:
+    rows = [
+        Bad("=cmd|' /C calc'!A0", "", "-1"),
+        Bad("a,b\n.png", "line 2, column x", '+say "x"'),
+        Bad("@x", "", "漢\ud800"),
+    ]
+    path = write_bad_inputs(rows, tmp_path / "new")
+    with path.open(encoding="utf-8", newline="") as file:
+        held = list(csv.reader(file))
+    assert held == [
+        ["file", "place", "reason"], ["'=cmd|' /C calc'!A0", "", "'-1"], ["a,b\\n.png", "line 2, column x", "'+say \"x\""],
+        ["'@x", "", "漢\\ud800"],
+    ]  # fmt: skip
+    assert [entry.name for entry in path.parent.iterdir()] == ["bad_inputs.csv"]
+    with pytest.raises(UserError, match="cannot be written"):
+        write_bad_inputs(rows, path)
+
+
+# Archives
+
+
+def pack(pets: Path, suffix: str, around: str = "") -> Path:
+    path = pets.with_name(f"packed{suffix}")
+    files = sorted(file for file in pets.rglob("*") if file.is_file())
+    if suffix == ".zip":
+        with zipfile.ZipFile(path, "w") as archive:
+            for file in files:
+                archive.write(file, around + str(file.relative_to(pets)))
+    else:
+        with tarfile.open(path, "w:gz" if "gz" in suffix else "w") as archive:
+            for file in files:
+                archive.add(file, around + str(file.relative_to(pets)))
+    return path
+
+
+@pytest.mark.parametrize("suffix", archives.ARCHIVES)
+@pytest.mark.parametrize("around", ["", "pets/", "a/b/"])
+def test_an_archive_is_the_folder_that_it_holds(pets: Path, cache: Path, suffix: str, around: str) -> None:
+    (pets / "dog" / "more.png").write_bytes(picture(7))
+    (pets / "dog" / "notes.txt").write_text("not unpacked")
+    expected = sources.folder(Request(), path=str(pets))
+    path = pack(pets, suffix, around)
+    splits = sources.folder(Request(data_dir=path.parent), path=path.name)
+    assert (splits.sha256, splits.classes, splits.name) == (expected.sha256, expected.classes, "packed")
+    assert path.name in splits.where
+    assert not list(cache.rglob("*.txt"))
+    before = {file: file.stat().st_mtime_ns for file in cache.rglob("*") if file.is_file() and file.suffix != ".lock"}
+    assert sources.folder(Request(data_dir=path.parent), path=path.name).sha256 == expected.sha256
+    assert {f: f.stat().st_mtime_ns for f in cache.rglob("*") if f.is_file() and f.suffix != ".lock"} == before
+
+
+def test_what_was_unpacked_and_then_damaged_is_unpacked_anew(pets: Path, cache: Path) -> None:
+    path = pack(pets, ".zip")
+    sound = sources.folder(Request(), path=str(path)).sha256
+    next(cache.rglob("*.png")).write_bytes(b"")
+    next(cache.rglob("*.png")).unlink()
+    assert sources.folder(Request(), path=str(path)).sha256 == sound
+
+
+def _unpack_and_die(path: Path) -> None:
+    count = iter(range(4))
+
+    def write(*args: object) -> None:
+        if next(count) == 3:
+            os._exit(9)
+        original(*args)
+
+    original, archives._write = archives._write, write  # type: ignore[assignment]
+    archives.unpack(path)
+
+
+def test_killed_half_way_nothing_counts(pets: Path, cache: Path) -> None:
+    path = pack(pets, ".tar.gz")
+    expected = sources.folder(Request(), path=str(pets)).sha256
+    process = multiprocessing.get_context("spawn").Process(target=_unpack_and_die, args=(path,))
+    process.start()
+    process.join()
+    assert process.exitcode == 9
+    assert len(list(cache.rglob("*.png"))) == 3
+    assert sources.folder(Request(), path=str(path)).sha256 == expected
+    assert len(list(cache.rglob("*.png"))) == 10
+
+
+def zip_with(name: str, data: bytes = b"x", mode: int = 0) -> Callable[[Path], None]:
+    def make(path: Path) -> None:
+        with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+            info = zipfile.ZipInfo(name)
+            info.external_attr = mode << 16
+            archive.writestr(info, data, zipfile.ZIP_DEFLATED)
+
+    return make
+
+
+def tar_with(name: str, kind: bytes = tarfile.REGTYPE, leads_to: str = "", size: int = 0) -> Callable[[Path], None]:
+    def make(path: Path) -> None:
+        with tarfile.open(path, "w:gz") as archive:
+            info = tarfile.TarInfo(name)
+            info.type, info.linkname, info.size = kind, leads_to, size
+            archive.addfile(info, io.BytesIO(bytes(size)))
+
+    return make
+
+
+HOSTILE = {
+    "up.zip": (zip_with("../evil.png"), "leads out"),
+    "deep.zip": (zip_with("a/b/../../../evil.png"), "leads out"),
+    "root.zip": (zip_with("/evil.png"), "leads out"),
+    "drive.zip": (zip_with("C:\\evil.png"), "leads out"),
+    "link.zip": (zip_with("cat/x.png", b"/etc/passwd", 0o120777), "link or a device"),
+    "device.zip": (zip_with("cat/x.png", b"", 0o020777), "link or a device"),
+    "bomb.zip": (zip_with("cat/x.png", bytes(64 << 20)), "200 times"),
+    "up.tgz": (tar_with("../evil.png"), "leads out"),
+    "root.tgz": (tar_with("/evil.png"), "leads out"),
+    "link.tgz": (tar_with("cat/x.png", tarfile.SYMTYPE, "../../../canary"), "a link"),
+    "hard.tgz": (tar_with("cat/x.png", tarfile.LNKTYPE, "/etc/passwd"), "a link"),
+    "device.tgz": (tar_with("cat/x.png", tarfile.CHRTYPE), "a device"),
+    "pipe.tgz": (tar_with("cat/x.png", tarfile.FIFOTYPE), "a device"),
+    "bomb.tgz": (tar_with("cat/x.png", size=64 << 20), "200 times"),
+    "long.tgz": (tar_with("cat/" + "x" * 300 + ".png"), "too long"),
+    "page.zip": (lambda path: path.write_bytes(b"<html>"), "HTML page"),
+    "tar.zip": (tar_with("cat/x.png"), "a gz file"),
+    "empty.tar": (lambda path: path.touch(), "nothing at its start"),
+    "x.rar": (lambda path: path.write_bytes(b"Rar!"), "neither a folder nor an archive"),
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_a_hostile_archive_is_refused_and_leaves_nothing(tmp_path: Path, cache: Path, name: str) -> None:
+    make, says = HOSTILE[name]
+    make(tmp_path / name)
+    with pytest.raises(UserError, match=says) as caught:
+        sources.folder(Request(), path=str(tmp_path / name))
+    assert name in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert {path.name for path in tmp_path.iterdir()} <= {name, "cache"}
+    assert not [path for path in cache.rglob("*") if path.suffix != ".lock"]
+
+
+def test_too_many_files_are_refused(pets: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(archives, "MAX_FILES", 9)
+    with pytest.raises(UserError, match="more than 9 files"):
+        archives.unpack(pack(pets, ".zip"))

@@ -1,0 +1,355 @@
+"""Pictures that do not fit in memory: decoded ahead of time, the same bits whatever carries them, and ImageNet's forms."""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from fdl.data import Data, Request, encoded, ops, pipeline, sources
+from fdl.data.encoded import DRAWS, Encoded, random_box
+from fdl.models import CNN
+from fdl.tasks import Classification
+from fdl.tasks.data_panels import augmented, class_counts, examples
+from fdl.tasks.task import View
+from fdl.types import UserError, count_examples, take
+
+SIDE = 16
+
+
+@pytest.fixture(autouse=True)
+def _own_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path / "tensorflow_datasets"))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+
+def picture(seed: int, width: int = 40, height: int = 30) -> Image.Image:
+    small = np.random.default_rng(seed).integers(0, 256, (3, 4, 3), dtype=np.uint8)
+    return Image.fromarray(small).resize((width, height), Image.Resampling.BILINEAR)
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    """DATA_DIR with imagenet/train and imagenet/val: 3 classes, 21 + 7 JPEGs of several sizes."""
+    for split, count in (("train", 7), ("val", 0)):
+        for number, label in enumerate(("n01", "n02", "n03")):
+            folder = tmp_path / "data" / "imagenet" / split / label
+            folder.mkdir(parents=True)
+            for i in range(count or (3, 2, 2)[number]):
+                image = picture(100 * number + i + (50 if split == "val" else 0), 40 + i, 30 + 3 * number)
+                image.save(folder / f"{label}_{i}.JPEG", quality=95)
+    return tmp_path / "data"
+
+
+def load(root: Path, **more: object) -> pipeline.Splits:
+    return sources.imagenet(Request(data_dir=root, offline=True), size=SIDE, **more)  # type: ignore[arg-type]
+
+
+def test_a_folder_of_class_folders(photos: Path) -> None:
+    splits = load(photos)
+    assert (splits.name, splits.source, splits.classes) == ("imagenet", "files", ("n01", "n02", "n03"))
+    column = splits.train["inputs"]
+    assert column.shape == (21, SIDE, SIDE, 3)
+    assert column.dtype == np.uint8
+    np.testing.assert_array_equal(splits.train["targets"], np.repeat([0, 1, 2], 7))
+    np.testing.assert_array_equal(splits.test["targets"], [0, 0, 0, 1, 1, 2, 2])
+    assert count_examples(splits.train) == 21
+    some = take(splits.train, np.array([20, 3]))
+    np.testing.assert_array_equal(np.asarray(some["inputs"]), np.asarray(column)[[20, 3]])
+    assert load(photos).sha256 == splits.sha256
+    (photos / "imagenet/train/n01/n01_0.JPEG").write_bytes(b"changed")
+    assert load(photos).sha256 != splits.sha256
+
+
+def test_evaluation_sees_the_middle_scaled_from_256_to_224(photos: Path) -> None:
+    path = photos / "imagenet/train/n01/n01_6.JPEG"  # 46 x 30
+    scale = SIDE * 256 / 224 / 30
+    with Image.open(path) as image:
+        resized = image.resize((round(46 * scale), round(30 * scale)), Image.Resampling.BILINEAR)
+    left, upper = (resized.width - SIDE) // 2, (resized.height - SIDE) // 2
+    expected = np.asarray(resized.crop((left, upper, left + SIDE, upper + SIDE)), int)
+    got = np.asarray(load(photos).train["inputs"][6:7])[0].astype(int)
+    assert np.abs(got - expected).mean() < 4  # whole pixels there, fractions of one here
+
+
+def test_random_boxes_have_the_areas_and_shapes_asked_for() -> None:
+    draws = np.random.default_rng(0).random((4000, *DRAWS))
+    boxes = np.array([random_box(500, 375, draw) for draw in draws])
+    width, height = boxes[:, 2] - boxes[:, 0], boxes[:, 3] - boxes[:, 1]
+    area, ratio = width * height / (500 * 375), width / height
+    assert boxes[:, :2].min() >= 0
+    assert boxes[:, 2].max() <= 500
+    assert boxes[:, 3].max() <= 375
+    assert 0.078 < area.min() < 0.09
+    assert area.max() > 0.95
+    assert ratio.min() > 0.74
+    assert ratio.max() < 1.35
+    free = area < 0.4  # any shape of these fits, so that nothing was drawn again
+    assert abs(np.log(ratio[free]).mean()) < 0.02
+    assert abs(area[free].mean() - 0.24) < 0.01
+    assert random_box(900, 30, np.ones(DRAWS)) == (430, 0, 470, 30)  # nothing fits: the middle, 4 to 3
+    assert random_box(30, 900, np.ones(DRAWS)) == (0, 430, 30, 470)
+    assert random_box(1, 1, draws[0]) == (0, 0, 1, 1)
+
+
+def batches(splits: pipeline.Splits, kind: str, start: int, stop: int, shard: int = 0, shards: int = 1) -> list[dict]:
+    stream = pipeline.Stream(5, 8, count_examples(splits.train), shard, shards)
+    return list(pipeline.feed(kind, splits.train, stream, start, stop))  # type: ignore[arg-type]
+
+
+def test_a_batch_is_a_pure_function_of_seed_and_step(photos: Path) -> None:
+    splits = load(photos)
+    whole = batches(splits, "numpy", 0, 9)
+    stream = pipeline.Stream(5, 8, 21)
+    for step, batch in enumerate(whole):
+        assert batch["inputs"].shape == (8, SIDE, SIDE, 3)
+        np.testing.assert_array_equal(batch["targets"], splits.train["targets"][stream.rows(step)])
+    for others in (batches(splits, "numpy", 0, 9), batches(splits, "tf", 0, 9), batches(splits, "auto", 0, 9)):
+        for one, other in zip(whole, others, strict=True):
+            np.testing.assert_array_equal(one["inputs"], other["inputs"])
+            np.testing.assert_array_equal(one["targets"], other["targets"])
+    for one, other in zip(whole[6:], batches(splits, "numpy", 6, 9), strict=True):
+        np.testing.assert_array_equal(one["inputs"], other["inputs"])
+    parts = [batches(splits, "numpy", 0, 9, shard, 2) for shard in range(2)]
+    for one, first, second in zip(whole, *parts, strict=True):
+        np.testing.assert_array_equal(one["inputs"], np.concatenate([first["inputs"], second["inputs"]]))
+
+
+def test_crops_differ_by_step_place_and_seed_and_from_evaluation(photos: Path) -> None:
+    column = load(photos).train["inputs"]
+    draws = [pipeline.Stream(seed, 4, 4).draws(step, DRAWS) for seed, step in ((0, 0), (0, 1), (1, 0))]
+    same = column[np.zeros(4, int)]
+    images = np.concatenate([np.asarray(same.cropped(draw)) for draw in draws] + [np.asarray(same[:1])])
+    assert len({image.tobytes() for image in images}) == 13
+
+
+@pytest.mark.parametrize(("batch", "shards"), [(4, 1), (4, 2), (16, 1)])
+def test_evaluation_counts_every_picture_once(photos: Path, batch: int, shards: int) -> None:
+    test = load(photos).test
+    images, seen = np.asarray(test["inputs"]), []
+    for shard in range(shards):
+        for part in pipeline.padded_batches(test | {"id": np.arange(7)}, batch, shard, shards):
+            assert part["inputs"].shape == (batch // shards, SIDE, SIDE, 3)
+            np.testing.assert_array_equal(part["inputs"], images[part["id"]])
+            seen += list(part["id"][part["mask"] > 0])
+    assert sorted(seen) == list(range(7))
+
+
+def test_padding_is_not_decoded_again_and_again(photos: Path) -> None:
+    column = load(photos).test["inputs"]
+    reads: list[int] = []
+    counted = Encoded(lambda row: reads.append(row) or column.read(row), column.name, b"", column.rows, SIDE)
+    list(pipeline.padded_batches({"inputs": counted}, 512))
+    assert sorted(reads) == list(range(7))
+
+
+def test_who_stops_early_leaves_nothing_behind(photos: Path) -> None:
+    column = load(photos).train["inputs"]
+    reads: list[int] = []
+
+    def read(row: int) -> bytes:
+        reads.append(row)
+        time.sleep(0.002)
+        return column.read(row)
+
+    stream = pipeline.Stream(0, 8, 21)
+    slow = {"inputs": Encoded(read, column.name, b"", column.rows, SIDE), "targets": np.zeros(21)}
+    feed = pipeline.feed("auto", slow, stream, 0, 10_000)
+    next(feed)
+    feed.close()  # type: ignore[attr-defined]
+    count = len(reads)
+    time.sleep(0.1)
+    assert len(reads) == count <= 8 * (encoded.AHEAD + 2)
+
+
+@pytest.mark.parametrize("data", [b"", b"no picture", b"\xff\xd8\xff\xe0 cut"])
+@pytest.mark.parametrize("kind", ["numpy", "tf"])
+def test_a_damaged_picture_is_one_line_that_names_its_file(photos: Path, data: bytes, kind: str) -> None:
+    path = photos / "imagenet/train/n02/n02_3.JPEG"
+    path.write_bytes(data)
+    with pytest.raises(UserError, match=r"n02_3\.JPEG.*remove it or mend it") as caught:
+        batches(load(photos), kind, 0, 4)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_picture_cut_short_is_refused(photos: Path) -> None:
+    path = photos / "imagenet/val/n03/n03_1.JPEG"
+    path.write_bytes(path.read_bytes()[:-40])
+    with pytest.raises(UserError, match=r"n03_1\.JPEG.*truncated"):
+        list(pipeline.padded_batches(load(photos).test, 4))
+
+
+def stored(image: Image.Image, kind: str, **more: object) -> bytes:
+    file = io.BytesIO()
+    image.save(file, kind, **more)  # type: ignore[arg-type]
+    return file.getvalue()
+
+
+def test_every_kind_of_picture_has_three_channels(tmp_path: Path) -> None:
+    image = picture(1)
+    turned = Image.Exif()
+    turned[0x0112] = 6  # to be turned by a quarter to be upright
+    kinds = {
+        "plain": stored(image, "JPEG", quality=100),
+        "grey": stored(image.convert("L"), "JPEG", quality=100),
+        "cmyk": stored(image.convert("CMYK"), "JPEG", quality=100),
+        "png in disguise": stored(image, "PNG"),
+        "palette": stored(image.convert("P"), "PNG"),
+        "transparent": stored(image.convert("RGBA"), "PNG"),
+        "lying": stored(image.transpose(Image.Transpose.ROTATE_90), "JPEG", quality=100, exif=turned),
+    }
+    paths = []
+    for name, data in kinds.items():
+        paths.append(tmp_path / f"{name}.JPEG")
+        paths[-1].write_bytes(data)
+    plain, grey, *others = np.asarray(encoded.of_files(paths, SIDE)).astype(int)
+    assert plain.shape == (SIDE, SIDE, 3)
+    assert (grey == grey[..., :1]).all()
+    for name, other in zip(list(kinds)[2:], others, strict=True):
+        assert np.abs(other - plain).mean() < 12, name
+
+
+def test_more_pixels_than_the_limit_are_refused_before_they_are_decoded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(encoded, "MAX_PIXELS", 1000)
+    path = tmp_path / "large.png"
+    picture(0).save(path)
+    with pytest.raises(UserError, match="40 x 30 pixels"):
+        np.asarray(encoded.of_files([path], SIDE))
+
+
+def test_validation_is_cut_and_ops_are_fitted_without_decoding_all(photos: Path) -> None:
+    data = Data(load=lambda request: load(photos), validation=5, prepare=(ops.Standardize(),))
+    prepared = pipeline.load(data, Request(), num_examples=10)
+    assert prepared.splits.validation is not None
+    kept, cut = prepared.splits.train["inputs"], prepared.splits.validation["inputs"]
+    assert (len(kept), len(cut)) == (10, 5)
+    assert not set(kept.rows) & set(cut.rows)
+    out = np.asarray(prepared.prepare({"inputs": np.asarray(kept)}, None)["inputs"])
+    np.testing.assert_allclose(out.mean((0, 1, 2)), 0, atol=1e-4)
+    np.testing.assert_allclose(out.std((0, 1, 2)), 1, atol=1e-3)
+    spec = pipeline.row_spec(prepared.splits.train, 8)
+    assert (spec["inputs"].shape, spec["inputs"].dtype) == ((8, SIDE, SIDE, 3), np.uint8)
+
+
+def test_imagenet_s_own_mean_and_deviation() -> None:
+    images = np.full((1, 2, 2, 3), 255, np.uint8)
+    out = ops.Standardize("imagenet").fit({"inputs": images})({"inputs": images}, None)["inputs"]
+    np.testing.assert_allclose(out[0, 0, 0], (1 - np.array([0.485, 0.456, 0.406])) / [0.229, 0.224, 0.225], rtol=1e-5)
+    with pytest.raises(UserError, match="3 channels, not 1"):
+        ops.Standardize("imagenet").fit({"inputs": images[..., :1]})
+
+
+def test_folders_that_do_not_agree_are_the_users_error(photos: Path, tmp_path: Path) -> None:
+    (photos / "imagenet/val/n03").rename(photos / "imagenet/val/n04")
+    with pytest.raises(UserError, match="n04"):
+        load(photos)
+    (photos / "imagenet/val").rename(photos / "imagenet/other")
+    with pytest.raises(UserError, match="lacks train/ or val/"):
+        load(photos)
+    with pytest.raises(UserError, match="no folder 'nowhere'"):
+        load(photos, path="nowhere")
+
+
+def test_any_folder_of_that_layout_by_its_path(photos: Path) -> None:
+    (photos / "imagenet").rename(photos / "birds")
+    (photos / "birds/val").rename(photos / "birds/test")
+    splits = load(photos, path="birds")
+    assert (splits.name, len(splits.train["inputs"])) == ("birds", 21)
+
+
+def test_the_stand_in_costs_nothing_to_load_and_is_the_same_every_time(tmp_path: Path) -> None:
+    began = time.monotonic()
+    splits = load(tmp_path)
+    assert time.monotonic() - began < 1
+    assert splits.name == "imagenet-standin"
+    assert "stand-in, not photographs" in splits.where
+    assert (len(splits.train["inputs"]), len(splits.test["inputs"]), len(splits.classes)) == (2560, 512, 1000)
+    column = splits.train["inputs"]
+    assert column.read(3) == load(tmp_path).train["inputs"].read(3) != column.read(4)
+    with Image.open(io.BytesIO(column.read(3))) as image:
+        assert (image.format, image.size) == ("JPEG", (500, 375))
+
+
+def test_a_set_that_tfds_prepared_is_read_row_by_row(tmp_path: Path) -> None:
+    import tensorflow as tf
+    import tensorflow_datasets as tfds
+
+    tfds.disable_progress_bar()
+    images = {
+        split: np.stack([np.asarray(picture(i)) for i in range(n)]) for split, n in (("train", 5), ("validation", 3))
+    }
+    features = {
+        "image": tfds.features.Image(encoding_format="jpeg"),
+        "label": tfds.features.ClassLabel(names=["a", "b"]),
+    }
+    for form, folder in (("array_record", "rows"), ("tfrecord", "stream")):
+        tfds.dataset_builders.store_as_tfds_dataset(
+            name="imagenet2012", version="5.1.0", data_dir=tmp_path / folder,
+            features=tfds.features.FeaturesDict(features), file_format=form,
+            split_datasets={
+                split: tf.data.Dataset.from_tensor_slices({"image": held, "label": np.arange(len(held)) % 2})
+                for split, held in images.items()
+            },
+        )  # fmt: skip
+    for _ in range(2):  # the second time with the labels kept from the first
+        splits = load(tmp_path / "rows")
+        assert (splits.name, splits.source, splits.classes) == ("imagenet", "tfds", ("a", "b"))
+        assert sorted(splits.train["targets"]) == [0, 0, 0, 1, 1]
+        assert splits.test["inputs"].shape == (3, SIDE, SIDE, 3)
+        for image, label in zip(np.asarray(splits.train["inputs"]), splits.train["targets"], strict=True):
+            likes = [np.abs(image.astype(int) - np.asarray(like)).mean() for like in thumbnails(images["train"])]
+            assert min(likes) < 6
+            assert int(np.argmin(likes)) % 2 == label
+    with pytest.raises(UserError, match="file_format=array_record"):
+        load(tmp_path / "stream")
+
+
+def thumbnails(images: np.ndarray) -> list[np.ndarray]:
+    found = []
+    for image in images:
+        box = encoded.middle(40, 30)
+        found.append(
+            np.asarray(Image.fromarray(image).resize((SIDE, SIDE), Image.Resampling.BILINEAR, box)).astype(int)
+        )
+    return found
+
+
+def looked_at(splits: pipeline.Splits) -> View:
+    """A view of a model that sees the mean of a picture."""
+
+    def outputs(arrays: dict) -> np.ndarray:
+        means = [batch["inputs"].mean((1, 2)) for batch in pipeline.padded_batches(arrays, 64)]
+        return np.concatenate(means)[: count_examples(arrays)]
+
+    def plain(arrays: dict) -> dict:
+        return arrays | {"inputs": arrays["inputs"].astype(np.float32)}
+
+    return View(splits, CNN(filters=(2,), outputs=3), {}, outputs, plain, plain)
+
+
+def test_predictions_see_pictures_as_evaluation_does(photos: Path, tmp_path: Path) -> None:
+    splits = load(photos)
+    seen = []
+    view = looked_at(splits)
+    spying = dataclasses.replace(view, outputs=lambda arrays: (seen.append(arrays["inputs"]), view.outputs(arrays))[1])
+    written = Classification().predict(spying, str(photos / "imagenet/train/n02"), tmp_path / "out")
+    np.testing.assert_array_equal(seen[0], np.asarray(splits.train["inputs"])[7:14])
+    assert {path.name for path in written} == {"predictions.csv", "predictions.png"}
+
+
+def test_a_report_decodes_a_few_training_pictures(tmp_path: Path) -> None:
+    splits, reads = load(tmp_path), []
+    train, test = (take(rows, slice(n)) for rows, n in ((splits.train, 2560), (splits.test, 4)))
+    column = train["inputs"]
+    train = train | {"inputs": dataclasses.replace(column, read=lambda row: reads.append(row) or column.read(row))}
+    view = looked_at(dataclasses.replace(splits, train=train, test=test, classes=()))
+    titles = [panel.title for panel in (class_counts(view), examples(view), augmented(view)) if panel]
+    assert titles == ["Examples by class", "Training images", "One augmented batch"]
+    assert 0 < len(reads) < 250

@@ -1,0 +1,122 @@
+"""Bad steps: found at their first cause, recorded, skipped or left out, and made again leaf by leaf."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import pytest
+from test_train import blobs, program_of, small
+
+from fdl import checkpoint, replay, train
+from fdl.data import Request, Splits
+from fdl.experiment import Experiment
+from fdl.models import MLP
+from fdl.progress import BadStep
+from fdl.types import RunError
+
+POISONED = 77
+
+
+def poisoned(request: Request) -> Splits:
+    """The blobs as floats, one of them with an infinite pixel."""
+    splits = blobs(request)
+    inputs = splits.train["inputs"].astype(np.float32) / 255
+    inputs[POISONED, 3, 4, 0] = np.inf
+    test = splits.test | {"inputs": splits.test["inputs"].astype(np.float32) / 255}
+    return dataclasses.replace(splits, train=splits.train | {"inputs": inputs}, test=test)
+
+
+def wild(**changes: Any) -> Experiment:
+    data = dataclasses.replace(small().data, load=poisoned, augment=(), prepare=(), validation=0)
+    model = MLP(widths=(8,), outputs=3, batch_norm=True)
+    return small(data=data, model=model, steps=40, save_every=4, **changes)
+
+
+def first_sight(program: Any) -> int:
+    """The step that first meets the poisoned example."""
+    return next(step + 1 for step in range(40) if POISONED in program.stream.rows(step))
+
+
+def test_stop_names_the_cause_and_replay_finds_the_example(tmp_path: Path) -> None:
+    program = program_of(wild())
+    bad = first_sight(program)
+    with pytest.raises(BadStep, match=rf"an input of step {bad} is not finite"):
+        train.train(program, tmp_path, train.Calls())
+    record = json.loads((tmp_path / f"bad_step_{bad}.json").read_text())
+    assert record["step"] == bad
+    assert record["rows"] == program.stream.rows(bad - 1).tolist()
+    found = replay.replay(program_of(wild()), tmp_path)
+    assert (found.step, found.since) == (bad, (bad - 1) // 4 * 4)
+    by_name = {seen.name: seen for seen in found.arrays}
+    assert found.arrays[0].name == "inputs"
+    assert by_name["inputs"].bad == 1
+    assert not any(seen.bad for seen in found.arrays if seen.name.startswith("parameters")), (
+        "the state before it was good"
+    )
+    assert by_name["gradient of dense1/kernel"].bad > 0
+
+
+def test_replay_names_the_worst_example_where_there_is_no_batch_norm(tmp_path: Path) -> None:
+    plain = wild().model.clone(batch_norm=False)
+    with pytest.raises(BadStep):
+        train.train(program_of(dataclasses.replace(wild(), model=plain)), tmp_path, train.Calls())
+    found = replay.replay(program_of(dataclasses.replace(wild(), model=plain)), tmp_path)
+    assert found.examples[0][0] == POISONED
+    assert not np.isfinite(found.examples[0][1])
+    assert np.isfinite([loss for _, loss in found.examples[1:]]).all()
+
+
+def test_skip_leaves_everything_but_the_step_as_it_was(tmp_path: Path) -> None:
+    program = program_of(wild(on_bad_step="skip"))
+    bad, said = first_sight(program), []
+    short = dataclasses.replace(program, total_steps=bad)
+    progress = train.train(short, tmp_path / "with", train.Calls(said.append))
+    assert progress["bad"] == [bad]
+    assert any(f"of step {bad} is not finite: skipped" in line for line in said)
+    after = checkpoint.restore(checkpoint.latest(tmp_path / "with" / "checkpoints"), program.like)  # type: ignore[arg-type]
+    train.train(dataclasses.replace(program, total_steps=bad - 1), tmp_path / "before", train.Calls())
+    before = checkpoint.restore(checkpoint.latest(tmp_path / "before" / "checkpoints"), program.like)  # type: ignore[arg-type]
+    assert int(after.step) == int(before.step) + 1
+    assert checkpoint.state_sha256(dataclasses.replace(after, step=before.step)) == checkpoint.state_sha256(before)
+
+
+def test_rollback_leaves_the_batch_out_and_goes_on(tmp_path: Path) -> None:
+    program = program_of(wild(on_bad_step="rollback"))
+    bad = first_sight(program)
+    seen_again = sum(POISONED in program.stream.rows(step) for step in range(40))
+    progress = train.train(program, tmp_path, train.Calls())
+    assert bad in progress["bad"]
+    assert len(progress["bad"]) == seen_again
+    state = checkpoint.restore(checkpoint.latest(tmp_path / "checkpoints"), program.like)  # type: ignore[arg-type]
+    assert int(state.step) == 40
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(state))
+    steps = [json.loads(line)["step"] for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert steps == sorted(set(steps)), "a row stands twice after the rollback"
+
+
+def test_a_fourth_rollback_and_an_eleventh_skip_in_a_row_end_the_run(tmp_path: Path) -> None:
+    for policy, most in (("rollback", 4), ("skip", 11)):
+        never_good = wild(on_bad_step=policy, loss_limit=1e-6)
+        with pytest.raises(BadStep, match="over loss_limit=1e-06"):
+            train.train(program_of(never_good), tmp_path / policy, train.Calls())
+        assert len(list((tmp_path / policy).glob("bad_step_*.json"))) == most
+
+
+def test_a_state_that_overflows_in_the_update_is_not_saved(tmp_path: Path) -> None:
+    huge = wild(optimizer=dataclasses.replace(wild().optimizer, rule="sgd", learning_rate=3e38, ema=0.0))
+    with pytest.raises(RunError, match="is not finite; nothing of it was saved"):
+        train.train(program_of(dataclasses.replace(huge, save_every=1)), tmp_path, train.Calls())
+    saved = checkpoint.latest(tmp_path / "checkpoints")
+    assert saved is None or all(
+        np.isfinite(leaf).all() for leaf in jax.tree.leaves(checkpoint.restore(saved, program_of(huge).like))
+    )
+
+
+def test_there_must_be_something_to_replay(tmp_path: Path) -> None:
+    with pytest.raises(Exception, match=r"has no bad_step_<n>\.json"):
+        replay.newest_record(tmp_path)
