@@ -88,6 +88,8 @@ def watched(limit: float, missing: Callable[[], list[str]]) -> Iterator[Callable
                     "the same command resumes the run (--watchdog sets the limit)"
                 )
                 faulthandler.dump_traceback(all_threads=True)
+                if not hosts.alone() and hosts.is_first():
+                    time.sleep(3)  # its end is the end of all: first let the others show their stacks
                 os._exit(HUNG)
             gone = missing()
             gone_since = (gone_since or time.monotonic()) if gone else None

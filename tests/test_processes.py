@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 from processes import blobs, faults, runs
 
-from fdl import checkpoint, hosts, parallel, program, stopping
+from fdl import checkpoint, hosts, parallel, program, stopping, train
 from fdl.data import Request, pipeline
 from fdl.types import RunError, UserError
 
@@ -247,6 +247,29 @@ def test_the_full_count(start: runs.Start, tmp_path: Path, name: str) -> None:
     seen = campaign(start, tmp_path, FULL[name], SEED)
     assert seen[name] == FULL[name]
     assert not seen.get("not_named"), seen
+
+
+@pytest.mark.slow
+def test_the_evaluation_after_the_last_step_is_watched_too(start: runs.Start, tmp_path: Path) -> None:
+    validation = 4 * -(-50 // 24)  # batches before the test split's
+    hooks = {0: [["no_report"]], 1: [["no_report"], ["stuck_evaluation", str(validation + 2)]]}
+    made = start(*faults.FLAGS, "--watchdog=12", f"--workdir={tmp_path / 'run'}", hooks=hooks)
+    codes = runs.wait_all(made, 300)
+    assert codes[1] == runs.HUNG, [process.err()[-2000:] for process in made]
+    assert "in summarise" in made[1].err(), "not where it was to hang"
+    assert faults.newest(tmp_path / "run") == faults.STEPS
+
+
+def test_a_last_save_that_fails_is_told_though_the_run_was_to_stop(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(folder: Path) -> dict[str, Any]:
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(checkpoint, "_file_digests", fail)
+    polls = iter([0] * 5 + [signal.SIGTERM] * 5)
+    with pytest.raises(RunError, match="Input/output error"):
+        train.train(program_on(1), tmp_path, train.Calls(asked=lambda: next(polls)))
 
 
 # ---- the watchdog by itself ------------------------------------------------------------------------------------------

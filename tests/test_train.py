@@ -153,7 +153,7 @@ def test_early_stopping_keeps_the_best(tmp_path: Path) -> None:
 
 def test_a_nan_ends_the_run_and_is_never_saved(tmp_path: Path) -> None:
     wild = small(optimizer=Optimizer(rule="sgd", learning_rate=1e20), model=MLP(widths=(8,), outputs=3), save_every=1)
-    with pytest.raises(RunError, match=r"of step \d+ is not finite .* nothing of it was saved"):
+    with pytest.raises(RunError, match=r"of step \d+ is not finite.*nothing of it was saved"):
         train.train(program_of(wild), tmp_path, train.Calls())
     saved = checkpoint.latest(tmp_path / "checkpoints")
     if saved is not None:
