@@ -93,8 +93,9 @@ if [[ ${1:-} == test ]]; then
     for arg in "$@"; do
         if [[ $arg == --slow ]]; then args+=(-m "slow or not slow"); else args+=("$arg"); fi
     done
-    # A file of tests to each of two processes: half the wait, and what a file's tests share is still made once.
-    [[ $# -gt 0 && $1 != --slow ]] || args+=(-n 2 --dist loadfile)
+    # A file of tests to each of two processes: half the wait, and what a file's tests share is still made once. In the
+    # order of their names, for by default files of few tests come last, and the longest tests stand in such.
+    [[ $# -gt 0 && $1 != --slow ]] || args+=(-n 2 --dist loadfile --no-loadscope-reorder)
     exec "$python" -m pytest "${args[@]}"
 fi
 [[ $# -gt 0 ]] || set -- --experiment=fashion_cnn

@@ -242,8 +242,8 @@ def test_arguments_reach_main_whole(checkout: Checkout, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("args", "passed"),
     [
-        ([], "-n 2 --dist loadfile"),
-        (["--slow"], "-m slow or not slow -n 2 --dist loadfile"),
+        ([], "-n 2 --dist loadfile --no-loadscope-reorder"),
+        (["--slow"], "-m slow or not slow -n 2 --dist loadfile --no-loadscope-reorder"),
         (["tests/test_x.py", "-x"], "tests/test_x.py -x"),
         (["tests/test_x.py", "--slow"], "tests/test_x.py -m slow or not slow"),
     ],

@@ -107,7 +107,7 @@ def test_the_play_is_text_and_always_the_same() -> None:
 def test_the_housing_table_has_the_real_columns_and_a_signal() -> None:
     rows = standin.housing(3000)
     assert rows == standin.housing(3000)
-    train, test, info = tables.arrays(rows, "made")
+    train, test, info = tables.arrays(list(enumerate(rows, 1)), "made")
     assert len(train["targets"]) == 2400
     assert np.isnan(train["inputs"]["numeric"]).any()
     assert (test["inputs"]["category"] < len(info["categories"]) - 1).all()

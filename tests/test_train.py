@@ -64,36 +64,9 @@ def run(experiment: Experiment, workdir: Path, **kind: Any) -> tuple[Any, dict[s
     return checkpoint.restore(saved, program.like), progress
 
 
-@pytest.mark.parametrize(("mode", "devices"), [("jit", 2), ("jit", 8), ("pmap", 1), ("pmap", 2), ("pmap", 8)])
-@pytest.mark.parametrize("norm", [False, True])
-def test_every_layout_trains_the_same_parameters(tmp_path: Path, mode: str, devices: int, norm: bool) -> None:
-    experiment = small(model=small().model.clone(batch_norm=norm), eval_batch_size=16)
-    one, _ = run(experiment, tmp_path / "one")
-    many, _ = run(experiment, tmp_path / "many", mode=mode, devices=devices)
-    for (name, a), b in zip(checkpoint.named_leaves(one).items(), checkpoint.named_leaves(many).values(), strict=True):
-        np.testing.assert_allclose(a, b, atol=1e-5, err_msg=name)
-    for leaf in jax.tree.leaves(many):
-        shards = [np.asarray(shard.data) for shard in leaf.addressable_shards]
-        assert all(np.array_equal(shards[0], shard) for shard in shards), "the replicas have drifted apart"
-
-
 def test_a_batch_that_does_not_split_is_refused() -> None:
     with pytest.raises(UserError, match="batch_size=30"):
         parallel.check_divides(parallel.choose_layout("jit"), batch_size=30)
-
-
-def test_the_state_is_donated_and_one_reduction_is_left() -> None:
-    plain = small(model=MLP(widths=(8,), outputs=3), optimizer=Optimizer(learning_rate=1e-2))
-    for mode in ("jit", "pmap"):
-        program = program_of(plain, mode, devices=8)
-        text = program.train.as_text()
-        reductions = [line for line in text.splitlines() if " all-reduce(" in line or " all-reduce-start(" in line]
-        assert len(reductions) == 1, f"{mode}: {len(reductions)} all-reduces"
-        state = program.start()
-        old = state.params["output"]["kernel"]
-        batch = next(pipeline.numpy_feed(program.data.splits.train, pipeline.Stream(0, 16, 200), 0, 1))
-        program.train(state, parallel.shard(batch, program.layout), program.key)
-        assert old.is_deleted(), f"{mode}: the old state is still there"
 
 
 def test_evaluation_is_exact_over_a_ragged_end(tmp_path: Path) -> None:
