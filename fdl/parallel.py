@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Literal
@@ -55,7 +56,7 @@ class Layout:
     def replicated(self) -> NamedSharding:
         return NamedSharding(self.mesh, PartitionSpec())
 
-    @property
+    @functools.cached_property
     def sharded(self) -> NamedSharding:
         """Of a batch, along its first dimension."""
         return NamedSharding(self.mesh, PartitionSpec((DATA_AXIS, FSDP_AXIS)))
@@ -76,7 +77,7 @@ class Layout:
             axes[max(free, key=lambda i: shape[i])] = FSDP_AXIS
         return PartitionSpec(*axes) if any(axes) else PartitionSpec()
 
-    @property
+    @functools.cached_property
     def feed(self) -> tuple[int, int]:
         """(shard, num_shards): the part of every global batch that this process feeds."""
         grid = self.mesh.devices.reshape(self.parts, -1)
