@@ -5,8 +5,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
-import os
-import shlex
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -19,25 +17,24 @@ from fdl import (
     checkpoint,
     chips,
     describe,
-    environment,
     hosts,
     logs,
     parallel,
     plan,
     replay,
     report,
+    session,
     stopping,
     summary,
     weights,
     workdir,
 )
 from fdl import train as loop
-from fdl.data import Request, pipeline
-from fdl.data.bad_inputs import BadInputs, write_bad_inputs
+from fdl.data.bad_inputs import write_bad_inputs
 from fdl.experiment import Experiment
-from fdl.program import Program, build, evaluate, view
+from fdl.program import Program, evaluate, view
 from fdl.tasks.task import Panel
-from fdl.types import UserError, count_examples, named_leaves
+from fdl.types import UserError, named_leaves
 
 FLAGS = flags.FLAGS
 
@@ -50,14 +47,14 @@ def train(experiment: Experiment, doc: str, settings: Mapping[str, str]) -> None
     if chosen and before:
         workdir.check_same(chosen, before, experiment.name, FLAGS.seed, settings)
     with stopping.asked_to_stop() as local, contextlib.ExitStack() as stack:
-        program = load(experiment)
-        layers = tell_layers(program)
+        program = session.load(experiment)
+        layers = session.tell_layers(program)
         compiled = _compile(program)  # before anything is written, as all that may fail
         if not before:
             _ = program.initial
         asked = hosts.agreed(local)
         stopping.leave_if(asked)
-        config = summary.config(program, settings, FLAGS.set, command())
+        config = summary.config(program, settings, FLAGS.set, session.command())
 
         def claim() -> str:
             path = chosen or workdir.create(experiment.name)
@@ -89,7 +86,7 @@ def _train_in(
     timing: dict[str, float | None] = {"compile": compiled, "to_first_step": None}
 
     def first_step() -> None:
-        timing["to_first_step"] = since_process_start()
+        timing["to_first_step"] = session.since_process_start()
 
     stopped: stopping.Interrupted | None = None
     with hosts.present(path) as missing, stopping.watched(FLAGS.watchdog, missing) as alive:
@@ -99,7 +96,7 @@ def _train_in(
             stopping.leave_if(asked)
 
         try:
-            progress = loop.train(program, path, loop.Calls(say, asked, first_step, alive))
+            progress = loop.train(program, path, loop.Calls(session.say, asked, first_step, alive))
             found, trained = summary.summarise(program, path, progress, between)
         except stopping.Interrupted as interrupted:
             stopped = interrupted  # raised below: this process leaves with a goodbye to the others
@@ -107,7 +104,7 @@ def _train_in(
         raise stopped
     if not hosts.is_first():
         return
-    found["timing"] |= timing | {"total": since_process_start()}
+    found["timing"] |= timing | {"total": session.since_process_start()}
     checkpoint.write_json(path / "summary.json", found)
     _say_result(experiment, found)
     page = report.write_report(
@@ -129,10 +126,10 @@ def use(experiment: Experiment, doc: str, settings: Mapping[str, str]) -> None:
     """--mode=eval and --mode=predict: a trained run, looked at."""
     if FLAGS.mode == "predict" and not FLAGS.input:
         raise UserError("--mode=predict needs --input: a file, a folder, or for a language model a prompt")
-    path = trained_run(experiment, settings)
-    program = load(experiment)
+    path = session.trained_run(experiment, settings)
+    program = session.load(experiment)
     state, best = loop.restore_best(program, path / "checkpoints")
-    say(f"run: {path}, step {best}")
+    session.say(f"run: {path}, step {best}")
     if FLAGS.mode == "eval":
         metrics = evaluate(program, state.variables, program.data.splits.test)
         print(json.dumps({f"test/{name}": value for name, value in metrics.items()}))
@@ -145,8 +142,8 @@ def use(experiment: Experiment, doc: str, settings: Mapping[str, str]) -> None:
 
 def export(experiment: Experiment, doc: str, settings: Mapping[str, str]) -> None:
     """--mode=export: the best checkpoint's parameters and statistics as .safetensors or .npz, for any framework."""
-    path = trained_run(experiment, settings)
-    program = load(experiment)
+    path = session.trained_run(experiment, settings)
+    program = session.load(experiment)
     state, best = loop.restore_best(program, path / "checkpoints")
     arrays = named_leaves(hosts.to_host(state.variables))
     if hosts.is_first():
@@ -159,18 +156,18 @@ def examine(experiment: Experiment, doc: str, settings: Mapping[str, str]) -> No
     from rich.console import Console
     from rich.table import Table
 
-    path = trained_run(experiment, settings)
+    path = session.trained_run(experiment, settings)
     replay.newest_record(path)
-    found = replay.replay(load(experiment), path)
-    say(f"step {found.step}, made again from step {found.since}: {found.fault}")
+    found = replay.replay(session.load(experiment), path)
+    session.say(f"step {found.step}, made again from step {found.since}: {found.fault}")
     table = Table("array", "not finite", "of", "largest magnitude", box=None, pad_edge=False)
     for column in table.columns[1:]:
         column.justify = "right"
     for seen in found.arrays:
         table.add_row(seen.name, f"{seen.bad:,}", f"{seen.size:,}", f"{seen.largest:.4g}")
     Console(width=None if sys.stdout.isatty() else 110, highlight=False).print(table)
-    say("the examples with the worst loss, by their row in the training split:")
-    say("  ".join(f"{row}: {loss:.4g}" for row, loss in found.examples))
+    session.say("the examples with the worst loss, by their row in the training split:")
+    session.say("  ".join(f"{row}: {loss:.4g}" for row, loss in found.examples))
 
 
 def planned(experiment: Experiment, doc: str, settings: Mapping[str, str]) -> None:
@@ -178,18 +175,20 @@ def planned(experiment: Experiment, doc: str, settings: Mapping[str, str]) -> No
     if not FLAGS.topology:
         raise UserError("--mode=plan needs --topology, such as v5e-8, v5e:2x4, v2-8 or cpu:8")
     devices = chips.devices(FLAGS.topology)
-    program = load(experiment, lambda: parallel.choose_layout(FLAGS.parallel, devices, FLAGS.mesh), cached=False)
+    program = session.load(
+        experiment, lambda: parallel.choose_layout(FLAGS.parallel, devices, FLAGS.mesh), cached=False
+    )
     found = plan.plan(program, FLAGS.topology)
-    plan.show(found, say)
+    plan.show(found, session.say)
     if found.chip and found.fits:
-        say("looking for the largest batch that fits; compiling for it may take minutes")
-        plan.show_largest(*plan.largest_batch(program, found), say)
+        session.say("looking for the largest batch that fits; compiling for it may take minutes")
+        plan.show_largest(*plan.largest_batch(program, found), session.say)
 
 
 def dry_run(experiment: Experiment) -> None:
     """--dry_run: what would be trained, compiled but not run."""
-    program = load(experiment)
-    tell_layers(program)
+    program = session.load(experiment)
+    session.tell_layers(program)
     cost = program.train.cost_analysis() or {}
     memory = program.train.memory_analysis()
     mib = {kind: getattr(memory, f"{kind}_size_in_bytes") / 2**20 for kind in ("argument", "temp")}
@@ -197,86 +196,6 @@ def dry_run(experiment: Experiment) -> None:
         f"one training step of {program.experiment.batch_size}: {cost.get('flops', 0):,.0f} FLOPs, "
         f"{mib['argument']:.1f} MiB arguments, {mib['temp']:.1f} MiB temporaries; {program.total_steps:,} steps in all"
     )
-
-
-# ---- what the modes share --------------------------------------------------------------------------------------------
-
-
-def say(line: str) -> None:
-    print(line, flush=True)
-
-
-def load(experiment: Experiment, layout: Callable[[], parallel.Layout] | None = None, cached: bool = True) -> Program:
-    """The data and the program, with a line that says what was loaded; its compiled programs are kept where `cached`."""
-    if cached:
-        environment.enable_compile_cache()
-    request = Request(data_dir=_data_dir(), offline=FLAGS.offline)
-
-    def read() -> pipeline.Prepared:
-        try:
-            return pipeline.load(experiment.data, request, experiment.num_examples)
-        except BadInputs as error:
-            path = write_bad_inputs(error.rows, Path(FLAGS.workdir or ".").expanduser())
-            raise UserError(f"{error} (all of them are listed in {path})") from error
-
-    data = hosts.first_then_others(read)
-    hosts.check_same("the data", data.splits.sha256)
-    chosen = layout() if layout else parallel.choose_layout(FLAGS.parallel, mesh=FLAGS.mesh)
-    program = build(experiment, data, FLAGS.seed, chosen)
-    splits = data.splits
-    parts = (("train", splits.train), ("validation", splits.validation), ("test", splits.test))
-    sizes = [f"{count_examples(part):,} {name}" for name, part in parts if part is not None]
-    say(f"data: {splits.name} ({splits.source}) from {splits.where}: {', '.join(sizes)}")
-    return program
-
-
-def trained_run(experiment: Experiment, settings: Mapping[str, str]) -> Path:
-    """--workdir, or the newest run of the experiment, begun with these settings.
-
-    Raises:
-        UserError: there is none.
-    """
-    path = Path(FLAGS.workdir).expanduser() if FLAGS.workdir else workdir.newest(experiment.name)
-    config = workdir.read_config(path)
-    if config is None:
-        raise UserError(f"--workdir={path} holds no run; train first")
-    workdir.check_same(path, config, experiment.name, int(config["seed"]), settings)
-    return path
-
-
-def tell_layers(program: Program) -> list[describe.Layer]:
-    """The table of layers and its totals, printed."""
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table("layer", "kind", "output shape", "parameters", "FLOPs an example", box=None, pad_edge=False)
-    for column in table.columns[3:]:
-        column.justify = "right"
-    layers = describe.layers(program)
-    for layer in layers:
-        shape = " x ".join(map(str, layer.shape))
-        table.add_row(layer.name, layer.kind, shape, f"{layer.params:,}", f"{layer.flops:,}")
-    Console(width=None if sys.stdout.isatty() else 110, highlight=False).print(table)
-    totals = describe.totals(program)
-    say(
-        f"{totals['parameters']:,} parameters ({totals['trainable']:,} trainable, {totals['frozen']:,} frozen), "
-        f"{sum(layer.flops for layer in layers):,} FLOPs an example forward, state {totals['state_bytes'] / 2**20:.2f} MiB"
-    )
-    return layers
-
-
-def command() -> str:
-    """The command line, as it could be given again."""
-    return shlex.join([Path(sys.executable).name, "-m", "fdl.main", *sys.argv[1:]])
-
-
-def since_process_start() -> float:
-    """Seconds since the kernel started this process (since this file was imported, where /proc is missing)."""
-    try:
-        ticks = int(Path("/proc/self/stat").read_text().rsplit(")", 1)[1].split()[19])
-        return time.clock_gettime(time.CLOCK_BOOTTIME) - ticks / os.sysconf("SC_CLK_TCK")
-    except (OSError, ValueError, IndexError, AttributeError):
-        return time.monotonic() - _IMPORTED
 
 
 def _compile(program: Program) -> float:
@@ -287,16 +206,6 @@ def _compile(program: Program) -> float:
     return time.monotonic() - began
 
 
-def _data_dir() -> Path | None:
-    for name, value in (("--data_dir", FLAGS.data_dir), ("FDL_DATA_DIR", os.environ.get("FDL_DATA_DIR"))):
-        if value:
-            path = Path(value).expanduser()
-            if not path.is_dir():
-                raise UserError(f"{name}={value} is no folder; give one that holds data sets, or leave it out")
-            return path
-    return None
-
-
 def _say_result(experiment: Experiment, found: Mapping[str, Any]) -> None:
     monitor = f"test/{experiment.task.monitor}"
     rivals = "  ".join(f"{name} {logs.short(m[monitor])}" for name, m in found["baselines"].items() if monitor in m)
@@ -304,7 +213,4 @@ def _say_result(experiment: Experiment, found: Mapping[str, Any]) -> None:
     note = "  (on a stand-in: these figures say nothing about the real data set)" if standin else ""
     others = {k: v for k, v in found["metrics"].items() if k.startswith("test/") and k != monitor}
     rest = "  ".join(f"{k} {logs.short(v)}" for k, v in others.items())
-    say(f"{monitor} {logs.short(found['metrics'][monitor])}  ({rivals})  {rest}{note}")
-
-
-_IMPORTED = time.monotonic()
+    session.say(f"{monitor} {logs.short(found['metrics'][monitor])}  ({rivals})  {rest}{note}")

@@ -20,6 +20,7 @@ ORDER = [
     {"progress"},
     {"train"},
     {"summary", "describe", "report", "replay", "plan"},
+    {"session"},
     {"modes"},
     {"main"},
 ]
