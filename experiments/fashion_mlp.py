@@ -12,6 +12,7 @@ from fdl.experiment import Experiment
 from fdl.models import MLP
 from fdl.optim import Optimizer
 from fdl.tasks import Classification
+from fdl.tuning import Choice, Log, Search, Uniform
 
 
 def experiment() -> Experiment:
@@ -29,4 +30,18 @@ def experiment() -> Experiment:
         batch_size=256,
         eval_every="2epochs",
         save_every="2epochs",
+    )
+
+
+def search() -> Search:
+    """--mode=sweep: around what is known to be good, which is the first trial."""
+    return Search(
+        {
+            "optimizer.learning_rate": Log(1e-3, 1e-2),
+            "optimizer.weight_decay": Log(1e-3, 1e-1),
+            "model.dropout": Uniform(0, 0.3),
+            "model.widths": Choice(("512,256", "1024,512", "1024,1024")),
+            "task.label_smoothing": Uniform(0, 0.1),
+        },
+        trials=12,
     )

@@ -1,19 +1,14 @@
 """Checkpoints that are whole or absent: Orbax writes the arrays, a sha256 manifest written last makes them count.
 
-    checkpoints/<step>/state/          Orbax: every leaf of the state by its name
-    checkpoints/<step>/manifest.json   shapes and dtypes of the leaves, the run's progress, sha256 and size of each file
-
-A step without a manifest was interrupted and is removed at the next start. A step whose files do not match its manifest
-is passed over with a warning and left where it is (Orbax itself does not notice a flipped bit in an array).
+checkpoints/<step>/state/          Orbax: every leaf of the state by its name
+checkpoints/<step>/manifest.json   see `fdl.manifest`
 """
 
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import functools
 import hashlib
-import json
 import logging as standard_logging
 import os
 import re
@@ -26,23 +21,12 @@ from typing import Any
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
-from absl import logging
 
-from fdl import hosts
+from fdl import hosts, manifest
+from fdl.manifest import Saved
 from fdl.types import RunError, UserError, named_leaves, one_line
 
 KEEP = 2
-MANIFEST = "manifest.json"
-
-
-@dataclasses.dataclass(frozen=True)
-class Saved:
-    """One checkpoint that verified: its step, its folder, and what its manifest says."""
-
-    step: int
-    path: Path
-    progress: Mapping[str, Any]
-    leaves: Mapping[str, tuple[str, list[int]]]
 
 
 def state_sha256(state: Any) -> str:
@@ -53,103 +37,6 @@ def state_sha256(state: Any) -> str:
         digest.update(f"{name} {array.dtype} {array.shape}\n".encode())
         digest.update(array.tobytes())
     return digest.hexdigest()
-
-
-def write_json(path: Path, value: Any) -> None:
-    """Old or new, never half: written beside its place, flushed to the disk, then renamed."""
-    beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    with open(beside, "w") as file:
-        json.dump(value, file, indent=1)
-        file.write("\n")
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(beside, path)
-
-
-def _file_digests(folder: Path) -> dict[str, list[Any]]:
-    digests = {}
-    for path in sorted(folder.rglob("*")):
-        if path.is_file() and path.name != MANIFEST and not path.name.startswith("."):
-            with open(path, "rb") as file:
-                sha256 = hashlib.file_digest(file, "sha256").hexdigest()
-            digests[str(path.relative_to(folder))] = [path.stat().st_size, sha256]
-    return digests
-
-
-def _verify(folder: Path) -> Saved | str:
-    """The checkpoint in `folder`, or a line about what is wrong with it."""
-    try:
-        manifest = json.loads((folder / MANIFEST).read_text())
-        sealed = manifest.pop("sha256")
-        if sealed != hashlib.sha256(json.dumps(manifest, sort_keys=True).encode()).hexdigest():
-            return f"{folder / MANIFEST} was changed after it was written"
-        files = _file_digests(folder)
-        for name in sorted(files.keys() | manifest["files"].keys()):
-            if files.get(name) != manifest["files"].get(name):
-                state = (
-                    "missing"
-                    if name not in files
-                    else "not in the manifest"
-                    if name not in manifest["files"]
-                    else "changed"
-                )
-                return f"{folder / name} is {state}"
-        return Saved(int(folder.name), folder, manifest["progress"], manifest["leaves"])
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        return f"{folder / MANIFEST} cannot be read: {error}"
-
-
-def _seal(folder: Path, manifest: Mapping[str, Any]) -> None:
-    """Write the manifest with a digest over itself: from here on the step counts."""
-    body = {name: value for name, value in manifest.items() if name != "sha256"}
-    write_json(
-        folder / MANIFEST, body | {"sha256": hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()}
-    )
-
-
-def _step_folders(root: Path) -> list[Path]:
-    if not root.is_dir():
-        return []
-    return sorted((p for p in root.iterdir() if p.is_dir() and p.name.isdigit()), key=lambda p: int(p.name))
-
-
-def clean(root: Path) -> None:
-    """Remove what an interrupted save or deletion left behind: step folders without a manifest, temporary folders."""
-    for path in root.iterdir() if root.is_dir() else []:
-        if path.is_dir() and (not path.name.isdigit() or not (path / MANIFEST).exists()):
-            shutil.rmtree(path, ignore_errors=True)
-
-
-def latest(root: Path) -> Saved | None:
-    """The newest checkpoint that verifies, None where there is none at all.
-
-    Raises:
-        RunError: there are checkpoints and all are damaged. Nothing is deleted.
-    """
-    folders = [folder for folder in _step_folders(root) if (folder / MANIFEST).exists()]
-    for folder in reversed(folders):
-        found = _verify(folder)
-        if isinstance(found, Saved):
-            return found
-        logging.warning("checkpoint %s passed over: %s", folder.name, found)
-    if folders:
-        raise RunError(
-            f"none of the {len(folders)} checkpoints in {root} verifies, nothing was deleted; "
-            "bring the folder back from a copy or start in a new --workdir"
-        )
-    return None
-
-
-def at_step(root: Path, step: int) -> Saved | None:
-    """The checkpoint of that step if it is there and verifies."""
-    found = _verify(root / str(step))
-    return found if isinstance(found, Saved) else None
-
-
-def read(root: Path, step: int) -> Saved:
-    """The checkpoint of that step as its manifest describes it; another process has just verified it."""
-    manifest = json.loads((root / str(step) / MANIFEST).read_text())
-    return Saved(step, root / str(step), manifest["progress"], manifest["leaves"])
 
 
 def restore(saved: Saved, like: Any) -> Any:
@@ -203,26 +90,13 @@ def _not_saved(folder: Path, num_bytes: int, error: Exception) -> RunError:
     )
 
 
-def _finish(
-    checkpointer: ocp.AsyncCheckpointer, folder: Path, manifest: dict[str, Any], keep: int, first: bool
-) -> None:
+def _finish(checkpointer: ocp.AsyncCheckpointer, folder: Path, body: dict[str, Any], keep: int, first: bool) -> None:
     """In the background, when the arrays are on the disk: hash, seal, and only then drop what is older."""
     checkpointer.wait_until_finished()
     if not first:
         return  # the arrays of all processes are there when process 0 has waited
-    _seal(folder, manifest | {"files": _file_digests(folder)})
-    sealed = [path for path in _step_folders(folder.parent) if (path / MANIFEST).exists()]
-    # A later step than this one was damaged and passed over: it must not push out the good ones.
-    folders = [path for path in sealed if int(path.name) <= int(folder.name)]
-    kept = {path.name for path in folders[-keep:]}
-    for path in folders[-keep:]:
-        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-            best = json.loads((path / MANIFEST).read_text())["progress"]["best_step"]
-            kept.add(str(best))
-    for path in folders:
-        if path.name not in kept:
-            (path / MANIFEST).unlink()  # from here on it does not count, however far the deletion comes
-            shutil.rmtree(path)
+    manifest.seal(folder, body | {"files": manifest.file_digests(folder)})
+    manifest.drop_older(folder, keep)
 
 
 Save = Callable[[int, Any, Mapping[str, Any]], None]
@@ -276,9 +150,8 @@ def saver(root: Path, keep: int = KEEP) -> Iterator[Save]:
             def known() -> bool:
                 """Whether this very state is there already; then only what is known of it is written again."""
                 try:
-                    if isinstance(_verify(folder), Saved):
-                        manifest = json.loads((folder / MANIFEST).read_text())
-                        _seal(folder, manifest | {"progress": dict(progress)})
+                    if isinstance(manifest.verify(folder), Saved):
+                        manifest.reseal(folder, progress)
                         return True
                     if folder.exists():  # damaged, so it was passed over: this is the same step, made again
                         shutil.rmtree(folder)
@@ -290,7 +163,7 @@ def saver(root: Path, keep: int = KEEP) -> Iterator[Save]:
 
             if hosts.from_first(known):
                 return
-            manifest = {
+            body = {
                 "step": step,
                 "progress": dict(progress),
                 "leaves": {name: [str(leaf.dtype), list(leaf.shape)] for name, leaf in leaves.items()},
@@ -299,7 +172,7 @@ def saver(root: Path, keep: int = KEEP) -> Iterator[Save]:
                 checkpointer.save(folder / "state", args=ocp.args.StandardSave(leaves))
             except Exception as error:  # whatever Orbax and TensorStore make of it
                 raise _not_saved(folder, num_bytes, error) from error
-            finish = functools.partial(_finish, checkpointer, folder, manifest, keep, hosts.is_first())
+            finish = functools.partial(_finish, checkpointer, folder, body, keep, hosts.is_first())
             pending.append((executor.submit(finish), folder, num_bytes))
 
         try:

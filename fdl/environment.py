@@ -18,6 +18,9 @@ def set_defaults() -> None:
       the CPU (jax-ml/jax#39103; tests/test_environment.py holds such a case) and slows convolutions 2 to 3 times.
       `individual_dot` mends both. XLA aborts on a flag it does not know, so it is set for that release alone.
     - XLA's collectives on virtual CPU devices need a thread a device, or they dead-lock on a machine with few cores.
+    - NumPy's OpenBLAS keeps its threads spinning between products, which the rest of a step pays for where a core has
+      anything else to do (scratch_mlp on 2 busy cores: 2,000 images/s with two threads, 12,600 with one); with one, the
+      bits do not depend on the number of cores either. It counts where NumPy has not been imported before.
     - TensorFlow carries the input here; its start-up notices are noise.
     - libtpu, installed for --mode=plan on a machine without a TPU, would look for one, complain, and lock every other
       process out.
@@ -27,6 +30,7 @@ def set_defaults() -> None:
         os.environ["XLA_FLAGS"] = f"{flags} {YNN_FLAG}=individual_dot".strip()
     if "xla_force_host_platform_device_count" in flags or os.environ.get("JAX_NUM_CPU_DEVICES"):
         os.environ.setdefault("NPROC", "16")
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")  # else a notice about them is printed at every start
     os.environ.setdefault("GRPC_VERBOSITY", "ERROR")

@@ -8,10 +8,10 @@ import difflib
 import importlib
 import importlib.util
 import sys
-import typing
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Literal
+from types import ModuleType
+from typing import Annotated, Any, Literal
 
 from flax import linen as nn
 
@@ -83,12 +83,19 @@ class Experiment:
 
 @dataclasses.dataclass(frozen=True)
 class Found:
-    """Where an experiment's name leads: its file, its docstring, and the function that makes it."""
+    """Where an experiment's name leads: its file, its docstring, the function that makes it, and what else is in the file.
+
+    Attributes:
+        study: makes the `fdl.study.Study` that the file declares, None where it declares none.
+        search: makes the `fdl.tuning.Search` that the file declares, None where it declares none.
+    """
 
     name: str
     path: Path
     doc: str
     make: Callable[[], Experiment]
+    study: Callable[[], Any] | None = None
+    search: Callable[[], Any] | None = None
 
 
 def experiment_names() -> list[str]:
@@ -118,8 +125,12 @@ def find_experiment(name: str) -> Found:
         near = difflib.get_close_matches(stem[:80], experiment_names(), n=3, cutoff=0.4)
         hint = f"did you mean {' or '.join(near)}? " if near else ""
         raise UserError(f"--experiment={printable(name)}: there is no such experiment; {hint}--list names them all")
-    make = _maker(path)
-    return Found(path.stem, path, docstring(path), make)
+    module = _module(path)
+    make = getattr(module, "experiment", None)
+    if not callable(make):
+        raise UserError(f"{printable(path)} has no function experiment() that returns an Experiment; write one")
+    others = {name: found for name in ("study", "search") if callable(found := getattr(module, name, None))}
+    return Found(path.stem, path, docstring(path), make, **others)
 
 
 def _own_file(name: str) -> Path:
@@ -135,7 +146,7 @@ def _own_file(name: str) -> Path:
     return path
 
 
-def _maker(path: Path) -> Callable[[], Experiment]:
+def _module(path: Path) -> ModuleType:
     root = str(EXPERIMENTS.parent)
     if root not in sys.path:
         sys.path.insert(0, root)  # a user's own file imports `experiments.fashion_cnn` from wherever it is started
@@ -154,10 +165,7 @@ def _maker(path: Path) -> Callable[[], Experiment]:
         raise UserError(
             f"{printable(path)} cannot be imported: {type(error).__name__}: {one_line(error)}; mend the file"
         ) from error
-    make = getattr(module, "experiment", None)
-    if not callable(make):
-        raise UserError(f"{printable(path)} has no function experiment() that returns an Experiment; write one")
-    return typing.cast(Callable[[], Experiment], make)
+    return module
 
 
 def load_experiment(name: str, overrides: list[str] | tuple[str, ...] = ()) -> Experiment:

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import csv
+import io
 import json
-import os
+import math
 import shutil
 import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+
+from fdl.files import replace_text
 
 Row = dict[str, Any]
 
@@ -27,23 +30,15 @@ def read_rows(workdir: Path) -> list[Row]:
     return rows
 
 
-def replace_text(path: Path, text: str) -> None:
-    """Old or new, never half."""
-    beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    beside.write_text(text)
-    os.replace(beside, path)
-
-
 def write_csv(workdir: Path) -> None:
     """metrics.csv: the rows of metrics.jsonl as a table, a column for every name that occurs."""
     rows = read_rows(workdir)
     columns = list(dict.fromkeys(name for row in rows for name in row))
-    beside = workdir / f".metrics.csv.{os.getpid()}.tmp"
-    with open(beside, "w", newline="") as file:
-        writer = csv.DictWriter(file, columns)
-        writer.writeheader()
-        writer.writerows(rows)
-    os.replace(beside, workdir / "metrics.csv")
+    table = io.StringIO()
+    writer = csv.DictWriter(table, columns)
+    writer.writeheader()
+    writer.writerows(rows)
+    replace_text(workdir / "metrics.csv", table.getvalue())
 
 
 @contextlib.contextmanager
@@ -63,7 +58,7 @@ def writer(workdir: Path, upto: int) -> Iterator[Callable[[Row], None]]:
 
         def show(row: Row) -> None:
             for name, value in row.items():
-                if name not in ("step", "epoch") and isinstance(value, (int, float)):
+                if name not in ("step", "epoch") and isinstance(value, (int, float)) and math.isfinite(value):
                     board.add_scalar(name, value, row["step"])
 
         def write(row: Row) -> None:

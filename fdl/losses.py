@@ -36,6 +36,14 @@ def cross_entropy(logits: Array, labels: Array, label_smoothing: float = 0.0) ->
     return jnp.log(jnp.exp(shifted).sum(-1)) * probabilities.sum(-1) - (probabilities * shifted).sum(-1)
 
 
+def two_logits(outputs: Array) -> Array:
+    """One logit z [..., 1], that of class 1, as two, [0, z] in [..., 2]: softmax([0, z]) = [1 - sigmoid(z), sigmoid(z)].
+
+    So the cross entropy of the two is the binary cross entropy of z. More than one output is left as it is.
+    """
+    return jnp.concatenate([jnp.zeros_like(outputs), outputs], -1) if outputs.shape[-1] == 1 else outputs
+
+
 def binary_cross_entropy(logits: Array, targets: Array) -> Array:
     """Sigmoid cross entropy in nats: max(z, 0) - z y + log(1 + exp(-|z|)).
 

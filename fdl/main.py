@@ -14,13 +14,15 @@ from absl import flags, logging
 from fdl import environment
 
 FLAGS = flags.FLAGS
-_MODES = ("train", "eval", "predict", "export", "replay", "plan")
+_MODES = ("train", "eval", "predict", "export", "replay", "plan", "study", "sweep", "check_gradients")
 
 flags.DEFINE_string("experiment", None, "A name of --list, or the path of a .py file of your own.")
 flags.DEFINE_string(
     "workdir", None, "The run's directory; the same one again resumes the run. Default: a new one under runs/."
 )
-flags.DEFINE_enum("mode", "train", _MODES, "What to do.")
+flags.DEFINE_enum(
+    "mode", None, _MODES, "What to do. Default: train, or study where the file declares one or --seeds is given."
+)
 flags.DEFINE_multi_string("set", [], "path=value: change a setting of the experiment (see --show). May be repeated.")
 flags.DEFINE_string("data_dir", None, "Where data sets are looked for. Default: $FDL_DATA_DIR, then the TFDS default.")
 flags.DEFINE_enum("parallel", "auto", ("auto", "pmap", "jit"), "How the step is compiled for the devices.")
@@ -46,12 +48,20 @@ flags.DEFINE_bool("offline", False, "Never try the network.")
 flags.DEFINE_integer(
     "seed", 0, "Decides the initial parameters, the order of examples and all randomness.", lower_bound=0
 )
+flags.DEFINE_integer(
+    "seeds", None, "Train with so many seeds (--seed is the first) and report mean and range.", lower_bound=1
+)
+flags.DEFINE_integer("trials", None, "For --mode=sweep: how many there shall be in all.", lower_bound=1)
+flags.DEFINE_integer("workers", 1, "For --mode=sweep: how many trials at a time.", lower_bound=1)
+flags.DEFINE_bool("test", True, "Look at the test split when the run is done; --notest also leaves the report out.")
 flags.DEFINE_enum("require", None, ("cpu", "gpu", "tpu"), "Exit with 2 unless JAX runs on this kind of device.")
 flags.DEFINE_string("input", None, "For --mode=predict: a file or a folder (or, for a language model, a prompt).")
 flags.DEFINE_string("output", None, "For --mode=predict and export: where to write. Default: in WORKDIR.")
 flags.DEFINE_bool("list", False, "Name every experiment.")
 flags.DEFINE_bool("show", False, "Print the experiment's settings by the names --set takes.")
 flags.DEFINE_bool("dry_run", False, "Print shapes, parameters, FLOPs and memory; train nothing.")
+flags.DEFINE_string("profile", None, "FIRST:LAST: trace these steps into WORKDIR/profile, for Perfetto or xprof.")
+flags.DEFINE_bool("dump_hlo", False, "Write the compiled programs' text into WORKDIR/hlo.")
 flags.DEFINE_bool("debug", False, "Show the traceback of an error.")
 
 
@@ -151,17 +161,26 @@ def _dispatch() -> int:
         for path, value in settings.items():
             print(f"{path} = {value}")
         return 0
-    if FLAGS.mode != "plan":  # a plan is for other devices than these
+    mode = FLAGS.mode or ("study" if found.study or FLAGS.seeds else "train")
+    if mode not in ("plan", "sweep"):  # a plan is for other devices than these; a sweep's trials are processes
         _join()
     from fdl import modes
 
     if FLAGS.dry_run:
         modes.dry_run(experiment)
+    elif mode == "study":
+        from fdl.many import compare
+
+        compare.study(found, experiment, settings)
+    elif mode == "sweep":
+        from fdl.many import sweep
+
+        sweep.sweep(found, experiment, settings)
     else:
         call = {
-            "train": modes.train, "eval": modes.use, "predict": modes.use, "export": modes.export, "replay": modes.examine,
-            "plan": modes.planned,
-        }[FLAGS.mode]  # fmt: skip
+            "train": modes.train, "eval": modes.score, "predict": modes.predict, "export": modes.export,
+            "replay": modes.examine, "plan": modes.planned, "check_gradients": modes.check_gradients,
+        }[mode]  # fmt: skip
         call(experiment, found.doc, settings)
     return 0
 
@@ -183,7 +202,7 @@ def _list() -> int:
         experiment = load_experiment(name)
         reaches = next((line.split(":", 1)[1].strip() for line in doc.splitlines() if line.startswith("Result:")), "")
         data = getattr(experiment.data.load, "func", experiment.data.load).__name__
-        print(f"{name:<18} {data:<20} {type(experiment.model).__name__:<10} {reaches}")
+        print(f"{name:<20} {data:<20} {type(experiment.model).__name__:<10} {reaches}")
     return 0
 
 

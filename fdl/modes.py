@@ -14,13 +14,14 @@ from typing import Any
 from absl import flags
 
 from fdl import (
-    checkpoint,
     chips,
     describe,
+    files,
     hosts,
     logs,
     parallel,
     plan,
+    profiling,
     replay,
     report,
     session,
@@ -33,6 +34,7 @@ from fdl import train as loop
 from fdl.data.bad_inputs import write_bad_inputs
 from fdl.experiment import Experiment
 from fdl.program import Program, evaluate, view
+from fdl.step import State
 from fdl.tasks.task import Panel
 from fdl.types import UserError, named_leaves
 
@@ -44,6 +46,8 @@ def train(experiment: Experiment, doc: str, settings: Mapping[str, str]) -> None
     chosen = Path(FLAGS.workdir).expanduser() if FLAGS.workdir else None
     hosts.check_same("the settings", json.dumps([experiment.name, FLAGS.seed, str(chosen), settings]))
     before = hosts.from_first(lambda: workdir.read_config(chosen) if chosen else None)
+    if FLAGS.profile:
+        profiling.parse(FLAGS.profile)
     if chosen and before:
         workdir.check_same(chosen, before, experiment.name, FLAGS.seed, settings)
     with stopping.asked_to_stop() as local, contextlib.ExitStack() as stack:
@@ -59,13 +63,16 @@ def train(experiment: Experiment, doc: str, settings: Mapping[str, str]) -> None
         def claim() -> str:
             path = chosen or workdir.create(experiment.name)
             stack.enter_context(workdir.lock(path))
-            checkpoint.write_json(path / "config.json", workdir.continued(path, config, FLAGS.accept_changes))
+            files.write_json(path / "config.json", workdir.continued(path, config, FLAGS.accept_changes))
             if skipped := program.data.splits.info.get("skipped"):
                 write_bad_inputs(skipped, path)
             return str(path)
 
         path = Path(hosts.from_first(claim))
         hosts.check_shared(path)
+        if FLAGS.dump_hlo and hosts.is_first():
+            for written in profiling.dump(program, path / "hlo"):
+                session.say(f"wrote {written}")
         try:
             _train_in(path, program, doc, layers, compiled, asked, local)
         except stopping.Interrupted as stop:
@@ -96,8 +103,9 @@ def _train_in(
             stopping.leave_if(asked)
 
         try:
-            progress = loop.train(program, path, loop.Calls(session.say, asked, first_step, alive))
-            found, trained = summary.summarise(program, path, progress, between)
+            with profiling.traced(FLAGS.profile or "", path / "profile") as about_to:
+                progress = loop.train(program, path, loop.Calls(session.say, asked, first_step, about_to, alive))
+            found, trained = summary.summarise(program, path, progress, between, FLAGS.test)
         except stopping.Interrupted as interrupted:
             stopped = interrupted  # raised below: this process leaves with a goodbye to the others
     if stopped:
@@ -105,8 +113,10 @@ def _train_in(
     if not hosts.is_first():
         return
     found["timing"] |= timing | {"total": session.since_process_start()}
-    checkpoint.write_json(path / "summary.json", found)
+    files.write_json(path / "summary.json", found)
     _say_result(experiment, found)
+    if not FLAGS.test:
+        return
     page = report.write_report(
         path, doc=doc, config=workdir.read_config(path) or {}, history=logs.read_rows(path), summary=found,
         parameters=[dataclasses.asdict(layer) for layer in layers], panels=_until(local, experiment.task.panels(trained)),
@@ -122,18 +132,18 @@ def _until(asked: Callable[[], int], panels: Iterable[Panel]) -> Iterator[Panel]
         yield panel
 
 
-def use(experiment: Experiment, doc: str, settings: Mapping[str, str]) -> None:
-    """--mode=eval and --mode=predict: a trained run, looked at."""
-    if FLAGS.mode == "predict" and not FLAGS.input:
+def score(experiment: Experiment, doc: str, settings: Mapping[str, str]) -> None:
+    """--mode=eval: a trained run's metrics on the test split, as JSON."""
+    _, program, state = _trained(experiment, settings)
+    metrics = evaluate(program, state.variables, program.data.splits.test)
+    print(json.dumps({f"test/{name}": value for name, value in metrics.items()}))
+
+
+def predict(experiment: Experiment, doc: str, settings: Mapping[str, str]) -> None:
+    """--mode=predict: what a trained run says of the user's own input."""
+    if not FLAGS.input:
         raise UserError("--mode=predict needs --input: a file, a folder, or for a language model a prompt")
-    path = session.trained_run(experiment, settings)
-    program = session.load(experiment)
-    state, best = loop.restore_best(program, path / "checkpoints")
-    session.say(f"run: {path}, step {best}")
-    if FLAGS.mode == "eval":
-        metrics = evaluate(program, state.variables, program.data.splits.test)
-        print(json.dumps({f"test/{name}": value for name, value in metrics.items()}))
-        return
+    path, program, state = _trained(experiment, settings)
     out = Path(FLAGS.output).expanduser() if FLAGS.output else path / "predictions"
     trained = view(program, state.variables)
     for written in experiment.task.predict(trained, FLAGS.input, out) if hosts.is_first() else []:
@@ -142,13 +152,11 @@ def use(experiment: Experiment, doc: str, settings: Mapping[str, str]) -> None:
 
 def export(experiment: Experiment, doc: str, settings: Mapping[str, str]) -> None:
     """--mode=export: the best checkpoint's parameters and statistics as .safetensors or .npz, for any framework."""
-    path = session.trained_run(experiment, settings)
-    program = session.load(experiment)
-    state, best = loop.restore_best(program, path / "checkpoints")
+    path, _, state = _trained(experiment, settings)
     arrays = named_leaves(hosts.to_host(state.variables))
     if hosts.is_first():
         out = weights.save(Path(FLAGS.output).expanduser() if FLAGS.output else path / "weights.safetensors", arrays)
-        print(f"wrote {out}: {len(arrays)} arrays of step {best}")
+        print(f"wrote {out}: {len(arrays)} arrays")
 
 
 def examine(experiment: Experiment, doc: str, settings: Mapping[str, str]) -> None:
@@ -168,6 +176,13 @@ def examine(experiment: Experiment, doc: str, settings: Mapping[str, str]) -> No
     Console(width=None if sys.stdout.isatty() else 110, highlight=False).print(table)
     session.say("the examples with the worst loss, by their row in the training split:")
     session.say("  ".join(f"{row}: {loss:.4g}" for row, loss in found.examples))
+
+
+def check_gradients(experiment: Experiment, doc: str, settings: Mapping[str, str]) -> None:
+    """--mode=check_gradients: the training step's gradient beside finite differences of its loss."""
+    from fdl import gradients
+
+    gradients.show(gradients.check(session.load(experiment)), session.say)
 
 
 def planned(experiment: Experiment, doc: str, settings: Mapping[str, str]) -> None:
@@ -198,19 +213,31 @@ def dry_run(experiment: Experiment) -> None:
     )
 
 
+def _trained(experiment: Experiment, settings: Mapping[str, str]) -> tuple[Path, Program, State]:
+    """--workdir's run, or the newest of the experiment: its directory, and its best checkpoint."""
+    path = session.trained_run(experiment, settings)
+    program = session.load(experiment)
+    state, best = loop.restore_best(program, path / "checkpoints")
+    session.say(f"run: {path}, step {best}")
+    return path, program, state
+
+
 def _compile(program: Program) -> float:
     """Seconds that compiling (or fetching from the cache) the training and the evaluation step took."""
     began = time.monotonic()
-    for step in ("train", "evaluate"):
+    for step in ("train" if program.on_device is None else "stretch", "evaluate"):
         getattr(program, step)
     return time.monotonic() - began
 
 
 def _say_result(experiment: Experiment, found: Mapping[str, Any]) -> None:
-    monitor = f"test/{experiment.task.monitor}"
+    split = "test" if FLAGS.test else "eval"
+    monitor = f"{split}/{experiment.task.monitor}"
+    if monitor not in found["metrics"]:
+        return
     rivals = "  ".join(f"{name} {logs.short(m[monitor])}" for name, m in found["baselines"].items() if monitor in m)
     standin = found["data"]["name"].endswith("standin")
     note = "  (on a stand-in: these figures say nothing about the real data set)" if standin else ""
-    others = {k: v for k, v in found["metrics"].items() if k.startswith("test/") and k != monitor}
+    others = {k: v for k, v in found["metrics"].items() if k.startswith(f"{split}/") and k != monitor}
     rest = "  ".join(f"{k} {logs.short(v)}" for k, v in others.items())
     session.say(f"{monitor} {logs.short(found['metrics'][monitor])}  ({rivals})  {rest}{note}")

@@ -8,9 +8,12 @@ from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
-from fdl.types import Array, Fraction, NonNegative, Positive, Probability, UserError
+from fdl.numpy_call import numpy_call
+from fdl.scratch import optimizers
+from fdl.types import Array, Fraction, NonNegative, Positive, Probability, UserError, named_leaves
 
 LearningRate = Callable[[Any], Array]
 """The index of a step, from 0 -> the rate of its update, a float32 scalar."""
@@ -43,12 +46,16 @@ class Optimizer:
         schedule: the rate after the warm-up: "constant"; "linear" and "cosine" (Loshchilov and Hutter 2017,
             https://arxiv.org/abs/1608.03983), which fall to `floor` over the rest of the run; "onecycle", which rises
             by a cosine from 1/25 over `warmup` (0.3 unless given) and falls by one to `floor` (Smith and Topin 2018,
-            https://arxiv.org/abs/1708.07120); "piecewise", which is multiplied by `factor` at each of `milestones`.
+            https://arxiv.org/abs/1708.07120); "piecewise", which is multiplied by `factor` at each of `milestones`;
+            "rise", which grows by one factor a step from `floor` to the full rate of the last step (the range test of
+            Smith 2017, https://arxiv.org/abs/1506.01186, section 3.3).
         warmup: the share of the run over which the rate rises in a straight line.
-        floor: the rate at the end, as a share of `learning_rate` (not for constant and piecewise).
+        floor: the rate at the end (of "rise": at the beginning), as a share of `learning_rate` (not for constant and
+            piecewise).
         milestones: when a piecewise rate falls, as rising shares of the run (of no meaning otherwise).
         factor: what it falls by.
         momentum: of "momentum" and "nesterov".
+        average: "momentum" and "nesterov" multiply g by 1 - momentum, so that v is an average of gradients, not a sum.
         b1, b2: of Adam.
         rms_decay: of RMSProp.
         eps: of Adam and RMSProp.
@@ -58,6 +65,7 @@ class Optimizer:
         clip_value: the largest magnitude of an entry of the gradient, or None.
         ema: decay of the moving average of the parameters that evaluation uses (the step keeps it); 0 for none.
         freeze: names of parameters ("conv1", "conv1/kernel") that are not trained; a name stands for all under it.
+        engine: what computes steps 3 to 5: Optax, compiled, or the optimizers written by hand in `fdl.scratch`, in NumPy.
 
     Raises:
         ValueError: settings that cannot go together.
@@ -65,12 +73,13 @@ class Optimizer:
 
     rule: Literal["sgd", "momentum", "nesterov", "rmsprop", "adam", "adamw"] = "adam"
     learning_rate: Positive = 1e-3
-    schedule: Literal["constant", "linear", "cosine", "onecycle", "piecewise"] = "constant"
+    schedule: Literal["constant", "linear", "cosine", "onecycle", "piecewise", "rise"] = "constant"
     warmup: Fraction = 0.0
     floor: Fraction = 0.0
     milestones: tuple[Fraction, ...] = (0.5, 0.75)
     factor: Positive = 0.1
     momentum: Probability = 0.9
+    average: bool = False
     b1: Probability = 0.9
     b2: Probability = 0.999
     rms_decay: Probability = 0.9
@@ -81,6 +90,7 @@ class Optimizer:
     clip_value: Positive | None = None
     ema: Probability = 0.0
     freeze: tuple[str, ...] = ()
+    engine: Literal["optax", "numpy"] = "optax"
 
     def __post_init__(self) -> None:
         if self.l2 and self.weight_decay:
@@ -89,8 +99,14 @@ class Optimizer:
             raise ValueError(
                 'rule "adamw" decays the weights apart from the gradient: use weight_decay, or rule "adam" with l2'
             )
+        if self.average and self.rule not in ("momentum", "nesterov"):
+            raise ValueError(f'average is of the rules "momentum" and "nesterov": leave it out with rule "{self.rule}"')
+        if self.engine == "numpy" and self.decay and self.rule != "adamw":
+            raise ValueError(f'with engine "numpy" only rule "adamw" has weight_decay: use l2 with rule "{self.rule}"')
         if list(self.milestones) != sorted(set(self.milestones)):
             raise ValueError(f"milestones must rise, not {self.milestones}")
+        if self.schedule == "rise" and (self.warmup or not self.floor):
+            raise ValueError('schedule "rise" begins at floor * learning_rate: give a floor above 0, and no warmup')
         if self.warmup >= 1:
             raise ValueError("a warmup of the whole run leaves nothing to train at the full rate: give less than 1")
 
@@ -114,10 +130,13 @@ class Optimizer:
             chain.append(optax.clip_by_global_norm(self.clip_norm))
         if self.l2:
             chain.append(optax.add_decayed_weights(self.l2, mask=_decayed))
-        chain.append(self._direction())
-        if self.decay:
-            chain.append(optax.add_decayed_weights(self.decay, mask=_decayed))
-        chain.append(optax.scale_by_learning_rate(rate))
+        if self.engine == "numpy":
+            chain.append(self._by_hand(rate))
+        else:
+            chain.append(self._direction())
+            if self.decay:
+                chain.append(optax.add_decayed_weights(self.decay, mask=_decayed))
+            chain.append(optax.scale_by_learning_rate(rate))
         transform = optax.chain(*chain)
         if self.freeze:
             transform = optax.multi_transform({True: transform, False: optax.set_to_zero()}, self.trainable)
@@ -139,6 +158,8 @@ class Optimizer:
                 risen = _ONECYCLE_START + (1 - _ONECYCLE_START) * _cosine(1 - risen)
             if self.schedule == "linear":
                 share = self.floor + (1 - self.floor) * (1 - fallen)
+            elif self.schedule == "rise":
+                share = self.floor ** (1 - jnp.clip(step / max(1, total - 1), 0, 1))
             elif self.schedule in ("cosine", "onecycle"):
                 share = self.floor + (1 - self.floor) * _cosine(fallen)
             else:
@@ -156,7 +177,7 @@ class Optimizer:
             UserError: a name in `freeze` is no parameter's.
         """
         leaves, tree = jax.tree_util.tree_flatten_with_path(params, is_leaf=lambda x: isinstance(x, optax.MaskedNode))
-        paths = [jax.tree_util.keystr(path, simple=True, separator="/") for path, _ in leaves]
+        paths = [_name(path) for path, _ in leaves]
         for name in self.freeze:
             if not any(_under(path, name) for path in paths):
                 tops = ", ".join(dict.fromkeys(path.split("/")[0] for path in paths))
@@ -167,10 +188,48 @@ class Optimizer:
         if self.rule == "sgd":
             return optax.identity()
         if self.rule in ("momentum", "nesterov"):
-            return optax.trace(self.momentum, nesterov=self.rule == "nesterov")
+            trace = optax.trace(self.momentum, nesterov=self.rule == "nesterov")
+            return optax.chain(trace, optax.scale(1 - self.momentum)) if self.average else trace
         if self.rule == "rmsprop":
             return optax.scale_by_rms(self.rms_decay, self.eps, eps_in_sqrt=False)
         return optax.scale_by_adam(self.b1, self.b2, self.eps)
+
+    def _by_hand(self, rate: LearningRate) -> optax.GradientTransformation:
+        """Steps 3 to 5 as one NumPy call of `fdl.scratch.optimizers`."""
+
+        def rule(rate: float, decayed: bool) -> optimizers.Optimizer:
+            if self.rule == "sgd":
+                return optimizers.gradient_descent(rate)
+            if self.rule in ("momentum", "nesterov"):
+                scale = 1.0 if self.average else 1 / (1 - self.momentum)  # the one by hand is an average
+                return optimizers.momentum(rate * scale, self.momentum, self.rule == "nesterov")
+            if self.rule == "rmsprop":
+                return optimizers.rmsprop(rate, self.rms_decay, self.eps)
+            return optimizers.adamw(rate, self.b1, self.b2, self.eps, self.decay if decayed else 0.0)
+
+        def init(params: Any) -> Any:
+            names = rule(0.0, False).init({})  # "step" and the averages that the rule keeps, all zero
+            return {
+                group: {name: jax.tree.map(jnp.zeros_like, part) for name in names} | {"step": jnp.zeros((), jnp.int32)}
+                for group, part in _groups(params).items()
+            }
+
+        def step(params: Any, grads: Any, states: Any, rate: np.ndarray) -> tuple[Any, Any]:
+            new, after = {}, {}
+            for group, state in states.items():
+                at = state | {"step": int(state["step"])}  # Python's numbers leave float32 as it is
+                new[group], at = rule(float(rate), group == "decayed").update(params[group], grads[group], at)
+                after[group] = at | {"step": np.int32(at["step"])}
+            return new, after
+
+        def update(grads: Any, states: Any, params: Any = None) -> tuple[Any, Any]:
+            parts, now = _groups(params), rate(states["decayed"]["step"])
+            like = jax.tree.map(jax.ShapeDtypeStruct.like, (parts, states))
+            new, states = numpy_call(step, like, parts, _groups(grads), states, now)
+            new = new["decayed"] | new["other"]  # what the step adds gives this again, but for a rounding near zero
+            return jax.tree_util.tree_map_with_path(lambda path, w: new[_name(path)] - w, params), states
+
+        return optax.GradientTransformation(init, update)
 
 
 def _cosine(progress: Array) -> Array:
@@ -180,6 +239,18 @@ def _cosine(progress: Array) -> Array:
 
 def _decayed(params: Any) -> Any:
     return jax.tree.map(lambda leaf: jnp.ndim(leaf) >= 2, params)
+
+
+def _groups(params: Any) -> dict[str, dict[str, Any]]:
+    """The leaves by name, apart: those that weight decay takes, and the others."""
+    groups: dict[str, dict[str, Any]] = {"decayed": {}, "other": {}}
+    for name, leaf in named_leaves(params).items():
+        groups["decayed" if jnp.ndim(leaf) >= 2 else "other"][name] = leaf
+    return groups
+
+
+def _name(path: Any) -> str:
+    return jax.tree_util.keystr(path, simple=True, separator="/")
 
 
 def _under(path: str, name: str) -> bool:

@@ -182,13 +182,15 @@ def compile_init(init: Callable[..., Any], key: Array, like: Any) -> Any:
     return jax.jit(init, out_shardings=jax.tree.map(lambda leaf: leaf.sharding, like))(key)
 
 
-def lower_train(step: Callable[..., Any], state: Any, batch: Batch, key: Any, layout: Layout) -> Any:
-    """`step(state, batch, key) -> (state, metrics)`, to be compiled ahead of time; the state's buffers are donated.
+def lower_train(step: Callable[..., Any], state: Any, batch: Batch, fixed: Any, layout: Layout) -> Any:
+    """`step(state, batch, fixed) -> (state, metrics)`, to be compiled ahead of time; the state's buffers are donated.
 
     Args:
-        state, key: specs, placed; batch: specs of the global batch's raw rows.
+        state: specs, placed.
+        batch: specs of a global batch.
+        fixed: specs, placed, of what is the same on every device: the run's key, ...
     """
-    specs = state, _batch_spec(batch, layout), key
+    specs = state, _batch_spec(batch, layout), fixed
     if layout.mode == "pmap":
         mapped = jax.pmap(
             step, axis_name=DATA_AXIS, in_axes=(None, 0, None), out_axes=None, donate_argnums=0,
@@ -212,8 +214,8 @@ def _gathering(step: Callable[..., Any], layout: Layout) -> Callable[..., Any]:
         axes = [axis if axis == MODEL_AXIS else None for axis in layout._cut(leaf.shape)]
         return jax.lax.with_sharding_constraint(leaf, NamedSharding(layout.mesh, PartitionSpec(*axes)))
 
-    def gathered(state: Any, batch: Batch, key: Array) -> Any:
-        return step(dataclasses.replace(state, params=jax.tree.map(together, state.params)), batch, key)
+    def gathered(state: Any, batch: Batch, fixed: Any) -> Any:
+        return step(dataclasses.replace(state, params=jax.tree.map(together, state.params)), batch, fixed)
 
     return gathered
 

@@ -6,7 +6,7 @@ import dataclasses
 import functools
 import hashlib
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +14,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fdl import hosts, parallel, step, weights
+from fdl import hosts, parallel, resident, scratch, step, weights
 from fdl.data import pipeline
 from fdl.experiment import Experiment
 from fdl.tasks.task import View
-from fdl.types import Arrays, Batch, Duration, Metrics, count_examples, take
+from fdl.types import Arrays, Batch, Duration, Metrics, UserError, count_examples, take
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,7 +65,8 @@ class Program:
             "axis_name": self.layout.axis_name,
         }
 
-    def _init(self, key: jax.Array) -> step.State:
+    def init(self, key: jax.Array) -> step.State:
+        """The state at step 0 that a key draws: pure, not yet compiled; without `initial`."""
         row = jax.tree.map(lambda leaf: np.asarray(leaf[:1]), self.data.splits.test)
         optimizer = self.experiment.optimizer
         return step.init_state(
@@ -75,7 +76,7 @@ class Program:
 
     def start(self) -> step.State:
         """A new state at step 0, with `initial` weights where there are any."""
-        state = parallel.compile_init(self._init, self.key, self.like)
+        state = parallel.compile_init(self.init, self.key, self.like)
         if self.initial is None:
             return state
         found = jax.tree.map(parallel.place, self.initial, self.like.variables)
@@ -104,7 +105,7 @@ class Program:
     @functools.cached_property
     def like(self) -> step.State:
         """The state's shapes, dtypes and shardings."""
-        shapes = jax.eval_shape(self._init, self.key_spec)
+        shapes = jax.eval_shape(self.init, self.key_spec)
         return parallel.spec(shapes, self.layout.placed(shapes))
 
     @functools.cached_property
@@ -113,19 +114,74 @@ class Program:
         num_examples = count_examples(self.data.splits.train)
         return pipeline.Stream(self.seed, self.experiment.batch_size, num_examples, *self.layout.feed)
 
+    def advance(self, state: step.State, at: int, count: int, fed: Iterator[Batch]) -> tuple[step.State, Any]:
+        """Steps at + 1 ... at + count and their metrics, each an array by step (or of the one step, a scalar).
+
+        Args:
+            state: after step `at`; donated.
+            count: 1 unless the rows are `on_device`.
+            fed: the batches from step `at` on; not touched where the rows are `on_device`.
+        """
+        if self.on_device is None:
+            return self.train(state, parallel.shard(next(fed), self.layout), self.key)
+        rows = parallel.shard({"rows": resident.rows(self.stream, at, count)}, self.layout)
+        return self.stretch(state, rows, (self.key, self.on_device, np.int32(count)))
+
     @functools.cached_property
     def train(self) -> Any:
         """(state, batch, key) -> (state, metrics), compiled; the state is donated."""
-        return self._lowered.compile()
+        return self.lowered.compile()
+
+    @functools.cached_property
+    def lowered(self) -> Any:
+        """The training step as it is handed to the compiler."""
+        return parallel.lower_train(self.step, self.like, self.batch, self.key_spec, self.layout)
+
+    @functools.cached_property
+    def stretch(self) -> Any:
+        """(state, rows, (key, on_device, count)) -> (state, metrics), compiled: many steps (see `resident.looped`)."""
+        return self.lowered_stretch.compile()
+
+    @functools.cached_property
+    def lowered_stretch(self) -> Any:
+        """The loop of many steps as it is handed to the compiler."""
+        rows = jax.ShapeDtypeStruct((self.experiment.batch_size, resident.LONGEST), np.int32)
+        fixed = self.key_spec, parallel.spec(self.on_device, self.layout.replicated), self._count
+        return parallel.lower_train(resident.looped(self.step), self.like, {"rows": rows}, fixed, self.layout)
+
+    @property
+    def _count(self) -> jax.ShapeDtypeStruct:
+        return parallel.spec(jax.ShapeDtypeStruct((), np.int32), self.layout.replicated)
+
+    @functools.cached_property
+    def on_device(self) -> Arrays | None:
+        """The training rows, whole on every device, where they lie there (`Data.resident`); else None.
+
+        Raises:
+            UserError: it was asked for and cannot be.
+        """
+        asked, rows = self.experiment.data.resident, self.data.splits.train
+        can = hosts.alone() and resident.plain(rows)
+        if asked and not can:
+            raise UserError("data.resident=true needs plain arrays and a single process; leave it out")
+        if not can or not (self._worth_it if asked is None else asked):
+            return None
+        return jax.device_put(rows, self.layout.replicated)
+
+    @property
+    def _worth_it(self) -> bool:
+        if self.experiment.data.feed != "auto" or not resident.small(self.data.splits.train):
+            return False
+        return jax.default_backend() != "cpu" or (self.layout.num_devices == 1 and not resident.obstacle(self.lowered))
 
     @functools.cached_property
     def sha256(self) -> str:
         """Of the training step as it is handed to the compiler: of all code and constants that decide what it computes."""
-        return hashlib.sha256(self._lowered.as_text().encode()).hexdigest()
-
-    @functools.cached_property
-    def _lowered(self) -> Any:
-        return parallel.lower_train(self.step, self.like, self.batch, self.key_spec, self.layout)
+        lowered = self.lowered if self.on_device is None else self.lowered_stretch
+        text = lowered.as_text()
+        if "callback" in text:  # what is computed by hand is not in the program's text
+            text += "".join(path.read_text() for path in sorted(Path(scratch.__file__).parent.glob("*.py")))
+        return hashlib.sha256(text.encode()).hexdigest()
 
     @functools.cached_property
     def batch(self) -> Batch:
@@ -146,10 +202,14 @@ class Program:
     @functools.cached_property
     def evaluate(self) -> Any:
         """(variables, batch) -> masked sums, compiled."""
-        function = functools.partial(step.eval_step, **self._settings)
         rows = take(self.data.splits.test, slice(0, 1))
         batch = next(pipeline.padded_batches(rows, self.experiment.eval_batch_size))
-        return parallel.compile_eval(function, self.like.variables, batch, self.layout)
+        return parallel.compile_eval(self.score, self.like.variables, batch, self.layout)
+
+    @functools.cached_property
+    def score(self) -> Callable[..., Any]:
+        """(variables, batch) -> masked sums, pure and not yet compiled."""
+        return functools.partial(step.eval_step, **self._settings)
 
 
 def build(experiment: Experiment, data: pipeline.Prepared, seed: int, layout: parallel.Layout) -> Program:
@@ -176,7 +236,12 @@ def evaluate(
     for batch in pipeline.padded_batches(arrays, program.experiment.eval_batch_size, *program.layout.feed):
         parts.append(program.evaluate(variables, parallel.shard(batch, program.layout)))
         between()
-    sums = jax.tree.map(lambda *leaves: math.fsum(map(float, leaves)), *jax.device_get(parts))
+    return metrics_of(program, jax.device_get(parts))
+
+
+def metrics_of(program: Program, parts: Sequence[Mapping[str, Any]]) -> Metrics:
+    """The task's metrics from the masked sums of every batch."""
+    sums = {name: math.fsum(float(part[name]) for part in parts) for name in parts[0]}
     count = sums.pop("count")
     return program.experiment.task.finish({name: value / count for name, value in sums.items()})
 

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fdl import checkpoint, parallel, step
+from fdl import checkpoint, manifest, step
 from fdl.data import pipeline
 from fdl.program import Program
 from fdl.progress import begin
@@ -79,11 +79,13 @@ def replay(program: Program, workdir: Path) -> Replay:
     state, left_out = _before(program, workdir / "checkpoints", bad)
     since = int(state.step)
     rows = program.data.splits.train
-    for at, batch in enumerate(pipeline.numpy_feed(rows, program.stream, since, bad - 1), since + 1):
-        if at in left_out:
+    batches = pipeline.numpy_feed(rows, program.stream, since, bad - 1)
+    for at in range(since, bad - 1):
+        if at + 1 in left_out:
             state = dataclasses.replace(state, step=state.step + 1)
+            next(batches)
         else:
-            state, _ = program.train(state, parallel.shard(batch, program.layout), program.key)
+            state, _ = program.advance(state, at, 1, batches)
     examples = np.array(record["rows"])
     arrays, losses = _look(program, jax.device_get(state), take(rows, examples))
     losses = losses.reshape(len(examples), -1).mean(1)
@@ -95,7 +97,7 @@ def replay(program: Program, workdir: Path) -> Replay:
 def _before(program: Program, root: Path, bad: int) -> tuple[step.State, list[int]]:
     steps = sorted((int(p.name) for p in root.iterdir() if p.name.isdigit() and int(p.name) < bad), reverse=True)
     for number in steps if root.is_dir() else []:
-        saved = checkpoint.at_step(root, number)
+        saved = manifest.at_step(root, number)
         if saved is not None:
             return checkpoint.restore(saved, program.like), [b for b in saved.progress["bad"] if b > number]
     return program.start(), list(begin()["bad"])

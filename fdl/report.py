@@ -15,7 +15,7 @@ from typing import Any
 from absl import logging
 
 from fdl import figures
-from fdl.tasks.files import write_all
+from fdl.files import write_all
 from fdl.tasks.task import Panel
 from fdl.types import Metrics
 
@@ -32,7 +32,7 @@ def write_report(
     summary: Mapping[str, Any],
     monitor: str = "loss",
     doc: str = "",
-    history: Sequence[Mapping[str, Any]] = (),
+    history: Sequence[Mapping[str, Any]] | None = (),
     parameters: Sequence[Mapping[str, Any]] = (),
     panels: Iterable[Panel] = (),
 ) -> Path:
@@ -51,7 +51,7 @@ def write_report(
             with "standin" gets a banner.
         monitor: the metric of the headline: "accuracy" is the summary's "test/accuracy", the history's "eval/accuracy".
         doc: the experiment's docstring; its first line stands under the name.
-        history: the rows of metrics.jsonl, in order of step.
+        history: the rows of metrics.jsonl, in order of step; None: there is no single run to draw.
         parameters: a row a layer, its keys the columns (those of the first row); params, count and flops are summed.
         panels: the task's own sections.
 
@@ -65,7 +65,7 @@ def write_report(
     data = dict(summary.get("data", {}))
     overridden = {str(entry).partition("=")[0].strip() for entry in config.get("overrides") or ()}
     about, _, more = doc.strip().partition("\n")
-    training = operator.call, [lambda: _training(history, monitor, summary.get("best_step"))]
+    training = operator.call, [lambda: _training(history or (), monitor, summary.get("best_step"))]
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent),
         autoescape=True,
@@ -79,13 +79,14 @@ def write_report(
         more=textwrap.dedent(more).strip(),
         status=_text(summary.get("status", "")),
         monitor=monitor.replace("_", " "),
+        single=history is not None,
         headline=number(metrics[monitor], monitor) if monitor in metrics else "",
         naive=[(name, number(found[monitor], monitor)) for name, found in baselines.items() if monitor in found],
         data=_text(data.get("name", "a stand-in")),
         stand_in=_text(data.get("name", "")).lower().endswith("standin"),
         facts=_facts(summary, data, parameters),
         results=_results(metrics, baselines, monitor),
-        sections=[*_sections(map(*training)), *_sections(panels)],
+        sections=[*(_sections(map(*training)) if history is not None else ()), *_sections(panels)],
         parameters=_parameters(parameters),
         config=[(name, _text(value), name in overridden) for name, value in config.get("settings", {}).items()],
         provenance=_provenance(config, summary, data),
@@ -143,7 +144,7 @@ def number(value: Any, name: str = "") -> str:
         return _text(value)
     if name.rpartition("/")[2] in ("accuracy", "top5_accuracy", "precision", "recall") and math.isfinite(value):
         return f"{value:.2%}"
-    return f"{value:.4g}" if abs(value) < 1e5 else f"{value:,.0f}"
+    return f"{value:.4g}" if abs(value) < 1e4 else f"{value:,.0f}"
 
 
 def duration(seconds: float) -> str:

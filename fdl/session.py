@@ -26,7 +26,12 @@ def say(line: str) -> None:
     print(line, flush=True)
 
 
-def load(experiment: Experiment, layout: Callable[[], parallel.Layout] | None = None, cached: bool = True) -> Program:
+def load(
+    experiment: Experiment,
+    layout: Callable[[], parallel.Layout] | None = None,
+    cached: bool = True,
+    say: Callable[[str], None] = say,
+) -> Program:
     """The data and the program, with a line that says what was loaded; its compiled programs are kept where `cached`."""
     if cached:
         environment.enable_compile_cache()

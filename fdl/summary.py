@@ -65,23 +65,26 @@ def _git_commit() -> str | None:
 
 
 def summarise(
-    program: Program, workdir: Path, progress: Progress, between: Callable[[], None]
+    program: Program, workdir: Path, progress: Progress, between: Callable[[], None], test: bool = True
 ) -> tuple[dict[str, Any], View]:
     """Reload the best checkpoint, evaluate it on the test split, and describe the run; with the view for the report.
 
-    Every process must call it; `between` is called after each batch and may raise to leave early.
+    Every process must call it; `between` is called after each batch and may raise to leave early. Without `test` the
+    test split is left alone.
     """
     root, splits = workdir / "checkpoints", program.data.splits
     state, _ = restore(program, root)
     last_step, digest = int(state.step), checkpoint.state_sha256(state)
     state, best_step = restore_best(program, root)
-    metrics = {f"test/{k}": v for k, v in evaluate(program, state.variables, splits.test, between).items()}
-    if splits.validation is not None:
-        held = evaluate(program, state.variables, splits.validation, between)
-        metrics |= {f"eval/{k}": v for k, v in held.items()}
-    baselines = {
-        name: {f"test/{k}": v for k, v in m.items()} for name, m in program.experiment.task.baselines(splits).items()
+    parts = {"test": splits.test if test else None, "eval": splits.validation}
+    metrics = {
+        f"{name}/{k}": v
+        for name, part in parts.items()
+        if part is not None
+        for k, v in evaluate(program, state.variables, part, between).items()
     }
+    naive = program.experiment.task.baselines(splits) if test else {}
+    baselines = {name: {f"test/{k}": v for k, v in found.items()} for name, found in naive.items()}
     rows = [row["examples_per_second"] for row in logs.read_rows(workdir) if "examples_per_second" in row]
     summary = {
         "experiment": program.experiment.name,

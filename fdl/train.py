@@ -8,12 +8,12 @@ import math
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
 
-from fdl import checkpoint, hosts, logs, parallel, stopping
+from fdl import checkpoint, files, hosts, logs, manifest, resident, stopping
 from fdl.data import pipeline
 from fdl.program import Program, evaluate, view
 from fdl.progress import BadStep, Progress, arrive, bad_step, begin, judge, limits, place_of
@@ -32,12 +32,14 @@ class Calls:
         say: takes a line for the user.
         asked: the signal that asks the run to stop, else 0; the same in every process.
         first_step: called when the first step of this start has finished.
+        about_to: called with a step's number before that step (or the first of several) is dispatched.
         alive: called whenever a step, an evaluation batch or a save has finished.
     """
 
     say: Callable[[str], None] = lambda line: None
     asked: Callable[[], int] = lambda: 0
     first_step: Callable[[], None] = lambda: None
+    about_to: Callable[[int], None] = lambda step: None
     alive: Callable[[], None] = lambda: None
 
 
@@ -45,14 +47,14 @@ def restore(program: Program, root: Path) -> tuple[State, Progress]:
     """The newest good checkpoint under `root`, or the start."""
 
     def newest() -> int | None:
-        checkpoint.clean(root)
-        saved = checkpoint.latest(root)
+        manifest.clean(root)
+        saved = manifest.latest(root)
         return saved.step if saved else None
 
     step = hosts.from_first(newest)
     if step is None:
         return program.start(), begin()
-    saved = checkpoint.read(root, step)
+    saved = manifest.read(root, step)
     return checkpoint.restore(saved, program.like), {**begin(), **saved.progress}
 
 
@@ -64,20 +66,20 @@ def restore_best(program: Program, root: Path) -> tuple[State, int]:
     """
 
     def best() -> int:
-        saved = checkpoint.latest(root)
+        saved = manifest.latest(root)
         if saved is None:
             raise RunError(f"there is no checkpoint in {root}; train first")
         best = saved.progress["best_step"]
         if best in (None, saved.step):
             return saved.step
-        if checkpoint.at_step(root, best) is None:
+        if manifest.at_step(root, best) is None:
             raise RunError(
                 f"the best checkpoint, step {best}, is missing or damaged in {root}; train again in a new --workdir"
             )
         return int(best)
 
     step = hosts.from_first(best)
-    return checkpoint.restore(checkpoint.read(root, step), program.like), step
+    return checkpoint.restore(manifest.read(root, step), program.like), step
 
 
 def train(program: Program, workdir: Path, calls: Calls) -> Progress:
@@ -115,7 +117,7 @@ def record(program: Program, workdir: Path, bad: BadStep) -> None:
         "policy": policy,
         "rows": rows,
     }
-    checkpoint.write_json(workdir / f"bad_step_{bad.step}.json", found)
+    files.write_json(workdir / f"bad_step_{bad.step}.json", found)
 
 
 @jax.jit
@@ -143,12 +145,17 @@ def _run(program: Program, workdir: Path, calls: Calls, left_out: list[int]) -> 
         calls.say(f"resumed at step {at} of {total}")
     if progress["stopped"] and progress["limits"] != limits(program):
         progress = progress | {"stopped": ""}  # the user moved what had stopped it
-    if at >= total or progress["stopped"]:
+    # A run told to stop in the evaluation of its last step has that evaluation still to make.
+    if at > total or (at == total and progress["settled"] == at) or progress["stopped"]:
         return progress
     validation = program.data.splits.validation
     period = {name: program.period(name) for name in ("eval", "save", "sample")}
-    batches = pipeline.feed(experiment.data.feed, program.data.splits.train, program.stream, at, total)
-    waiting: tuple[int, Any] | None = None
+    periods = [*period.values(), program.period("log")]
+    fed = program.on_device is None
+    batches = (
+        pipeline.feed(experiment.data.feed, program.data.splits.train, program.stream, at, total) if fed else iter(())
+    )
+    waiting: tuple[int, int, Any] | None = None
     clock, timed_from = time.monotonic(), at
     logged = at if progress["settled"] == at else at - 1  # an evaluation that was broken off writes its row again
     workdir.mkdir(parents=True, exist_ok=True)
@@ -176,12 +183,19 @@ def _run(program: Program, workdir: Path, calls: Calls, left_out: list[int]) -> 
             tell(row["step"], row)
 
         def take_in() -> logs.Row:
-            nonlocal progress, waiting
+            nonlocal waiting
             if not waiting:
                 return {}
-            (number, metrics), waiting = waiting, None
-            values = {name: float(value) for name, value in jax.device_get(metrics).items()}
+            (first, count, metrics), waiting = waiting, None
+            found = {name: value.reshape(-1).tolist() for name, value in jax.device_get(metrics).items()}
             calls.alive()
+            row: logs.Row = {}
+            for number in range(count):  # only the last of them can have a row
+                row = of_step(first + number, {name: values[number] for name, values in found.items()})
+            return row
+
+        def of_step(number: int, values: dict[str, float]) -> logs.Row:
+            nonlocal progress
             bad = bad_step(program, number, values)
             if bad:
                 progress = progress | {"bad": sorted({*progress["bad"], number})}
@@ -231,11 +245,13 @@ def _run(program: Program, workdir: Path, calls: Calls, left_out: list[int]) -> 
                     break
             if last or progress["stopped"]:
                 break
-            batch = parallel.shard(next(batches), program.layout)
+            calls.about_to(at + 1)
+            count = 1 if fed or at == start else resident.until_due(at, total, periods, progress["bad"])
             if at + 1 in progress["bad"]:
-                state, now = _leave_out(state), {}
+                state, count, now = _leave_out(state), 1, cast(dict[str, Any], {})
+                next(batches, None)
             else:
-                state, now = program.train(state, batch, program.key)
+                state, now = program.advance(state, at, count, batches)
             if waiting:
                 row = take_in()
                 if row:
@@ -245,8 +261,8 @@ def _run(program: Program, workdir: Path, calls: Calls, left_out: list[int]) -> 
                 calls.first_step()
                 calls.alive()
                 clock, timed_from = time.monotonic(), at + 1
-            at += 1
-            waiting = at, now
+            waiting = at + 1, count, now
+            at += count
             tell(at, {})
     if stop:
         raise stopping.Interrupted(stop)  # out here, where the last save has been waited for

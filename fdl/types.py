@@ -68,7 +68,7 @@ Probability = Annotated[float, Range(0, 1, open="high")]
 Fraction = Annotated[float, Range(0, 1)]
 
 Activation = Literal["relu", "leaky_relu", "gelu", "silu", "tanh", "sigmoid", "elu", "linear"]
-Initializer = Literal["he", "xavier", "lecun", "orthogonal", "normal", "zeros"]
+Initializer = Literal["he", "xavier", "lecun", "orthogonal", "normal", "large", "zeros"]
 DType = Literal["float32", "bfloat16"]
 
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(steps?|epochs?|examples?|%)?")

@@ -13,7 +13,7 @@ import numpy as np
 import optax
 import pytest
 
-from fdl import checkpoint
+from fdl import checkpoint, manifest
 from fdl.step import State
 from fdl.types import RunError, UserError
 
@@ -32,7 +32,7 @@ def save_steps(root: Path, *steps: int, best: int | None = None) -> None:
 
 def test_what_comes_back_is_what_went_in(tmp_path: Path) -> None:
     save_steps(tmp_path, 5)
-    saved = checkpoint.latest(tmp_path)
+    saved = manifest.latest(tmp_path)
     assert saved is not None
     assert saved.progress == {"best_step": None, "note": 5 / 3}
     restored = checkpoint.restore(saved, make_state(1))
@@ -51,7 +51,7 @@ def test_a_save_is_not_disturbed_by_the_donation_that_follows(tmp_path: Path) ->
             for _ in range(3):
                 big = add(big)
     for step, digest in digests.items():
-        saved = checkpoint.at_step(tmp_path, step)
+        saved = manifest.at_step(tmp_path, step)
         assert saved is not None
         assert checkpoint.state_sha256(checkpoint.restore(saved, big)) == digest
 
@@ -80,7 +80,7 @@ def test_old_steps_go_and_the_best_stays(tmp_path: Path) -> None:
 def test_more_that_is_known_of_a_step_replaces_what_was_known(tmp_path: Path) -> None:
     save_steps(tmp_path, 4, best=None)
     save_steps(tmp_path, 4, best=4)
-    saved = checkpoint.latest(tmp_path)
+    saved = manifest.latest(tmp_path)
     assert saved is not None
     assert saved.progress["best_step"] == 4
 
@@ -113,11 +113,11 @@ def test_every_damaged_file_of_the_newest_step_is_noticed(tmp_path: Path, name: 
         if bad == good:
             continue
         path.unlink() if bad is None else path.write_bytes(bad)
-        saved = checkpoint.latest(tmp_path)
+        saved = manifest.latest(tmp_path)
         assert saved is not None
         assert saved.step == 1, f"{path} {name}: unnoticed"
         path.write_bytes(good)
-    saved = checkpoint.latest(tmp_path)
+    saved = manifest.latest(tmp_path)
     assert saved is not None
     assert saved.step == 2
 
@@ -129,16 +129,16 @@ def test_when_all_are_damaged_nothing_is_deleted(tmp_path: Path) -> None:
         path.write_bytes(path.read_bytes()[:-1] + b"?")
     before = files_of(tmp_path)
     with pytest.raises(RunError, match="nothing was deleted"):
-        checkpoint.latest(tmp_path)
-    checkpoint.clean(tmp_path)
+        manifest.latest(tmp_path)
+    manifest.clean(tmp_path)
     assert files_of(tmp_path) == before
 
 
 def test_an_interrupted_save_is_cleaned_away(tmp_path: Path) -> None:
     save_steps(tmp_path, 1, 2)
-    (tmp_path / "2" / checkpoint.MANIFEST).unlink()
+    (tmp_path / "2" / manifest.MANIFEST).unlink()
     (tmp_path / "3" / "state.orbax-checkpoint-tmp-0").mkdir(parents=True)
-    checkpoint.clean(tmp_path)
+    manifest.clean(tmp_path)
     assert [p.name for p in tmp_path.iterdir()] == ["1"]
 
 
@@ -161,7 +161,7 @@ def test_another_shape_dtype_or_tree_is_refused_by_name(
     tmp_path: Path, like: Callable[[State], State], says: str
 ) -> None:
     save_steps(tmp_path, 1)
-    saved = checkpoint.latest(tmp_path)
+    saved = manifest.latest(tmp_path)
     assert saved is not None
     with pytest.raises(UserError, match=says):
         checkpoint.restore(saved, like(make_state()))
@@ -179,17 +179,17 @@ def test_a_failing_last_save_is_an_error(tmp_path: Path, monkeypatch: pytest.Mon
     def fail(folder: Path) -> dict[str, Any]:
         raise OSError(5, "Input/output error")
 
-    monkeypatch.setattr(checkpoint, "_file_digests", fail)
+    monkeypatch.setattr(manifest, "file_digests", fail)
     with pytest.raises(RunError, match="Input/output error"):
         save_steps(tmp_path, 1)
 
 
 def test_the_manifest_is_sealed(tmp_path: Path) -> None:
     save_steps(tmp_path, 1, 2)
-    path = tmp_path / "2" / checkpoint.MANIFEST
-    manifest = json.loads(path.read_text())
-    manifest["progress"]["note"] = 7
-    path.write_text(json.dumps(manifest))
-    saved = checkpoint.latest(tmp_path)
+    path = tmp_path / "2" / manifest.MANIFEST
+    body = json.loads(path.read_text())
+    body["progress"]["note"] = 7
+    path.write_text(json.dumps(body))
+    saved = manifest.latest(tmp_path)
     assert saved is not None
     assert saved.step == 1

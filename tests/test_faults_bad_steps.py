@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from fdl import checkpoint, parallel, train
+from fdl import checkpoint, manifest, parallel, train
 from fdl.data import Data, Request, Splits, pipeline
 from fdl.experiment import Experiment
 from fdl.models import MLP
@@ -115,7 +115,7 @@ def by_hand(policy: str, bad: dict[int, str]) -> str:
 
 
 def newest(root: Path, policy: str) -> tuple[int, str]:
-    saved = checkpoint.latest(root / "checkpoints")
+    saved = manifest.latest(root / "checkpoints")
     if saved is None:
         return 0, ""
     return saved.step, checkpoint.state_sha256(checkpoint.restore(saved, program_of(policy).like))
@@ -123,7 +123,7 @@ def newest(root: Path, policy: str) -> tuple[int, str]:
 
 def check_all_finite(root: Path, policy: str) -> None:
     for folder in (root / "checkpoints").glob("*"):
-        saved = checkpoint.at_step(root / "checkpoints", int(folder.name))
+        saved = manifest.at_step(root / "checkpoints", int(folder.name))
         if saved is not None:
             state = jax.device_get(checkpoint.restore(saved, program_of(policy).like))
             assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(state))

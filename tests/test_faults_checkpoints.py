@@ -19,7 +19,7 @@ import pytest
 from absl import logging
 from faults.damage import damage
 
-from fdl import checkpoint
+from fdl import checkpoint, manifest
 from fdl.step import State
 from fdl.types import RunError, UserError
 
@@ -73,19 +73,19 @@ def mutate(whole: Path, tmp_path: Path, count: int) -> None:
         done = damage(root / "20", SEED, number)
         kinds[done.split()[0]] = kinds.get(done.split()[0], 0) + 1
         with warnings_of_fdl() as said:
-            found = checkpoint.latest(root)
+            found = manifest.latest(root)
         gone = not (root / "20" / "manifest.json").exists()  # a step that was never sealed is none
         assert found is not None, done
         assert found.step == 10, f"{done} was not noticed (seed {SEED}, case {number})"
         assert gone or (len(said) == 1 and said[0].startswith("checkpoint 20 passed over")), (done, said)
-        assert checkpoint.at_step(root, 20) is None
+        assert manifest.at_step(root, 20) is None
         if number % 50 == 0:
             assert checkpoint.state_sha256(checkpoint.restore(found, state_of(0))) == good
         damage(root / "10", SEED + 1, number)
         if (root / "10" / "manifest.json").exists() or not gone:
             files = sorted(root.rglob("*"))
             with warnings_of_fdl(), pytest.raises(RunError, match="verifies, nothing was deleted"):
-                checkpoint.latest(root)
+                manifest.latest(root)
             assert sorted(root.rglob("*")) == files
         shutil.rmtree(root)
     print(kinds)
@@ -108,13 +108,13 @@ def test_a_damaged_step_is_made_again_and_pushes_no_good_one_out(tmp_path: Path,
     for step in damaged:
         damage(tmp_path / str(step), SEED, 0)
     with warnings_of_fdl():
-        good = checkpoint.latest(tmp_path)
+        good = manifest.latest(tmp_path)
     assert good is not None
     for step in range(good.step + 5, 31, 5):
         with checkpoint.saver(tmp_path) as store:
             store(step, state_of(step), {"best_step": None})
         with warnings_of_fdl():
-            found = checkpoint.latest(tmp_path)
+            found = manifest.latest(tmp_path)
         assert found is not None
         assert found.step == step, "the step just saved is not the newest good one"
     assert checkpoint.state_sha256(checkpoint.restore(found, state_of(0))) == checkpoint.state_sha256(state_of(30))
@@ -150,7 +150,7 @@ def misfits() -> Iterator[tuple[str, str, Any]]:
 
 
 def test_what_does_not_fit_is_refused_by_name(whole: Path) -> None:
-    saved = checkpoint.at_step(whole, 10)
+    saved = manifest.at_step(whole, 10)
     assert saved is not None
     here = checkpoint.named_leaves(state_of(10))
     for kind, name, wanted in misfits():
@@ -221,8 +221,8 @@ def fill_up(tmp_path: Path, count: int, monkeypatch: pytest.MonkeyPatch) -> None
             assert "\n" not in text
             outcomes["checked" if "no room" in text else "while writing"] += 1
             with warnings_of_fdl() as said:
-                checkpoint.clean(disk / "c")
-                found = checkpoint.latest(disk / "c")
+                manifest.clean(disk / "c")
+                found = manifest.latest(disk / "c")
             assert said == []
             if len(saved) > 1:  # the one before the last had been settled when the last was taken in
                 assert found is not None
@@ -265,8 +265,8 @@ def test_an_error_of_the_disk_at_any_call(
     with monkeypatch.context() as at, pytest.raises(RunError, match="earlier ones are kept") as ended:
         save_then_refuse()
     assert os.strerror(number) in str(ended.value)
-    checkpoint.clean(tmp_path)
-    found = checkpoint.latest(tmp_path)
+    manifest.clean(tmp_path)
+    found = manifest.latest(tmp_path)
     assert found is not None
     assert found.step == (3 if name == "rmtree" else 2)
     restored = checkpoint.restore(found, state_of(0))

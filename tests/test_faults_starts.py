@@ -14,11 +14,12 @@ from typing import Any
 import pytest
 from faults import campaign, starts
 
-from fdl import checkpoint, workdir
+from fdl import files, workdir
 from fdl.types import UserError
 
 SEED = 0
-EDITS, STARTS, LIMITS = 100, 100, 4
+EDITS, STARTS = 100, 100
+LIMITS, ALL_LIMITS = range(0, 800, 200), range(0, 800, 20)
 
 SETTINGS = {
     "steps": "100", "batch_size": "32", "eval_batch_size": "64", "log_every": "10", "eval_every": "20", "save_every": "20",
@@ -45,7 +46,7 @@ def test_a_changed_run_is_refused_by_the_keys_that_differ(tmp_path: Path) -> Non
     for number in range(EDITS):
         run = tmp_path / str(number)
         run.mkdir()
-        checkpoint.write_json(run / "config.json", CONFIG)
+        files.write_json(run / "config.json", CONFIG)
         now = copy.deepcopy(CONFIG)
         kind = ("settings", "settings", "seed", "experiment", "version", "code", "data", "free", "library")[number % 9]
         names = [kind]
@@ -138,17 +139,28 @@ def test_of_two_starts_in_one_directory_one_goes_on(tmp_path: Path) -> None:
         assert sorted(start.wait() for start in both) == [0, 2], [start.said() for start in both]
 
 
-def test_out_of_memory_is_one_line_with_a_hint(tmp_path: Path) -> None:
+def starve(limits: range, root: Path) -> None:
+    """A run for each limit, so many MiB above what the process has mapped and 900 more."""
     with starts.server() as server:
         status = Path(f"/proc/{server.process.pid}/status").read_text()
         now = int(next(line for line in status.splitlines() if line.startswith("VmSize")).split()[1]) * 1024
         # One array of 4 GB: XLA reports that. Where a small one fails, the C++ library ends the process by itself.
         large = ["--set=batch_size=800", "--set=model.filters=512,512", "--set=steps=3"]
-        for number in range(LIMITS):
-            (tmp_path / str(number)).mkdir()
-            limits = {"RLIMIT_AS": now + (900 + 200 * number << 20)}
-            start = server.start([*campaign.arguments("small_fashion"), *large], tmp_path / str(number), limits=limits)
+        for limit in limits:
+            cwd = root / str(limit)
+            cwd.mkdir()
+            space = {"RLIMIT_AS": now + (900 + limit << 20)}
+            start = server.start([*campaign.arguments("small_fashion"), *large], cwd, limits=space)
             assert start.wait() == 1, start.said()
             assert len(start.errors()) == 1, start.said()
             assert "out of memory" in start.errors()[0]
             assert "batch_size" in start.errors()[0]
+
+
+def test_out_of_memory_is_one_line_with_a_hint(tmp_path: Path) -> None:
+    starve(LIMITS, tmp_path)
+
+
+@pytest.mark.slow
+def test_out_of_memory_at_all_limits(tmp_path: Path) -> None:
+    starve(ALL_LIMITS, tmp_path)

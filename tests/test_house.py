@@ -9,19 +9,20 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 ORDER = [
-    {"environment"},
+    {"environment", "scratch"},
     {"types"},
-    {"models", "losses", "optim", "data", "figures", "overrides", "weights", "chips", "costs"},
+    {"numpy_call", "files"},
+    {"models", "losses", "optim", "data", "figures", "overrides", "weights", "chips", "costs", "float64"},
     {"tasks"},
-    {"step", "experiment"},
-    {"parallel", "hosts"},
+    {"step", "experiment", "study", "tuning", "resident"},
+    {"parallel", "hosts", "manifest"},
     {"checkpoint", "logs", "workdir", "stopping"},
     {"program"},
     {"progress"},
     {"train"},
-    {"summary", "describe", "report", "replay", "plan"},
+    {"summary", "describe", "report", "replay", "plan", "gradients", "profiling"},
     {"session"},
-    {"modes"},
+    {"modes", "many"},
     {"main"},
 ]
 FILES = sorted((ROOT / "fdl").rglob("*.py"))
@@ -48,7 +49,7 @@ def imported(path: Path) -> set[str]:
 
 def rooms_imported(path: Path) -> set[str]:
     found = {name.split(".")[1] for name in imported(path) if name.startswith("fdl.")}
-    return {name for name in found if any(name in rooms for rooms in ORDER) or name == "scratch"}
+    return {name for name in found if any(name in rooms for rooms in ORDER)}
 
 
 @pytest.mark.parametrize("path", [p for p in FILES if room(p) not in ("__init__", "scratch")], ids=lambda p: p.name)
@@ -67,16 +68,21 @@ def test_scratch_imports_numpy_alone(path: Path) -> None:
 
 @pytest.mark.parametrize("path", sorted((ROOT / "experiments").glob("*.py")), ids=lambda p: p.name)
 def test_experiments_import_only_what_they_compose(path: Path) -> None:
-    assert rooms_imported(path) <= {"types", "models", "losses", "optim", "data", "tasks", "experiment"}
+    assert rooms_imported(path) <= {
+        "types", "models", "losses", "optim", "data", "tasks", "experiment", "study", "tuning", "figures",
+        "numpy_call",
+    }  # fmt: skip
 
 
 def test_fdl_never_imports_experiments() -> None:
     assert not [p for p in FILES if any(name.split(".")[0] == "experiments" for name in imported(p))]
 
 
-@pytest.mark.parametrize("library", ["orbax", "tensorflow", "tensorflow_datasets"])
+@pytest.mark.parametrize("library", ["orbax", "tensorflow", "tensorflow_datasets", "optuna"])
 def test_heavy_libraries_have_one_home(library: str) -> None:
-    homes = {"orbax": {"checkpoint"}, "tensorflow": {"data"}, "tensorflow_datasets": {"data"}}[library]
+    homes = {"orbax": {"checkpoint"}, "tensorflow": {"data"}, "tensorflow_datasets": {"data"}, "optuna": {"many"}}[
+        library
+    ]
     for path in FILES:
         if room(path) not in homes:
             assert not [name for name in imported(path) if name.split(".")[0] == library], path

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import gzip
 import json
 import os
 import signal
@@ -342,3 +343,23 @@ def test_export_and_start_from_the_weights(trained: Path, tmp_path: Path) -> Non
     assert other.returncode == 2
     assert "conv1" in one_error_line(other)
     assert not (tmp_path / "other").exists()
+
+
+def test_a_trace_the_programs_text_and_no_look_at_the_test_split(fdl_main: Call, tmp_path: Path) -> None:
+    refused = fdl_main(*SMALL, "--workdir=run", "--profile=5")
+    assert refused.returncode == 2
+    assert "--profile=5" in refused.stderr
+    assert not (tmp_path / "run").exists()
+    done = fdl_main(*SMALL, "--set=steps=12", "--workdir=run", "--profile=4:6", "--dump_hlo", "--notest")
+    assert done.returncode == 0, done.stderr
+    (trace,) = (tmp_path / "run/profile").rglob("perfetto_trace.json.gz")
+    with gzip.open(trace) as file:
+        names = [str(event.get("name")) for event in json.load(file)["traceEvents"]]
+    assert any("conv" in name for name in names)
+    assert "stablehlo.convolution" in (tmp_path / "run/hlo/train.stablehlo.txt").read_text()
+    assert "HloModule" in (tmp_path / "run/hlo/train.hlo.txt").read_text()
+    # --notest leaves the test split alone, and the report that would look at it.
+    metrics = summary(tmp_path / "run")["metrics"]
+    assert metrics.keys() == {"eval/accuracy", "eval/cross_entropy", "eval/loss"}  # type: ignore[attr-defined]
+    assert not (tmp_path / "run/report.html").exists()
+    assert "test/" not in done.stdout

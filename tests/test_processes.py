@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 from processes import blobs, faults, runs
 
-from fdl import checkpoint, hosts, parallel, program, stopping, train
+from fdl import checkpoint, hosts, manifest, parallel, program, stopping, train
 from fdl.data import Request, pipeline
 from fdl.types import RunError, UserError
 
@@ -53,7 +53,7 @@ def program_on(devices: int, mesh: str = "") -> program.Program:
 
 
 def final_state(workdir: Path, devices: int = 1, mesh: str = "") -> Any:
-    saved = checkpoint.latest(workdir / "checkpoints")
+    saved = manifest.latest(workdir / "checkpoints")
     assert saved is not None
     return checkpoint.restore(saved, program_on(devices, mesh).like)
 
@@ -223,7 +223,7 @@ def test_two_commands_in_a_shell_are_stopped_by_a_signal_to_one(tmp_path: Path) 
     assert all("stopped by SIGTERM: saved; the same command" in text for text in said)
     saved = [path.parent for path in (tmp_path / "run" / "checkpoints").glob("*/manifest.json")]
     assert len(saved) == 1
-    assert checkpoint.latest(tmp_path / "run" / "checkpoints") is not None
+    assert manifest.latest(tmp_path / "run" / "checkpoints") is not None
 
 
 def test_a_signal_to_one_stops_both_at_one_step(start: runs.Start, tmp_path: Path, known: faults.Known) -> None:
@@ -266,7 +266,7 @@ def test_a_last_save_that_fails_is_told_though_the_run_was_to_stop(
     def fail(folder: Path) -> dict[str, Any]:
         raise OSError(5, "Input/output error")
 
-    monkeypatch.setattr(checkpoint, "_file_digests", fail)
+    monkeypatch.setattr(manifest, "file_digests", fail)
     polls = iter([0] * 5 + [signal.SIGTERM] * 5)
     with pytest.raises(RunError, match="Input/output error"):
         train.train(program_on(1), tmp_path, train.Calls(asked=lambda: next(polls)))

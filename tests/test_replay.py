@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from test_train import blobs, program_of, small
 
-from fdl import checkpoint, replay, train
+from fdl import checkpoint, manifest, replay, train
 from fdl.data import Request, Splits
 from fdl.experiment import Experiment
 from fdl.models import MLP
@@ -78,9 +78,9 @@ def test_skip_leaves_everything_but_the_step_as_it_was(tmp_path: Path) -> None:
     progress = train.train(short, tmp_path / "with", train.Calls(said.append))
     assert progress["bad"] == [bad]
     assert any(f"of step {bad} is not finite: skipped" in line for line in said)
-    after = checkpoint.restore(checkpoint.latest(tmp_path / "with" / "checkpoints"), program.like)  # type: ignore[arg-type]
+    after = checkpoint.restore(manifest.latest(tmp_path / "with" / "checkpoints"), program.like)  # type: ignore[arg-type]
     train.train(dataclasses.replace(program, total_steps=bad - 1), tmp_path / "before", train.Calls())
-    before = checkpoint.restore(checkpoint.latest(tmp_path / "before" / "checkpoints"), program.like)  # type: ignore[arg-type]
+    before = checkpoint.restore(manifest.latest(tmp_path / "before" / "checkpoints"), program.like)  # type: ignore[arg-type]
     assert int(after.step) == int(before.step) + 1
     assert checkpoint.state_sha256(dataclasses.replace(after, step=before.step)) == checkpoint.state_sha256(before)
 
@@ -92,7 +92,7 @@ def test_rollback_leaves_the_batch_out_and_goes_on(tmp_path: Path) -> None:
     progress = train.train(program, tmp_path, train.Calls())
     assert bad in progress["bad"]
     assert len(progress["bad"]) == seen_again
-    state = checkpoint.restore(checkpoint.latest(tmp_path / "checkpoints"), program.like)  # type: ignore[arg-type]
+    state = checkpoint.restore(manifest.latest(tmp_path / "checkpoints"), program.like)  # type: ignore[arg-type]
     assert int(state.step) == 40
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(state))
     steps = [json.loads(line)["step"] for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
@@ -111,7 +111,7 @@ def test_a_state_that_overflows_in_the_update_is_not_saved(tmp_path: Path) -> No
     huge = wild(optimizer=dataclasses.replace(wild().optimizer, rule="sgd", learning_rate=3e38, ema=0.0))
     with pytest.raises(RunError, match="is not finite; nothing of it was saved"):
         train.train(program_of(dataclasses.replace(huge, save_every=1)), tmp_path, train.Calls())
-    saved = checkpoint.latest(tmp_path / "checkpoints")
+    saved = manifest.latest(tmp_path / "checkpoints")
     assert saved is None or all(
         np.isfinite(leaf).all() for leaf in jax.tree.leaves(checkpoint.restore(saved, program_of(huge).like))
     )

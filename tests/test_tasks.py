@@ -568,7 +568,7 @@ def test_importing_tasks_draws_in_no_drawing() -> None:
 
 
 def test_outputs_that_cannot_be_written_leave_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from fdl.tasks import files
+    from fdl import files
 
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")

@@ -12,7 +12,7 @@ import jax
 import numpy as np
 import pytest
 
-from fdl import checkpoint, logs, parallel, train
+from fdl import checkpoint, logs, manifest, parallel, train
 from fdl.data import Data, Request, Splits, augment, ops, pipeline
 from fdl.experiment import Experiment
 from fdl.models import CNN, MLP
@@ -59,7 +59,7 @@ def program_of(experiment: Experiment, mode: str = "jit", devices: int = 1, seed
 def run(experiment: Experiment, workdir: Path, **kind: Any) -> tuple[Any, dict[str, Any]]:
     program = program_of(experiment, **kind)
     progress = train.train(program, workdir, train.Calls())
-    saved = checkpoint.latest(workdir / "checkpoints")
+    saved = manifest.latest(workdir / "checkpoints")
     assert saved is not None
     return checkpoint.restore(saved, program.like), progress
 
@@ -106,7 +106,7 @@ def test_stop_at_a_target_with_the_classic_message(tmp_path: Path) -> None:
     program = program_of(small(steps=400, stop_at=0.6, task=Classification()))
     progress = train.train(program, tmp_path, train.Calls(said.append))
     assert "Reached 60% accuracy so cancelling training!" in said
-    assert checkpoint.latest(tmp_path / "checkpoints").step < 400  # type: ignore[union-attr]
+    assert manifest.latest(tmp_path / "checkpoints").step < 400  # type: ignore[union-attr]
     again = train.train(program_of(small(steps=400, stop_at=0.6)), tmp_path, train.Calls(said.append))
     assert again == progress, "a run that stopped itself goes on when it is started again"
     further = train.train(program_of(small(steps=400, stop_at=0.7)), tmp_path, train.Calls(said.append))
@@ -120,7 +120,7 @@ def test_early_stopping_keeps_the_best(tmp_path: Path) -> None:
     said: list[str] = []
     progress = train.train(program, tmp_path, train.Calls(said.append))
     assert progress["best_step"] == 40, "of equals the later one is the best"
-    assert checkpoint.latest(tmp_path / "checkpoints").step == 40  # type: ignore[union-attr]
+    assert manifest.latest(tmp_path / "checkpoints").step == 40  # type: ignore[union-attr]
     assert any("stopped early" in line for line in said)
 
 
@@ -128,7 +128,7 @@ def test_a_nan_ends_the_run_and_is_never_saved(tmp_path: Path) -> None:
     wild = small(optimizer=Optimizer(rule="sgd", learning_rate=1e20), model=MLP(widths=(8,), outputs=3), save_every=1)
     with pytest.raises(RunError, match=r"of step \d+ is not finite.*nothing of it was saved"):
         train.train(program_of(wild), tmp_path, train.Calls())
-    saved = checkpoint.latest(tmp_path / "checkpoints")
+    saved = manifest.latest(tmp_path / "checkpoints")
     if saved is not None:
         state = checkpoint.restore(saved, program_of(wild).like)
         assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(state))

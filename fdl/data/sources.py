@@ -6,6 +6,7 @@ TFDS download; the stand-in drawn by code. What was used stands in `Splits.sourc
 
 from __future__ import annotations
 
+import difflib
 import functools
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -17,7 +18,7 @@ from fdl.data.folders import folder as folder
 from fdl.data.forms import choose, first, forms_of, roots, splits, stratified
 from fdl.data.imagenet import imagenet as imagenet
 from fdl.data.splits import Request, Splits
-from fdl.types import Arrays, Count, UserError, take
+from fdl.types import Arrays, Count, UserError, printable, take
 
 _FASHION_URL = "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/t10k-labels-idx1-ubyte.gz"
 _MNIST_URL = "https://storage.googleapis.com/cvdf-datasets/mnist/t10k-labels-idx1-ubyte.gz"
@@ -39,6 +40,36 @@ def fashion_mnist(request: Request) -> Splits:
         UserError: the form asked for is not there, or is damaged; so for every source.
     """
     return _labelled("fashion_mnist", garments.CLASSES, standin.fashion, _FASHION_URL, _idx, request)
+
+
+def fashion_pair(request: Request, *, first: str = "Pullover", second: str = "Coat") -> Splits:
+    """Two of Fashion-MNIST's classes, 6,000 + 1,000 images of each: the targets are 0 for `first` and 1 for `second`.
+
+    Raises:
+        UserError: one of them is no class, or both are the same.
+    """
+    whole = fashion_mnist(request)
+    for name in (first, second):
+        if name not in whole.classes:
+            near = difflib.get_close_matches(name.lower(), [known.lower() for known in whole.classes], 1, cutoff=0)
+            hint = next(known for known in whole.classes if known.lower() == near[0])
+            raise UserError(
+                f"data.load: {printable(name, 60)!r} is no class of {whole.name}; the nearest is {hint!r}, and there "
+                f"are {', '.join(whole.classes)}"
+            )
+    if first == second:
+        raise UserError(f"data.load: first and second are both {first!r}: give two classes")
+    numbers = [whole.classes.index(name) for name in (first, second)]
+
+    def pair(rows: Arrays) -> Arrays:
+        chosen = take(rows, np.isin(rows["targets"], numbers))
+        return chosen | {"targets": (chosen["targets"] == numbers[1]).astype(np.int32)}
+
+    name, mark, standin = whole.name.partition("-")
+    train, test = pair(whole.train), pair(whole.test)
+    return splits(
+        f"{name} {first}/{second}{mark}{standin}", whole.source, whole.where, train, test, classes=(first, second)
+    )
 
 
 def mnist(request: Request) -> Splits:

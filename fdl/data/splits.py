@@ -79,6 +79,8 @@ class Data:
         prepare: ops applied to every batch.
         on_bad: what becomes of images and rows that cannot be read: "stop" lists them and refuses, "skip" leaves them out.
         feed: what carries batches to the step: a tf.data pipeline, or plain NumPy (the same batches to the bit).
+        resident: the training rows lie on the device, and many steps are one call (`fdl.resident`). None: so where no feed
+            is named and they take less than 1 GiB, in one process; on a CPU only for short steps without convolutions.
     """
 
     load: Callable[[Request], Splits]
@@ -88,3 +90,4 @@ class Data:
     prepare: tuple[Op, ...] = ()
     on_bad: OnBad = "stop"
     feed: Literal["auto", "tf", "numpy"] = "auto"
+    resident: bool | None = None

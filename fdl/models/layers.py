@@ -35,7 +35,8 @@ def initializer(name: Initializer) -> jax.nn.initializers.Initializer:
     - "lecun": normal, variance 1 / fan_in (LeCun et al. 1998), Flax's own default
     - "orthogonal": a random orthogonal matrix (Saxe et al. 2013, https://arxiv.org/abs/1312.6120)
     - "normal": standard deviation 0.02
-    - "zeros"
+    - "large": normal, standard deviation 10, to see what too large a start does: it is no way to train a net
+    - "zeros": all alike, so that the units of a layer stay alike, to see that as well
     """
     inits = nn.initializers
     drawn: dict[str, jax.nn.initializers.Initializer] = {
@@ -44,6 +45,7 @@ def initializer(name: Initializer) -> jax.nn.initializers.Initializer:
         "lecun": inits.lecun_normal(),
         "orthogonal": inits.orthogonal(),
         "normal": inits.normal(0.02),
+        "large": inits.normal(10.0),
         "zeros": inits.zeros_init(),
     }
     return drawn[name]

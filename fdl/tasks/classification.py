@@ -15,9 +15,9 @@ from fdl import figures, losses
 from fdl.data.encoded import Encoded, of_files
 from fdl.data.images import border, find_images, read
 from fdl.data.splits import Splits
+from fdl.files import write_all
 from fdl.tasks import classification_panels
 from fdl.tasks.classification_panels import class_names, softmax
-from fdl.tasks.files import write_all
 from fdl.tasks.task import Panel, View
 from fdl.types import Array, Arrays, Batch, Count, Metrics, Probability, UserError, take
 
@@ -28,6 +28,8 @@ PICTURED = 40
 @dataclasses.dataclass(frozen=True)
 class Classification:
     """Softmax cross-entropy over logits [B, C]; targets are class numbers [B], or probabilities [B, C] (mixed labels).
+
+    A single output [B, 1] is the logit of the second of two classes: its sigmoid, and binary cross-entropy.
 
     Attributes:
         label_smoothing: the share of each label spread evenly over all classes (Szegedy et al. 2016, section 7).
@@ -45,7 +47,7 @@ class Classification:
 
         Where labels are smoothed, "cross_entropy" [B] is the loss without it: the figure to compare with other runs.
         """
-        targets = batch["targets"]
+        outputs, targets = losses.two_logits(outputs), batch["targets"]
         scores = {
             "loss": losses.cross_entropy(outputs, targets, self.label_smoothing),
             "accuracy": losses.accuracy(outputs, targets),

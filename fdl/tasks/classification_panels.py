@@ -12,6 +12,7 @@ from fdl import figures
 from fdl.data.splits import Splits
 from fdl.tasks.data_panels import augmented, class_counts, examples, pictures
 from fdl.tasks.feature_maps import feature_maps
+from fdl.tasks.planar_panels import decision_boundary
 from fdl.tasks.task import Panel, View
 from fdl.types import Array, count_examples, take
 
@@ -25,6 +26,7 @@ def panels(view: View) -> Iterator[Panel]:
     draws: tuple[Callable[[], Panel | None], ...] = (
         lambda: class_counts(view),
         lambda: examples(view),
+        lambda: decision_boundary(view),
         lambda: augmented(view),
         lambda: confusion(result()),
         lambda: by_class(result()),
@@ -37,8 +39,10 @@ def panels(view: View) -> Iterator[Panel]:
 
 
 def softmax(logits: Array | np.ndarray) -> np.ndarray:
-    """Probabilities [N, C] on the host, in double precision."""
+    """Probabilities [N, C] on the host, in double precision; of a single logit [N, 1] those of both classes [N, 2]."""
     logits = np.asarray(logits, np.float64)
+    if logits.shape[-1] == 1:
+        logits = np.concatenate([np.zeros_like(logits), logits], -1)
     exp = np.exp(logits - logits.max(-1, keepdims=True))
     return exp / exp.sum(-1, keepdims=True)
 

@@ -16,8 +16,8 @@ from flax import linen as nn
 
 from fdl import losses
 from fdl.data.splits import Splits
+from fdl.files import write_all
 from fdl.tasks import language_panels
-from fdl.tasks.files import write_all
 from fdl.tasks.task import Panel, View
 from fdl.types import Array, Batch, Count, Metrics, Positive, UserError
 

@@ -17,8 +17,8 @@ import numpy as np
 
 from fdl import figures, losses
 from fdl.data.splits import Splits
+from fdl.files import write_all
 from fdl.tasks import tables
-from fdl.tasks.files import write_all
 from fdl.tasks.task import Panel, View
 from fdl.types import Array, Batch, Metrics, Positive, count_examples, take
 

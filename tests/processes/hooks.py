@@ -29,16 +29,16 @@ def stuck_feed(step: str) -> None:
 
 def stuck_save(nth: str) -> None:
     """The file system hangs in the nth save, behind the loop."""
-    from fdl import checkpoint
+    from fdl import manifest
 
-    digests, calls = checkpoint._file_digests, iter(range(1_000_000))
+    digests, calls = manifest.file_digests, iter(range(1_000_000))
 
     def slow(folder: Path) -> Any:
-        if folder.parent.name == "checkpoints" and not (folder / checkpoint.MANIFEST).exists():
+        if folder.parent.name == "checkpoints" and not (folder / manifest.MANIFEST).exists():
             time.sleep(FOREVER if next(calls) == int(nth) else 0)
         return digests(folder)
 
-    checkpoint._file_digests = slow
+    manifest.file_digests = slow
 
 
 def stuck_evaluation(batches: str) -> None:

@@ -1,14 +1,32 @@
-"""All files of one answer, or none of them."""
+"""Files that are old or new and never half: one text, one JSON value, or all files of one answer."""
 
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from fdl.types import UserError
+
+
+def replace_text(path: Path, text: str, durable: bool = False) -> None:
+    """Written beside its place, then renamed; `durable`: flushed to the disk before that, for what a resume relies on."""
+    beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    with open(beside, "w", newline="") as file:
+        file.write(text)
+        if durable:
+            file.flush()
+            os.fsync(file.fileno())
+    os.replace(beside, path)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """A JSON value, indented, durable."""
+    replace_text(path, json.dumps(value, indent=1) + "\n", durable=True)
 
 
 def write_all(out: Path, files: Mapping[str, bytes | str]) -> list[Path]:

@@ -1,0 +1,194 @@
+"""--mode=study and --seeds: the runs of a study, made where they are missing, and its page."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import json
+import re
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from absl import flags
+
+from fdl import files, hosts, logs, parallel, report, session, stopping, summary, weights, workdir
+from fdl.experiment import Experiment, Found, load_experiment, settings, show
+from fdl.many import spawn, study_page
+from fdl.many.study_page import Outcome, Run
+from fdl.many.together import obstacle, train_together
+from fdl.program import Program, view
+from fdl.study import Study
+from fdl.tasks.task import View
+from fdl.types import RunError, UserError, named_leaves, one_line
+
+FLAGS = flags.FLAGS
+
+
+def study(found: Found, base: Experiment, own: Mapping[str, str]) -> None:
+    """Every variant with every seed, each in a directory of its own under WORKDIR/runs; those that are there stay.
+
+    Small nets train all seeds at once in this process (`fdl.many.together`), others one by one in processes of their own.
+    """
+    if not hosts.alone():
+        raise UserError("a study runs in one process; start it without the others")
+    declared = _declared(found, base)
+    seeds = range(FLAGS.seed, FLAGS.seed + (FLAGS.seeds or declared.seeds))
+    variants = {
+        label: load_experiment(FLAGS.experiment, [*FLAGS.set, *differences])
+        for label, differences in declared.variants.items()
+    }  # all of them, before anything is written
+    chosen = Path(FLAGS.workdir).expanduser() if FLAGS.workdir else None
+    name = f"study of {base.name.removeprefix('study_')}"
+    before = workdir.read_config(chosen) if chosen else None
+    if chosen and before and before.get("experiment") != name:
+        raise UserError(
+            f"--workdir={chosen} holds a run of {before.get('experiment')}, not a {name}; give another --workdir"
+        )
+    path = chosen or workdir.create(base.name)
+    with stopping.asked_to_stop() as asked, workdir.lock(path):
+        config = {"experiment": name, "settings": dict(own), "overrides": FLAGS.set, "seed": FLAGS.seed,
+                  "command": session.command(), "variants": {k: list(v) for k, v in declared.variants.items()}}  # fmt: skip
+        files.write_json(path / "config.json", config)
+        splits = session.load(base, lambda: parallel.choose_layout("jit", jax.devices()[:1])).data.splits
+        session.say(f"{name}: {len(variants)} variants x {len(seeds)} seeds, in {path}")
+        outcomes = []
+        began = time.monotonic()
+        try:
+            for label, experiment in variants.items():
+                place = path / "runs" / _file_name(label, list(variants))
+                outcome = _variant(label, declared, experiment, seeds, place, asked)
+                session.say(study_page.line(outcome, declared, base.task))
+                outcomes.append(outcome)
+        except stopping.Interrupted as stop:
+            stop.hint = f"finished runs are kept; the same command with --workdir={path} goes on from there"
+            raise
+        found_all = study_page.summarise(base.name, splits, declared, outcomes, time.monotonic() - began)
+        files.write_json(path / "summary.json", found_all)
+        page = report.write_report(
+            path, doc=found.doc, config=config, summary=found_all, monitor=base.task.monitor, history=None,
+            panels=study_page.panels(declared, outcomes, base.task),
+        )  # fmt: skip
+        study_page.tell(declared, outcomes, base.task)
+        session.say(f"report: {page}")
+    if not any(run.metrics for outcome in outcomes for run in outcome.runs):
+        raise RunError(f"no run of {name} came to an end: {outcomes[0].runs[0].failed}")
+
+
+def _declared(found: Found, base: Experiment) -> Study:
+    if found.study is None:
+        monitor = base.task.monitor
+        split = "test" if FLAGS.test else "eval"
+        shown = tuple(dict.fromkeys((f"{split}/{monitor}", f"{split}/loss")))
+        return Study({base.name: ()}, metrics=shown, curves=tuple(dict.fromkeys(("train/loss", f"eval/{monitor}"))))
+    try:
+        declared = found.study()
+    except (Exception, SystemExit) as error:
+        raise UserError(
+            f"{found.path}: study() failed: {type(error).__name__}: {one_line(error)}; mend the file"
+        ) from error
+    if not isinstance(declared, Study) or not declared.variants:
+        raise UserError(f"{found.path}: study() must return a Study with at least one variant; mend the file")
+    return declared
+
+
+def _variant(
+    label: str,
+    declared: Study,
+    experiment: Experiment,
+    seeds: Sequence[int],
+    place: Path,
+    asked: Callable[[], int],
+) -> Outcome:
+    """One variant's runs: read where they are finished, made where not. Where speed is compared, each runs alone."""
+    differences = declared.variants[label]
+    own = {path: show(value) for path, value in settings(experiment) if path != "name"}
+    missing = [seed for seed in seeds if _finished(place / f"seed-{seed}", experiment, seed, own) is None]
+    failed: dict[int, str] = {}
+    if missing:
+        program = _program(experiment)
+        together = "examples_per_second" not in declared.metrics and not obstacle(program)
+        if together:
+            _together(program, missing, place, own, differences, asked)
+        for seed in missing if not together else []:
+            stopping.leave_if(asked)
+            try:
+                spawn.run(
+                    FLAGS.experiment, place / f"seed-{seed}", seed=seed, overrides=[*FLAGS.set, *differences],
+                    flags=spawn.passed_on(), asked=asked,
+                )  # fmt: skip
+            except RunError as error:
+                failed[seed] = str(error)
+    runs = []
+    for seed in seeds:
+        where = place / f"seed-{seed}"
+        known = _finished(where, experiment, seed, own) or {"metrics": {}, "failed": failed.get(seed, "")}
+        rate = known.get("timing", {}).get("examples_per_second")
+        metrics = known["metrics"] | ({"examples_per_second": rate} if rate else {})
+        runs.append(Run(seed, metrics, logs.read_rows(where), known.get("failed", ""), where))
+    return Outcome(label, tuple(differences), tuple(runs), functools.partial(_view, experiment, runs))
+
+
+def _program(experiment: Experiment) -> Program:
+    """On one device: a net small enough for `together` gains nothing by more."""
+    return session.load(experiment, lambda: parallel.choose_layout("jit", jax.devices()[:1]), say=lambda line: None)
+
+
+def _together(
+    program: Program,
+    seeds: Sequence[int],
+    place: Path,
+    own: Mapping[str, str],
+    differences: Sequence[str],
+    asked: Callable[[], int],
+) -> None:
+    splits, began = program.data.splits, time.monotonic()
+    config = summary.config(program, own, [*FLAGS.set, *differences], session.command())
+    for found in train_together(program, seeds, lambda: stopping.leave_if(asked)):
+        where = place / f"seed-{found.seed}"
+        seconds = time.monotonic() - began
+        where.mkdir(parents=True, exist_ok=True)
+        files.write_json(where / "config.json", config | {"seed": found.seed})
+        with logs.writer(where, -1) as write:
+            for row in found.rows:
+                write(row)
+        if found.view:
+            weights.save(where / "weights.safetensors", named_leaves(found.view.variables))
+        files.write_json(where / "summary.json", {
+            "experiment": program.experiment.name, "status": "failed" if found.failed else "complete",
+            "failed": found.failed, "steps": found.steps, "best_step": found.best_step, "seed": found.seed,
+            "data": {"name": splits.name, "source": splits.source, "where": splits.where, "sha256": splits.sha256},
+            "metrics": found.metrics, "timing": {"training": seconds / len(seeds)}, "together_with": list(seeds),
+        })  # fmt: skip
+
+
+def _view(experiment: Experiment, runs: Sequence[Run]) -> View | None:
+    """The first seed's trained model, where it was left as weights alone."""
+    found = [run for run in runs if (run.path / "weights.safetensors").exists()]
+    if not found:
+        return None
+    program = dataclasses.replace(_program(experiment), seed=found[0].seed)
+    arrays = weights.load(found[0].path / "weights.safetensors")
+    return view(program, jax.tree.map(jnp.asarray, weights.fit(program.like.variables, arrays)))
+
+
+def _file_name(label: str, labels: Sequence[str]) -> str:
+    plain = [re.sub(r"[^A-Za-z0-9_.=+-]+", "-", each).strip("-.")[:60] or "variant" for each in labels]
+    own = plain[labels.index(label)]
+    return own if plain.count(own) == 1 else f"{own}-{labels.index(label)}"
+
+
+def _finished(path: Path, experiment: Experiment, seed: int, own: Mapping[str, str]) -> dict[str, Any] | None:
+    """The summary of a run that has come to its end, None where it has not.
+
+    Raises:
+        UserError: it was begun with other settings.
+    """
+    config = workdir.read_config(path) if path.exists() else None
+    if config is None or not (path / "summary.json").exists():
+        return None
+    workdir.check_same(path, config, experiment.name, seed, own)
+    return dict(json.loads((path / "summary.json").read_text()))

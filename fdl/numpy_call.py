@@ -1,0 +1,58 @@
+"""Pure NumPy functions called from inside a compiled step: how what `fdl.scratch` does by hand runs in the same loop."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
+from jax.experimental.buffer_callback import buffer_callback
+
+from fdl.types import UserError
+
+
+def numpy_call(function: Callable[..., Any], like: Any, *args: Any) -> Any:
+    """`function(*args)`, computed by the host's NumPy when the traced code runs.
+
+    XLA hands its own buffers over as NumPy arrays. `jax.pure_callback` would make JAX arrays of them first, by a transfer
+    that may wait for a free thread of the CPU client: on one core that is the thread which is waiting for the result.
+
+    Args:
+        function: from trees of NumPy arrays, which cannot be written to and must not be kept, to a tree as `like`. Pure:
+            it may be called more than once, or not at all where nobody uses its result. It must not call JAX.
+        like: what `function` returns, as shapes and dtypes (jax.ShapeDtypeStruct).
+        args: trees of arrays.
+
+    Returns:
+        JAX arrays, a tree as `like`. Without a gradient (see `jax.custom_vjp`); under `jax.vmap` one call a member.
+
+    Raises:
+        UserError: JAX computes on an accelerator, whose memory NumPy cannot read.
+    """
+    if jax.default_backend() != "cpu":
+        raise UserError(
+            f"what is computed by hand is computed by NumPy, which cannot use this {jax.default_backend()}: set "
+            "JAX_PLATFORMS=cpu in the environment, or choose a model and optimizer.engine that are compiled"
+        )
+
+    def run(_: Any, out: Any, *buffers: Any) -> None:
+        with np.errstate(all="ignore"):  # what is not finite is found in the step, as it is in compiled code
+            made = function(*jax.tree.map(_view, buffers))
+        jax.tree.map(_fill, out, made)
+
+    return buffer_callback(run, like, vmap_method="sequential")(*args)
+
+
+def _view(buffer: Any) -> np.ndarray:
+    view = np.asarray(buffer)
+    view.flags.writeable = False
+    return view
+
+
+def _fill(buffer: Any, value: Any) -> None:
+    """Copies `value` into XLA's buffer; a result of another shape or dtype is an error, never broadcast or cast."""
+    place, value = np.asarray(buffer), np.asarray(value)
+    if (value.shape, value.dtype) != (place.shape, place.dtype):
+        raise TypeError(f"NumPy made {value.dtype}{value.shape} where {place.dtype}{place.shape} was announced")
+    np.copyto(place, value)

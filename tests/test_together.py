@@ -1,0 +1,123 @@
+"""Seeds trained together: each comes to what it would have come to alone."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import pytest
+
+from fdl import logs, parallel, train
+from fdl.data import Data, Request, Splits, augment, ops, pipeline
+from fdl.experiment import Experiment
+from fdl.many.together import obstacle, train_together
+from fdl.models import CNN, MLP
+from fdl.optim import Optimizer
+from fdl.program import Program, build, evaluate
+from fdl.tasks import Classification
+from fdl.types import named_leaves
+
+
+def blobs(request: Request) -> Splits:
+    """Three kinds of 6x6 images that a small net tells apart, with noise."""
+    rng = np.random.default_rng(0)
+    targets = rng.integers(0, 3, 250).astype(np.int32)
+    images = rng.integers(0, 90, (250, 6, 6, 1))
+    for row, kind in enumerate(targets):
+        images[row, kind * 2 : kind * 2 + 2, 1:5] += 100
+    rows = {"inputs": images.astype(np.uint8), "targets": targets}
+    train_rows, test_rows = ({k: v[part] for k, v in rows.items()} for part in (slice(0, 180), slice(180, 250)))
+    return Splits("blobs", "builtin", "drawn", train_rows, test_rows, sha256="", classes=("a", "b", "c"))
+
+
+def small(**changes: Any) -> Experiment:
+    base = Experiment(
+        data=Data(load=blobs, validation=40, augment=(augment.Shift(1),), prepare=(ops.Standardize(),), feed="numpy"),
+        model=MLP(widths=(12,), outputs=3, batch_norm=True, dropout=0.2),
+        task=Classification(),
+        optimizer=Optimizer(learning_rate=1e-2, schedule="cosine", ema=0.9),
+        steps=37, batch_size=16, eval_batch_size=24, log_every=5, eval_every=9, save_every=37, name="small",
+    )  # fmt: skip
+    return dataclasses.replace(base, **changes)
+
+
+def program_of(experiment: Experiment, seed: int = 0, devices: int = 1) -> Program:
+    data = pipeline.load(experiment.data, Request(), experiment.num_examples)
+    return build(experiment, data, seed, parallel.choose_layout("jit", jax.devices()[:devices]))
+
+
+def test_each_seed_is_what_it_is_alone(tmp_path: Path) -> None:
+    experiment = small()
+    together = train_together(program_of(experiment), [3, 0, 7])
+    assert [found.seed for found in together] == [3, 0, 7]
+    for found in together:
+        alone = program_of(experiment, found.seed)
+        workdir = tmp_path / str(found.seed)
+        progress = train.train(alone, workdir, train.Calls())
+        assert found.best_step == progress["best_step"]
+        state, _ = train.restore_best(alone, workdir / "checkpoints")
+        expected = named_leaves(jax.device_get(state.variables))
+        assert found.view is not None
+        for name, leaf in named_leaves(found.view.variables).items():
+            np.testing.assert_allclose(leaf, expected[name], atol=1e-5, err_msg=name)
+        rows = logs.read_rows(workdir)
+        assert [row["step"] for row in found.rows] == [row["step"] for row in rows]
+        for own, other in zip(found.rows, rows, strict=True):
+            assert other.keys() - own.keys() <= {"examples_per_second"}
+            for name, value in own.items():
+                assert value == pytest.approx(other[name], abs=1e-5), (name, own["step"])
+        splits = alone.data.splits
+        for name, part in (("train", splits.train), ("eval", splits.validation), ("test", splits.test)):
+            assert part is not None
+            for metric, value in evaluate(alone, state.variables, part).items():
+                assert found.metrics[f"{name}/{metric}"] == pytest.approx(value, abs=1e-5)
+
+
+def test_without_validation_the_last_state_counts() -> None:
+    experiment = small(data=dataclasses.replace(small().data, validation=0))
+    (found,) = train_together(program_of(experiment), [0])
+    assert found.best_step is None
+    assert not [name for name in found.metrics if name.startswith("eval/")]
+    assert not [name for row in found.rows for name in row if name.startswith("eval/")]
+
+
+def test_a_seed_that_diverges_is_told_and_the_others_go_on() -> None:
+    # Seed 1's own examples decide: with a limit between the seeds' largest losses only some of them pass it.
+    losses = {}
+    for seed in (0, 1):
+        (found,) = train_together(program_of(small(log_every=1)), [seed])
+        losses[seed] = max(row["train/loss"] for row in found.rows if "train/loss" in row)
+    low, high = sorted(losses, key=losses.__getitem__)
+    limit = (losses[low] + losses[high]) / 2
+    found = {each.seed: each for each in train_together(program_of(small(loss_limit=limit)), [0, 1])}
+    assert found[low].failed == ""
+    assert found[low].metrics["test/accuracy"] > 0
+    assert "loss_limit" in found[high].failed
+    assert "step 1 " in found[high].failed or "step" in found[high].failed
+    assert found[high].metrics == {}
+    assert found[high].view is None
+
+
+def test_what_cannot_be_trained_together_says_why() -> None:
+    assert obstacle(program_of(small())) == ""
+    conv = small(model=CNN(filters=(4,), dense=(8,), outputs=3))
+    assert "convolution" in obstacle(program_of(conv))
+    assert "patience" in obstacle(program_of(small(patience=2)))
+    assert "long enough" in obstacle(program_of(small(model=MLP(widths=(4000, 4000), outputs=3))))
+    assert "devices" in obstacle(program_of(small(eval_batch_size=16), devices=2))
+
+
+def test_it_leaves_early_when_it_is_told_to() -> None:
+    calls = []
+
+    def between() -> None:
+        calls.append(1)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train_together(program_of(small()), [0], between)
+    assert len(calls) == 3
