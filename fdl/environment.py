@@ -19,7 +19,8 @@ def set_defaults() -> None:
       `individual_dot` mends both. XLA aborts on a flag it does not know, so it is set for that release alone.
     - XLA's collectives on virtual CPU devices need a thread a device, or they dead-lock on a machine with few cores.
     - NumPy's OpenBLAS keeps its threads spinning between products, which the rest of a step pays for where a core has
-      anything else to do (scratch_mlp on 2 busy cores: 2,000 images/s with two threads, 12,600 with one); with one, the
+      anything else to do (scratch_mlp on 2 busy cores: 2,000 images/s with two threads, 12,600 with one; on idle ones
+      17,500 and 14,100); with one, the
       bits do not depend on the number of cores either. It counts where NumPy has not been imported before.
     - TensorFlow carries the input here; its start-up notices are noise.
     - libtpu, installed for --mode=plan on a machine without a TPU, would look for one, complain, and lock every other
