@@ -10,7 +10,7 @@ from faults import campaign
 
 SEED = 0
 KILLS, ALL_KILLS = 50, 1000
-SIGNALS, ALL_SIGNALS = 20, 200
+SIGNALS, ALL_SIGNALS = 10, 200
 
 
 def deal(kills: int, signals: int, seed: int) -> list[str]:

@@ -19,7 +19,7 @@ from fdl.types import UserError
 
 SEED = 0
 EDITS, STARTS = 100, 100
-LIMITS, ALL_LIMITS = range(0, 800, 200), range(0, 800, 20)
+LIMITS, ALL_LIMITS = range(0, 800, 400), range(0, 800, 20)
 
 SETTINGS = {
     "steps": "100", "batch_size": "32", "eval_batch_size": "64", "log_every": "10", "eval_every": "20", "save_every": "20",

@@ -174,7 +174,7 @@ def test_without_optuna_one_line_says_what_to_install(monkeypatch: pytest.Monkey
         return real(name, *rest, **more)
 
     monkeypatch.setattr(builtins, "__import__", fake)
-    with pytest.raises(UserError, match=r"needs Optuna.*pip install 'fdl\[tune\]'"):
+    with pytest.raises(UserError, match=r"needs Optuna.*pip install 'optuna"):
         sampling.import_optuna()
 
 
