@@ -36,9 +36,9 @@ def data_dir() -> Path:
 @pytest.fixture(scope="session", autouse=True)
 def _private_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
     """No test reads or writes the user's cache; compiled programs are shared by all subprocesses of one session."""
-    cache = tmp_path_factory.getbasetemp().parent / "fdl-cache"
-    os.environ["XDG_CACHE_HOME"] = str(cache)
-    jax.config.update("jax_compilation_cache_dir", str(cache / "tests"))  # many tests build the same small program
+    os.environ["XDG_CACHE_HOME"] = str(tmp_path_factory.getbasetemp().parent / "fdl-cache")
+    # Many tests build the same small program. A cache of this process's own: nobody else writes what it reads.
+    jax.config.update("jax_compilation_cache_dir", str(tmp_path_factory.getbasetemp() / "programs"))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
 
 
