@@ -1,4 +1,7 @@
-"""The loop's tax: training as it is (feed, copies, metrics, logs) beside the bare compiled step on one resident batch."""
+"""The loop's tax: training as it is (feed, copies, metrics, logs) beside the bare compiled step on one batch that stays.
+
+Where the experiment's rows lie on the device by themselves, both loops: that one and the one that is fed.
+"""
 
 from __future__ import annotations
 
@@ -14,14 +17,16 @@ import jax
 
 from fdl import environment
 
-DEFAULT = ["fashion_cnn", "fashion_mlp"]
+DEFAULT = ["fashion_cnn", "fashion_mlp", "california_mlp"]
 SECONDS = 6.0  # of each measurement
+EVERY = 50  # steps between two rows, the experiments' default
 
 
 def measure(only: list[str], rounds: int, data_dir: str | None) -> list[dict[str, Any]]:
     """One row an experiment: images/s of the bare step, the loop and the pipeline alone, and their ratios."""
     environment.keep_freed_memory()
     environment.enable_compile_cache()
+    environment.step_in_line()
     return [_one(name, rounds, data_dir) for name in only or DEFAULT]
 
 
@@ -31,14 +36,15 @@ def _one(name: str, rounds: int, data_dir: str | None) -> dict[str, Any]:
     from fdl.experiment import load_experiment
     from fdl.program import build
 
-    experiment = load_experiment(name, ["log_every=10", "data.validation=0"])
+    experiment = load_experiment(name, [f"log_every={EVERY}", "data.validation=0"])
     data = pipeline.load(
         experiment.data, Request(data_dir=Path(data_dir) if data_dir else None), experiment.num_examples
     )
     program = build(experiment, data, 0, parallel.choose_layout("auto"))
+    ways = {"loop": "none"} if program.on_device is None else {"loop": "none", "fed loop": "false"}
     size, rows = experiment.batch_size, data.splits.train
     stream = pipeline.Stream(0, size, len(jax.tree.leaves(rows)[0]))
-    resident = parallel.shard(next(pipeline.numpy_feed(rows, stream, 0, 1)), program.layout)
+    batch = parallel.shard(next(pipeline.numpy_feed(rows, stream, 0, 1)), program.layout)
 
     def bare(steps: int) -> float:
         state = program.start()
@@ -46,7 +52,7 @@ def _one(name: str, rounds: int, data_dir: str | None) -> dict[str, Any]:
             if i == 3:  # the first steps warm up
                 jax.block_until_ready(state)
                 began = time.perf_counter()
-            state, _ = program.train(state, resident, program.key)
+            state, _ = program.train(state, batch, program.key)
         jax.block_until_ready(state)
         return steps * size / (time.perf_counter() - began)
 
@@ -59,10 +65,13 @@ def _one(name: str, rounds: int, data_dir: str | None) -> dict[str, Any]:
             next(batches)
         return steps * size / (time.perf_counter() - began)
 
-    def loop(steps: int) -> float:
-        shorter = load_experiment(name, ["log_every=10", "data.validation=0", f"steps={steps}"])
-        part = build(shorter, data, 0, program.layout)
-        part.__dict__["train"] = program.train  # the schedule's length aside, the same program: not compiled again
+    def loop(steps: int, resident: str) -> float:
+        sets = [f"log_every={EVERY}", "data.validation=0", f"steps={steps}", f"data.resident={resident}"]
+        part = build(load_experiment(name, sets), data, 0, program.layout)
+        # The schedule's length aside, the same programs: not compiled again.
+        part.__dict__["train"] = program.train
+        if part.on_device is not None:
+            part.__dict__["stretch"] = program.stretch
         with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()):
             train.train(part, Path(folder), train.Calls())
             from fdl import logs
@@ -70,11 +79,12 @@ def _one(name: str, rounds: int, data_dir: str | None) -> dict[str, Any]:
             rates = [row["examples_per_second"] for row in logs.read_rows(Path(folder))]
         return statistics.harmonic_mean(rates)
 
-    steps = max(30, int(bare(20) * SECONDS / size) // 10 * 10)
-    figures: dict[str, list[float]] = {"bare": [], "loop": [], "pipeline": []}
+    steps = max(2, int(bare(20) * SECONDS / size) // EVERY) * EVERY
+    figures: dict[str, list[float]] = {name: [] for name in ("bare", *ways, "pipeline")}
     for _ in range(rounds):
         figures["bare"].append(bare(steps))
-        figures["loop"].append(loop(steps))
+        for way, resident in ways.items():
+            figures[way].append(loop(steps, resident))
         figures["pipeline"].append(pipe(steps))
     tax = [b / t for b, t in zip(figures["bare"], figures["loop"], strict=True)]
     ahead = [p / b for p, b in zip(figures["pipeline"], figures["bare"], strict=True)]

@@ -31,7 +31,10 @@ def flops(jaxpr: Any) -> int:
             total += _conv_flops(eqn)
         else:
             inner = [flops(part) for value in params.values() for part in _jaxprs(value)]
-            total += max(inner, default=0) if name == "cond" else params.get("length", 1) * sum(inner)
+            if params.get("branches_platforms"):
+                total += inner[-1]  # the plain form, whatever is compiled in its place on some platform
+            else:
+                total += max(inner, default=0) if name == "cond" else params.get("length", 1) * sum(inner)
     return total
 
 

@@ -79,6 +79,17 @@ def keep_freed_memory() -> None:
     libc.mallopt(m_arena_max, 1)
 
 
+def step_in_line() -> None:
+    """Have a CPU make its steps in the thread that asks for them; to be called before JAX meets a device.
+
+    Otherwise a step's temporaries are laid out while the step before it still computes: 190 MiB more at fashion_cnn's peak,
+    for not one image a second (batch 128, 2 cores, AMD EPYC 9005, jax 0.10.2). Programs over several devices do not change.
+    """
+    import jax
+
+    jax.config.update("jax_cpu_enable_async_dispatch", False)
+
+
 def cache_dir() -> Path:
     """Where fdl keeps what can be made again: $XDG_CACHE_HOME/fdl or ~/.cache/fdl."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "fdl"

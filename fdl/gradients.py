@@ -16,14 +16,13 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
-import sys
 from collections.abc import Callable
 from typing import Any, Literal
 
 import jax
 import numpy as np
 
-from fdl import float64, step
+from fdl import float64, logs, step
 from fdl.program import Program
 from fdl.types import RunError, named_leaves, take
 
@@ -112,18 +111,13 @@ def show(checked: Checked, say: Callable[[str], None] = print) -> None:
     Raises:
         RunError: one is not; the worst is named.
     """
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table("array", "shape", "entries", "at kinks", "difference", "of float32", "", box=None, pad_edge=False)
-    for column in table.columns[2:6]:
-        column.justify = "right"
     words = {"right": "right", "wrong": "WRONG", "zero": "both zero", "kinks": "kinks alone"}
+    rows = []
     for array in checked.arrays:
         shape = " x ".join(map(str, array.shape))
         figures = ["-" if math.isnan(x) else f"{x:.1e}" for x in (array.difference, array.float32)]
-        table.add_row(array.name, shape, f"{array.entries:,}", f"{array.kinks:,}", *figures, words[array.verdict])
-    Console(width=None if sys.stdout.isatty() else 110, highlight=False).print(table)
+        rows.append((array.name, shape, f"{array.entries:,}", f"{array.kinks:,}", *figures, words[array.verdict]))
+    logs.table(("array", "shape", "entries", "at kinks", "difference", "of float32", ""), rows, range(2, 6))
     seen = [array for array in checked.arrays if array.verdict != "kinks"]
     wrong, worst = [array for array in seen if array.verdict == "wrong"], checked.worst
     if wrong:

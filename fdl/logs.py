@@ -10,7 +10,7 @@ import math
 import shutil
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +41,19 @@ def write_csv(workdir: Path) -> None:
     replace_text(workdir / "metrics.csv", table.getvalue())
 
 
+def _summary_writer() -> Any:
+    """tensorboardX's, without PyTorch, which it imports where there is one: a second and 180 MiB for tensors not used here."""
+    hide = "torch" not in sys.modules
+    if hide:
+        sys.modules["torch"] = None  # type: ignore[assignment]
+    try:
+        from tensorboardX import SummaryWriter
+    finally:
+        if hide:
+            del sys.modules["torch"]
+    return SummaryWriter
+
+
 @contextlib.contextmanager
 def writer(workdir: Path, upto: int) -> Iterator[Callable[[Row], None]]:
     """`write(row)` appends one logged step to metrics.jsonl and to TensorBoard.
@@ -49,8 +62,7 @@ def writer(workdir: Path, upto: int) -> Iterator[Callable[[Row], None]]:
         upto: the step the run resumes from. What stands behind it is cut away (it will be made again, to the bit), and
             the event files are written anew, so each step stands once in either.
     """
-    from tensorboardX import SummaryWriter
-
+    SummaryWriter = _summary_writer()
     rows = [row for row in read_rows(workdir) if row["step"] <= upto]
     replace_text(workdir / "metrics.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
     shutil.rmtree(workdir / "tensorboard", ignore_errors=True)
@@ -70,6 +82,24 @@ def writer(workdir: Path, upto: int) -> Iterator[Callable[[Row], None]]:
             show(row)
         yield write
     write_csv(workdir)
+
+
+def table(header: Sequence[str], rows: Iterable[Sequence[str]], numbers: Iterable[int], width: int = 110) -> None:
+    """Print a table.
+
+    Args:
+        numbers: the columns that are set to the right.
+        width: in characters, where there is no terminal to ask.
+    """
+    from rich.console import Console
+    from rich.table import Table
+
+    drawn = Table(*header, box=None, pad_edge=False)
+    for column in numbers:
+        drawn.columns[column].justify = "right"
+    for row in rows:
+        drawn.add_row(*row)
+    Console(width=None if sys.stdout.isatty() else width, highlight=False).print(drawn)
 
 
 def short(value: float) -> str:

@@ -7,6 +7,7 @@ import os
 import sys
 import time
 import traceback
+from collections.abc import Callable
 from logging import Formatter
 
 from absl import flags, logging
@@ -164,30 +165,34 @@ def _dispatch() -> int:
     mode = FLAGS.mode or ("study" if found.study or FLAGS.seeds else "train")
     if mode not in ("plan", "sweep"):  # a plan is for other devices than these; a sweep's trials are processes
         _join()
+    _mode(mode)(found, experiment, settings)
+    return 0
+
+
+def _mode(name: str) -> Callable[..., None]:
+    """A function of (found, experiment, settings)."""
     from fdl import modes
 
     if FLAGS.dry_run:
-        modes.dry_run(experiment)
-    elif mode == "study":
+        return modes.dry_run
+    if name == "study":
         from fdl.many import compare
 
-        compare.study(found, experiment, settings)
-    elif mode == "sweep":
+        return compare.study
+    if name == "sweep":
         from fdl.many import sweep
 
-        sweep.sweep(found, experiment, settings)
-    else:
-        call = {
-            "train": modes.train, "eval": modes.score, "predict": modes.predict, "export": modes.export,
-            "replay": modes.examine, "plan": modes.planned, "check_gradients": modes.check_gradients,
-        }[mode]  # fmt: skip
-        call(experiment, found.doc, settings)
-    return 0
+        return sweep.sweep
+    return {
+        "train": modes.train, "eval": modes.score, "predict": modes.predict, "export": modes.export,
+        "replay": modes.examine, "plan": modes.planned, "check_gradients": modes.check_gradients,
+    }[name]  # fmt: skip
 
 
 def _join() -> None:
     from fdl import hosts
 
+    environment.step_in_line()
     hosts.join(FLAGS.distributed, FLAGS.coordinator, FLAGS.num_processes, FLAGS.process_id)
     _require()
     if not hosts.is_first():

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
-import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
@@ -32,7 +31,7 @@ from fdl import (
 )
 from fdl import train as loop
 from fdl.data.bad_inputs import write_bad_inputs
-from fdl.experiment import Experiment
+from fdl.experiment import Experiment, Found
 from fdl.program import Program, evaluate, view
 from fdl.step import State
 from fdl.tasks.task import Panel
@@ -41,13 +40,12 @@ from fdl.types import UserError, named_leaves
 FLAGS = flags.FLAGS
 
 
-def train(experiment: Experiment, doc: str, settings: Mapping[str, str]) -> None:
+def train(found: Found, experiment: Experiment, settings: Mapping[str, str]) -> None:
     """--mode=train: begin a run, or go on with the one in --workdir, to its report."""
     chosen = Path(FLAGS.workdir).expanduser() if FLAGS.workdir else None
     hosts.check_same("the settings", json.dumps([experiment.name, FLAGS.seed, str(chosen), settings]))
     before = hosts.from_first(lambda: workdir.read_config(chosen) if chosen else None)
-    if FLAGS.profile:
-        profiling.parse(FLAGS.profile)
+    profiled = profiling.parse(FLAGS.profile) if FLAGS.profile else None
     if chosen and before:
         workdir.check_same(chosen, before, experiment.name, FLAGS.seed, settings)
     with stopping.asked_to_stop() as local, contextlib.ExitStack() as stack:
@@ -74,7 +72,7 @@ def train(experiment: Experiment, doc: str, settings: Mapping[str, str]) -> None
             for written in profiling.dump(program, path / "hlo"):
                 session.say(f"wrote {written}")
         try:
-            _train_in(path, program, doc, layers, compiled, asked, local)
+            _train_in(path, program, found.doc, layers, compiled, profiled, asked, local)
         except stopping.Interrupted as stop:
             stop.hint = f"saved; the same command with --workdir={path} goes on from there"
             raise
@@ -86,6 +84,7 @@ def _train_in(
     doc: str,
     layers: list[describe.Layer],
     compiled: float,
+    profiled: tuple[int, int] | None,
     asked: Callable[[], int],
     local: Callable[[], int],
 ) -> None:
@@ -103,7 +102,7 @@ def _train_in(
             stopping.leave_if(asked)
 
         try:
-            with profiling.traced(FLAGS.profile or "", path / "profile") as about_to:
+            with profiling.traced(profiled, path / "profile") as about_to:
                 progress = loop.train(program, path, loop.Calls(session.say, asked, first_step, about_to, alive))
             found, trained = summary.summarise(program, path, progress, between, FLAGS.test)
         except stopping.Interrupted as interrupted:
@@ -132,14 +131,14 @@ def _until(asked: Callable[[], int], panels: Iterable[Panel]) -> Iterator[Panel]
         yield panel
 
 
-def score(experiment: Experiment, doc: str, settings: Mapping[str, str]) -> None:
+def score(found: Found, experiment: Experiment, settings: Mapping[str, str]) -> None:
     """--mode=eval: a trained run's metrics on the test split, as JSON."""
     _, program, state = _trained(experiment, settings)
     metrics = evaluate(program, state.variables, program.data.splits.test)
     print(json.dumps({f"test/{name}": value for name, value in metrics.items()}))
 
 
-def predict(experiment: Experiment, doc: str, settings: Mapping[str, str]) -> None:
+def predict(found: Found, experiment: Experiment, settings: Mapping[str, str]) -> None:
     """--mode=predict: what a trained run says of the user's own input."""
     if not FLAGS.input:
         raise UserError("--mode=predict needs --input: a file, a folder, or for a language model a prompt")
@@ -150,7 +149,7 @@ def predict(experiment: Experiment, doc: str, settings: Mapping[str, str]) -> No
         print(f"wrote {written}")
 
 
-def export(experiment: Experiment, doc: str, settings: Mapping[str, str]) -> None:
+def export(found: Found, experiment: Experiment, settings: Mapping[str, str]) -> None:
     """--mode=export: the best checkpoint's parameters and statistics as .safetensors or .npz, for any framework."""
     path, _, state = _trained(experiment, settings)
     arrays = named_leaves(hosts.to_host(state.variables))
@@ -159,33 +158,26 @@ def export(experiment: Experiment, doc: str, settings: Mapping[str, str]) -> Non
         print(f"wrote {out}: {len(arrays)} arrays")
 
 
-def examine(experiment: Experiment, doc: str, settings: Mapping[str, str]) -> None:
+def examine(found: Found, experiment: Experiment, settings: Mapping[str, str]) -> None:
     """--mode=replay: the run's last bad step, leaf by leaf."""
-    from rich.console import Console
-    from rich.table import Table
-
     path = session.trained_run(experiment, settings)
     replay.newest_record(path)
-    found = replay.replay(session.load(experiment), path)
-    session.say(f"step {found.step}, made again from step {found.since}: {found.fault}")
-    table = Table("array", "not finite", "of", "largest magnitude", box=None, pad_edge=False)
-    for column in table.columns[1:]:
-        column.justify = "right"
-    for seen in found.arrays:
-        table.add_row(seen.name, f"{seen.bad:,}", f"{seen.size:,}", f"{seen.largest:.4g}")
-    Console(width=None if sys.stdout.isatty() else 110, highlight=False).print(table)
+    seen = replay.replay(session.load(experiment), path)
+    session.say(f"step {seen.step}, made again from step {seen.since}: {seen.fault}")
+    rows = [(each.name, f"{each.bad:,}", f"{each.size:,}", f"{each.largest:.4g}") for each in seen.arrays]
+    logs.table(("array", "not finite", "of", "largest magnitude"), rows, range(1, 4))
     session.say("the examples with the worst loss, by their row in the training split:")
-    session.say("  ".join(f"{row}: {loss:.4g}" for row, loss in found.examples))
+    session.say("  ".join(f"{row}: {loss:.4g}" for row, loss in seen.examples))
 
 
-def check_gradients(experiment: Experiment, doc: str, settings: Mapping[str, str]) -> None:
+def check_gradients(found: Found, experiment: Experiment, settings: Mapping[str, str]) -> None:
     """--mode=check_gradients: the training step's gradient beside finite differences of its loss."""
     from fdl import gradients
 
     gradients.show(gradients.check(session.load(experiment)), session.say)
 
 
-def planned(experiment: Experiment, doc: str, settings: Mapping[str, str]) -> None:
+def planned(found: Found, experiment: Experiment, settings: Mapping[str, str]) -> None:
     """--mode=plan: the training step compiled for devices that are not here."""
     if not FLAGS.topology:
         raise UserError("--mode=plan needs --topology, such as v5e-8, v5e:2x4, v2-8 or cpu:8")
@@ -193,14 +185,14 @@ def planned(experiment: Experiment, doc: str, settings: Mapping[str, str]) -> No
     program = session.load(
         experiment, lambda: parallel.choose_layout(FLAGS.parallel, devices, FLAGS.mesh), cached=False
     )
-    found = plan.plan(program, FLAGS.topology)
-    plan.show(found, session.say)
-    if found.chip and found.fits:
+    made = plan.plan(program, FLAGS.topology)
+    plan.show(made, session.say)
+    if made.chip and made.fits:
         session.say("looking for the largest batch that fits; compiling for it may take minutes")
-        plan.show_largest(*plan.largest_batch(program, found), session.say)
+        plan.show_largest(*plan.largest_batch(program, made), session.say)
 
 
-def dry_run(experiment: Experiment) -> None:
+def dry_run(found: Found, experiment: Experiment, settings: Mapping[str, str]) -> None:
     """--dry_run: what would be trained, compiled but not run."""
     program = session.load(experiment)
     session.tell_layers(program)

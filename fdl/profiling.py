@@ -26,20 +26,23 @@ def parse(text: str) -> tuple[int, int]:
 
 
 @contextlib.contextmanager
-def traced(steps: str, path: Path) -> Iterator[Callable[[int], None]]:
-    """`about_to(step)` is to be called before each step is dispatched; the trace of `steps` ("10:15") goes to `path`.
+def traced(steps: tuple[int, int] | None, path: Path) -> Iterator[Callable[[int, int], None]]:
+    """`about_to(start, end)` is to be called before each call of steps start ... end; those that hold one of `steps` (the
+    first and the last; None: none) are traced into `path`.
 
-    It opens in Perfetto (ui.perfetto.dev reads perfetto_trace.json.gz) and in xprof. An empty `steps` traces nothing.
+    The trace opens in Perfetto (ui.perfetto.dev reads perfetto_trace.json.gz) and in xprof.
     """
-    first, last = parse(steps) if steps else (0, -1)
-    on = False
+    first, last = steps or (0, -1)
+    on, behind = False, 0
 
-    def about_to(step: int) -> None:
-        nonlocal on
-        if first <= step <= last and not on:
+    def about_to(start: int, end: int) -> None:
+        nonlocal on, behind
+        wanted = start <= last and first <= end
+        behind = 0 if wanted else behind + 1
+        if wanted and not on:
             jax.profiler.start_trace(path, create_perfetto_trace=True)
             on = True
-        elif on and step > last + 1:  # by now the metrics of step `last` were read: it has ended
+        elif on and behind == 2:  # by now the metrics of the last call wanted were read: it has ended
             jax.profiler.stop_trace()
             on = False
 

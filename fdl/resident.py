@@ -16,12 +16,12 @@ import numpy as np
 from jax import lax
 
 from fdl.data.pipeline import Stream
-from fdl.types import Array, Arrays
+from fdl.types import Array
 
 LONGEST = 1000
 """Steps of one call at most."""
 MOST_BYTES = 1 << 30
-"""Of a training split that lies on the device unasked."""
+"""Of rows that lie on the device unasked."""
 MOST_FLOPS = 5e8
 """Of a step that a CPU makes many of in one call unasked. A dense 784-128-10 net trains 1.8 times as fast so in batches of 32,
 1.4 times in batches of 128, a tabular 256-256-128 net (1.7e8 FLOPs) 1.13 times; from 2e9 FLOPs on there is little to gain,
@@ -74,12 +74,12 @@ def until_due(at: int, total: int, periods: Sequence[float], others: Sequence[in
     return max(1, min(ends) - at)
 
 
-def plain(arrays: Arrays) -> bool:
-    """Whether every column is an array in memory."""
+def plain(arrays: Any) -> bool:
+    """Whether every leaf is an array in memory."""
     return all(isinstance(leaf, np.ndarray) for leaf in jax.tree.leaves(arrays))
 
 
-def small(arrays: Arrays) -> bool:
+def small(arrays: Any) -> bool:
     """Whether they may lie on the device unasked."""
     return plain(arrays) and sum(leaf.nbytes for leaf in jax.tree.leaves(arrays)) <= MOST_BYTES
 

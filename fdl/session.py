@@ -11,7 +11,7 @@ from pathlib import Path
 
 from absl import flags
 
-from fdl import describe, environment, hosts, parallel, workdir
+from fdl import describe, environment, hosts, logs, parallel, workdir
 from fdl.data import Request, pipeline
 from fdl.data.bad_inputs import BadInputs, write_bad_inputs
 from fdl.experiment import Experiment
@@ -71,17 +71,12 @@ def trained_run(experiment: Experiment, settings: Mapping[str, str]) -> Path:
 
 def tell_layers(program: Program) -> list[describe.Layer]:
     """The table of layers and its totals, printed."""
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table("layer", "kind", "output shape", "parameters", "FLOPs an example", box=None, pad_edge=False)
-    for column in table.columns[3:]:
-        column.justify = "right"
     layers = describe.layers(program)
-    for layer in layers:
-        shape = " x ".join(map(str, layer.shape))
-        table.add_row(layer.name, layer.kind, shape, f"{layer.params:,}", f"{layer.flops:,}")
-    Console(width=None if sys.stdout.isatty() else 110, highlight=False).print(table)
+    rows = [
+        (each.name, each.kind, " x ".join(map(str, each.shape)), f"{each.params:,}", f"{each.flops:,}")
+        for each in layers
+    ]
+    logs.table(("layer", "kind", "output shape", "parameters", "FLOPs an example"), rows, range(3, 5))
     totals = describe.totals(program)
     say(
         f"{totals['parameters']:,} parameters ({totals['trainable']:,} trainable, {totals['frozen']:,} frozen), "

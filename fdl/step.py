@@ -15,6 +15,7 @@ from flax import linen as nn
 from jax import lax
 
 from fdl import losses
+from fdl.models.ops import channel_sum
 from fdl.tasks.task import Task
 from fdl.types import Array, Batch, Draw, Transform
 
@@ -146,7 +147,7 @@ def train_step(
         # Forget the start soon: the decay grows to `ema`, as TensorFlow's ExponentialMovingAverage(num_updates) has it.
         decay = jnp.minimum(ema, (1.0 + state.step) / (10.0 + state.step))
         average = jax.tree.map(lambda old, new: decay * old + (1 - decay) * new, state.ema, params)
-    squares = jnp.stack([jnp.sum(jnp.square(leaf.astype(jnp.float32))) for leaf in jax.tree.leaves(grads)])
+    squares = jnp.stack([_sum_of_squares(leaf.astype(jnp.float32)) for leaf in jax.tree.leaves(grads)])
     good_loss = metrics["loss"] <= (jnp.finfo(jnp.float32).max if loss_limit is None else loss_limit)
     good_inputs = metrics.pop("finite_inputs") == 1
     good = jnp.concatenate([jnp.stack([good_inputs, good_loss]), jnp.isfinite(squares)])
@@ -159,6 +160,10 @@ def train_step(
         old = dataclasses.replace(state, step=state.step + 1)
         new = jax.tree.map(lambda kept, made: jnp.where(first_bad > 0, kept, made), old, new)
     return new, metrics
+
+
+def _sum_of_squares(x: Array) -> Array:
+    return channel_sum(jnp.square(x)).sum() if x.ndim > 1 else jnp.square(x).sum()
 
 
 def places(params: Any) -> list[str]:

@@ -32,14 +32,14 @@ class Calls:
         say: takes a line for the user.
         asked: the signal that asks the run to stop, else 0; the same in every process.
         first_step: called when the first step of this start has finished.
-        about_to: called with a step's number before that step (or the first of several) is dispatched.
+        about_to: called with the first and the last step's number before a call that makes these steps.
         alive: called whenever a step, an evaluation batch or a save has finished.
     """
 
     say: Callable[[str], None] = lambda line: None
     asked: Callable[[], int] = lambda: 0
     first_step: Callable[[], None] = lambda: None
-    about_to: Callable[[int], None] = lambda step: None
+    about_to: Callable[[int, int], None] = lambda first, last: None
     alive: Callable[[], None] = lambda: None
 
 
@@ -187,7 +187,7 @@ def _run(program: Program, workdir: Path, calls: Calls, left_out: list[int]) -> 
             if not waiting:
                 return {}
             (first, count, metrics), waiting = waiting, None
-            found = {name: value.reshape(-1).tolist() for name, value in jax.device_get(metrics).items()}
+            found = {name: value.reshape(-1)[:count].tolist() for name, value in jax.device_get(metrics).items()}
             calls.alive()
             row: logs.Row = {}
             for number in range(count):  # only the last of them can have a row
@@ -245,8 +245,8 @@ def _run(program: Program, workdir: Path, calls: Calls, left_out: list[int]) -> 
                     break
             if last or progress["stopped"]:
                 break
-            calls.about_to(at + 1)
             count = 1 if fed or at == start else resident.until_due(at, total, periods, progress["bad"])
+            calls.about_to(at + 1, at + count)
             if at + 1 in progress["bad"]:
                 state, count, now = _leave_out(state), 1, cast(dict[str, Any], {})
                 next(batches, None)

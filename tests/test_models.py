@@ -7,7 +7,7 @@ import pytest
 from flax import linen as nn
 from jax.test_util import check_grads
 
-from fdl.models import CNN, MLP, Recurrent, layers, scans
+from fdl.models import CNN, MLP, Recurrent, layers, ops, scans
 
 
 @pytest.fixture(autouse=True)
@@ -92,13 +92,32 @@ def test_cnn_shows_its_feature_maps_only_when_asked():
 @pytest.mark.parametrize("size", [(4, 4), (5, 7)])
 def test_max_pool_is_flax_s(size):
     x = draw(2, *size, 3)
-    np.testing.assert_array_equal(layers.max_pool(x, 2), nn.max_pool(x, (2, 2), strides=(2, 2)))
-    np.testing.assert_allclose(layers.avg_pool(x, 2), nn.avg_pool(x, (2, 2), strides=(2, 2)), atol=1e-6)
+    np.testing.assert_array_equal(ops.max_pool(x, 2), nn.max_pool(x, (2, 2), strides=(2, 2)))
+    np.testing.assert_allclose(ops.avg_pool(x, 2), nn.avg_pool(x, (2, 2), strides=(2, 2)), atol=1e-6)
 
 
-def test_max_pool_splits_the_gradient_of_ties():
-    gradient = jax.grad(lambda x: layers.max_pool(x, 2).sum())(jnp.ones((1, 2, 2, 1)))
-    np.testing.assert_allclose(gradient, np.full((1, 2, 2, 1), 0.25))
+@pytest.mark.parametrize("window", [2, 3])
+def test_max_pool_gives_a_tie_to_the_first_as_flax_does(window):
+    x = np.random.default_rng(0).integers(0, 3, (4, 7, 8, 5)).astype(np.float32)  # ties in most tiles
+    mine, theirs = (
+        _gradients(pool, x)[0]
+        for pool in (
+            lambda x: ops.max_pool(x, window),
+            lambda x: nn.max_pool(x, (window, window), strides=(window, window)),
+        )
+    )
+    np.testing.assert_array_equal(mine, theirs)
+
+
+def test_the_first_stage_gives_a_tie_to_the_first_as_well():
+    x, kernel = np.ones((2, 6, 6, 1), np.float32), np.ones((3, 3, 1, 4), np.float32)
+    weights = np.random.default_rng(0).standard_normal((2, 2, 2, 4)).astype(np.float32)
+    dx = jax.jit(jax.grad(lambda x: (ops.conv_max_pool(x, kernel, "VALID", 2) * weights).sum()))(x)
+    wanted = np.zeros_like(x)
+    for row, column in np.ndindex(2, 2):  # all is equal: a tile's first place, and the 3 x 3 that it sees
+        seen = wanted[:, 2 * row : 2 * row + 3, 2 * column : 2 * column + 3]
+        seen += weights[:, row, column].sum(-1)[:, None, None, None]
+    np.testing.assert_allclose(dx, wanted, rtol=1e-5, atol=1e-5)
 
 
 def test_a_map_too_small_is_an_error_in_words():
@@ -276,3 +295,103 @@ def test_recurrent_equals_torch(cell):
         hidden = theirs(torch.nn.functional.one_hot(torch.tensor(tokens), vocabulary).float())[0].numpy()
     expected = hidden @ params["output"]["kernel"] + params["output"]["bias"]
     np.testing.assert_allclose(model.apply({"params": params}, tokens), expected, atol=1e-5)
+
+
+def _gradients(function, *arrays):
+    weights = np.random.default_rng(1).standard_normal(jax.eval_shape(function, *arrays).shape).astype(np.float32)
+    return jax.grad(lambda *a: (function(*a) * weights).sum(), range(len(arrays)))(*arrays)
+
+
+@pytest.mark.parametrize(
+    ("side", "channels", "kernel", "stride", "padding"),
+    [
+        (9, 1, 3, 1, "VALID"),
+        (8, 3, 3, 2, ((1, 1), (1, 1))),
+        (7, 5, 3, 1, "SAME"),
+        (6, 4, 1, 2, "VALID"),
+        (9, 2, 4, 3, "SAME"),
+    ],
+)
+def test_a_convolution_is_lax_s_in_value_and_gradient(side, channels, kernel, stride, padding):
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((4, side, side, channels)).astype(np.float32)
+    w = rng.standard_normal((kernel, kernel, channels, 6)).astype(np.float32)
+
+    def theirs(x, w):
+        return jax.lax.conv_general_dilated(x, w, (stride,) * 2, padding, dimension_numbers=("NHWC", "HWIO", "NHWC"))
+
+    def ours(x, w):
+        return ops.conv(x, w, stride, padding)
+
+    np.testing.assert_array_equal(ours(x, w), theirs(x, w))
+    for mine, other in zip(_gradients(ours, x, w), _gradients(theirs, x, w), strict=True):
+        np.testing.assert_allclose(mine, other, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("platform", ["cpu", "tpu"])
+@pytest.mark.parametrize(
+    ("side", "channels", "kernel", "padding", "window"),
+    [
+        (9, 1, 3, "VALID", 2),
+        (8, 2, 3, "SAME", 2),
+        (10, 1, 3, ((1, 0), (0, 2)), 3),
+        (8, 5, 3, "VALID", 2),
+        (5, 6, 1, "VALID", 2),
+    ],
+)
+def test_a_pooled_convolution_is_the_pool_of_the_convolution(
+    monkeypatch, platform, side, channels, kernel, padding, window
+):
+    chosen = 0 if platform == "cpu" else 1
+    monkeypatch.setattr(ops, "_by_platform", lambda *given: given[chosen](*given[2:]))
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((4, side, side, channels)).astype(np.float32)
+    w = rng.standard_normal((kernel, kernel, channels, 6)).astype(np.float32)
+
+    def theirs(x, w):
+        y = jax.lax.conv_general_dilated(x, w, (1, 1), padding, dimension_numbers=("NHWC", "HWIO", "NHWC"))
+        return nn.max_pool(y, (window, window), strides=(window, window))
+
+    def ours(x, w):
+        return ops.conv_max_pool(x, w, padding, window)
+
+    np.testing.assert_allclose(ours(x, w), theirs(x, w), rtol=1e-5, atol=1e-5)
+    for mine, other in zip(_gradients(ours, x, w), _gradients(theirs, x, w), strict=True):
+        np.testing.assert_allclose(mine, other, rtol=1e-5, atol=1e-4)
+
+
+@pytest.mark.parametrize("shape", [(5, 3), (4, 6, 7, 3), (1, 2, 2, 1), (3, 9, 4)])
+def test_sums_over_channels_are_numpy_s_to_its_float64(shape):
+    x = np.random.default_rng(0).standard_normal(shape).astype(np.float32)
+    wanted = x.astype(np.float64).reshape(-1, shape[-1]).sum(0)
+    np.testing.assert_allclose(jax.jit(ops.channel_sum)(x), wanted, rtol=1e-5, atol=1e-5)
+    mine = jax.grad(lambda x: (ops.channel_sum(x) * np.arange(1, shape[-1] + 1)).sum())(x)
+    np.testing.assert_array_equal(mine, np.broadcast_to(np.arange(1.0, shape[-1] + 1), shape))
+
+
+@pytest.mark.parametrize("train", [False, True])
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_batch_norm_is_flax_s_in_value_gradient_and_statistics(train, dtype):
+    rng = np.random.default_rng(0)
+    x = (3 + 2 * rng.standard_normal((6, 5, 4, 3))).astype(np.float32)
+    ours = layers.BatchNorm(0.9, dtype)
+    theirs = nn.BatchNorm(use_running_average=not train, momentum=0.9, dtype=jnp.dtype(dtype))
+    params = {"scale": jnp.array([0.5, 1.0, 2.0]), "bias": jnp.array([0.0, 1.0, -1.0])}
+    stats = {"mean": jnp.array([1.0, 2.0, 3.0]), "var": jnp.array([4.0, 1.0, 2.0])}
+    weights = rng.standard_normal(x.shape).astype(np.float32)
+
+    def run(apply):
+        def loss(params, x):
+            y, after = apply({"params": params, "batch_stats": stats}, x.astype(dtype))
+            return (y.astype(jnp.float32) * weights).sum(), (y, after)
+
+        return jax.value_and_grad(loss, (0, 1), has_aux=True)(params, x)
+
+    (_, (y, after)), gradients = run(lambda v, x: ours.apply(v, x, train, mutable=["batch_stats"]))
+    (_, (y_theirs, after_theirs)), gradients_theirs = run(lambda v, x: theirs.apply(v, x, mutable=["batch_stats"]))
+    assert y.dtype == y_theirs.dtype
+    bound = 1e-5 if dtype == "float32" else 2e-2
+    for mine, other in zip(
+        jax.tree.leaves((y, after, gradients)), jax.tree.leaves((y_theirs, after_theirs, gradients_theirs)), strict=True
+    ):
+        np.testing.assert_allclose(mine.astype(np.float32), other.astype(np.float32), rtol=10 * bound, atol=10 * bound)

@@ -53,6 +53,7 @@ def facts(program: Program) -> dict[str, Any]:
         "bytes_of_state": sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(program.like)),
         "operations": sum(found.values()),
         "callbacks": text.count("callback"),
+        "fusions": program.train.as_text().count(" fusion("),
         **{name: found[name] for name in COUNTED if found[name]},
     }
 
@@ -68,6 +69,7 @@ def test_a_steps_operations(name: str, tmp_path: Path, monkeypatch: pytest.Monke
     known = dict(golden[name])
     # Another jax may trace a function into a few operations more or less; what costs time is counted exactly.
     assert found.pop("operations") == pytest.approx(known.pop("operations"), rel=0.03), MEANT
+    assert found.pop("fusions") == pytest.approx(known.pop("fusions"), rel=0.1), MEANT
     assert found.pop("flops") == pytest.approx(known.pop("flops"), rel=0.01), MEANT
     assert found == known, MEANT
 

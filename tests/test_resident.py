@@ -119,7 +119,7 @@ def test_short_steps_lie_on_the_device_by_themselves() -> None:
     assert program_of(on=False).on_device is None
     assert program_of(on=None, devices=4).on_device is None
     assert program_of(on=None, model=MLP(widths=(3000, 3000), outputs=3)).on_device is None
-    assert program_of(on=None, model=CNN(filters=(4,), dense=(8,), outputs=3)).on_device is None
+    assert program_of(on=None, model=CNN(filters=(4,), pool=1, dense=(8,), outputs=3)).on_device is None
     named = program_of(on=None)
     data = dataclasses.replace(named.experiment.data, feed="numpy")
     assert dataclasses.replace(named, experiment=dataclasses.replace(named.experiment, data=data)).on_device is None

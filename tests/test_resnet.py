@@ -13,7 +13,7 @@ from flax import linen as nn
 from jax.sharding import PartitionSpec
 
 from fdl.experiment import override
-from fdl.models import ResNet, ResNet18, ResNet34, ResNet50, ResNet101, ResNet152, layers
+from fdl.models import ResNet, ResNet18, ResNet34, ResNet50, ResNet101, ResNet152, ops
 
 RNG = np.random.default_rng(0)
 
@@ -220,11 +220,11 @@ def test_the_overlapping_pool_is_flax_s(size: tuple[int, int]) -> None:
     def theirs(x: jax.Array) -> jax.Array:
         return nn.max_pool(x, (3, 3), strides=(2, 2), padding=((1, 1), (1, 1)))
 
-    np.testing.assert_array_equal(layers.overlapping_max_pool(x), theirs(x))
+    np.testing.assert_array_equal(ops.overlapping_max_pool(x), theirs(x))
     weights = jnp.asarray(RNG.normal(size=theirs(x).shape), jnp.float32)
-    gradients = [jax.grad(lambda x: (pool(x) * weights).sum())(x) for pool in (layers.overlapping_max_pool, theirs)]
+    gradients = [jax.grad(lambda x: (pool(x) * weights).sum())(x) for pool in (ops.overlapping_max_pool, theirs)]
     np.testing.assert_allclose(*gradients, atol=1e-6)
-    assert layers.overlapping_max_pool(x.astype(jnp.bfloat16)).dtype == jnp.bfloat16
+    assert ops.overlapping_max_pool(x.astype(jnp.bfloat16)).dtype == jnp.bfloat16
 
 
 def test_bfloat16_computes_near_float32_and_keeps_float32() -> None:

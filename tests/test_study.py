@@ -113,6 +113,30 @@ def test_other_settings_and_other_directories_are_refused(done: tuple[Path, str]
     assert not (path.parent / "other").exists()
 
 
+def test_a_longer_study_is_not_taken_for_the_shorter_one(tmp_path: Path) -> None:
+    (tmp_path / "wide.py").write_text(STUDY.replace("(1, 16)", "(4,)"))
+    call(tmp_path, "--experiment=wide.py", "--workdir=run")
+    (tmp_path / "wide.py").write_text(STUDY.replace("(1, 16)", "(4,)").replace('steps="40"', 'steps="60"'))
+    call(tmp_path, "--experiment=wide.py", "--workdir=run")
+    assert summary(tmp_path / "run/runs/4-units/seed-0")["steps"] == 60
+
+
+def test_the_test_split_is_left_alone_where_it_is_to_be(tmp_path: Path) -> None:
+    (tmp_path / "wide.py").write_text(STUDY.replace("(1, 16)", "(4,)"))
+    call(tmp_path, "--experiment=wide.py", "--workdir=run", "--notest")
+    assert {name.split("/")[0] for name in summary(tmp_path / "run/runs/4-units/seed-0")["metrics"]} == {
+        "train",
+        "eval",
+    }
+
+
+def test_a_study_without_its_data_leaves_nothing_behind(tmp_path: Path) -> None:
+    (tmp_path / "wide.py").write_text(STUDY)
+    ended = call(tmp_path, "--experiment=wide.py", "--workdir=run", "--data_dir=nowhere", code=2)
+    assert "nowhere is no folder" in ended.stderr
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_killed_study_goes_on_with_what_is_missing(done: tuple[Path, str], tmp_path: Path) -> None:
     path, _ = done
     (tmp_path / "wide.py").write_text(STUDY)

@@ -103,7 +103,7 @@ def test_a_seed_that_diverges_is_told_and_the_others_go_on() -> None:
 
 def test_what_cannot_be_trained_together_says_why() -> None:
     assert obstacle(program_of(small())) == ""
-    conv = small(model=CNN(filters=(4,), dense=(8,), outputs=3))
+    conv = small(model=CNN(filters=(4,), pool=1, dense=(8,), outputs=3))
     assert "convolution" in obstacle(program_of(conv))
     assert "patience" in obstacle(program_of(small(patience=2)))
     assert "long enough" in obstacle(program_of(small(model=MLP(widths=(4000, 4000), outputs=3))))

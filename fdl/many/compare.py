@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import json
 import re
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -48,12 +47,12 @@ def study(found: Found, base: Experiment, own: Mapping[str, str]) -> None:
         raise UserError(
             f"--workdir={chosen} holds a run of {before.get('experiment')}, not a {name}; give another --workdir"
         )
+    splits = session.load(base, lambda: parallel.choose_layout("jit", jax.devices()[:1])).data.splits
     path = chosen or workdir.create(base.name)
     with stopping.asked_to_stop() as asked, workdir.lock(path):
         config = {"experiment": name, "settings": dict(own), "overrides": FLAGS.set, "seed": FLAGS.seed,
                   "command": session.command(), "variants": {k: list(v) for k, v in declared.variants.items()}}  # fmt: skip
         files.write_json(path / "config.json", config)
-        splits = session.load(base, lambda: parallel.choose_layout("jit", jax.devices()[:1])).data.splits
         session.say(f"{name}: {len(variants)} variants x {len(seeds)} seeds, in {path}")
         outcomes = []
         began = time.monotonic()
@@ -61,7 +60,7 @@ def study(found: Found, base: Experiment, own: Mapping[str, str]) -> None:
             for label, experiment in variants.items():
                 place = path / "runs" / _file_name(label, list(variants))
                 outcome = _variant(label, declared, experiment, seeds, place, asked)
-                session.say(study_page.line(outcome, declared, base.task))
+                session.say(study_page.line(outcome, declared))
                 outcomes.append(outcome)
         except stopping.Interrupted as stop:
             stop.hint = f"finished runs are kept; the same command with --workdir={path} goes on from there"
@@ -72,7 +71,7 @@ def study(found: Found, base: Experiment, own: Mapping[str, str]) -> None:
             path, doc=found.doc, config=config, summary=found_all, monitor=base.task.monitor, history=None,
             panels=study_page.panels(declared, outcomes, base.task),
         )  # fmt: skip
-        study_page.tell(declared, outcomes, base.task)
+        study_page.tell(declared, outcomes)
         session.say(f"report: {page}")
     if not any(run.metrics for outcome in outcomes for run in outcome.runs):
         raise RunError(f"no run of {name} came to an end: {outcomes[0].runs[0].failed}")
@@ -106,29 +105,38 @@ def _variant(
     """One variant's runs: read where they are finished, made where not. Where speed is compared, each runs alone."""
     differences = declared.variants[label]
     own = {path: show(value) for path, value in settings(experiment) if path != "name"}
-    missing = [seed for seed in seeds if _finished(place / f"seed-{seed}", experiment, seed, own) is None]
-    failed: dict[int, str] = {}
+    overrides, passed = [*FLAGS.set, *differences], spawn.passed_on()
+
+    def finished(seed: int) -> dict[str, Any] | None:
+        where = place / f"seed-{seed}"
+        config = workdir.read_config(where) if where.exists() else None
+        if config:
+            workdir.check_same(where, config, experiment.name, seed, own)
+        return spawn.finished(where, FLAGS.experiment, seed, overrides, passed, own)
+
+    known = {seed: finished(seed) for seed in seeds}
+    missing = [seed for seed, summary in known.items() if summary is None]
     if missing:
         program = _program(experiment)
-        together = "examples_per_second" not in declared.metrics and not obstacle(program)
-        if together:
-            _together(program, missing, place, own, differences, asked)
-        for seed in missing if not together else []:
-            stopping.leave_if(asked)
-            try:
-                spawn.run(
-                    FLAGS.experiment, place / f"seed-{seed}", seed=seed, overrides=[*FLAGS.set, *differences],
-                    flags=spawn.passed_on(), asked=asked,
-                )  # fmt: skip
-            except RunError as error:
-                failed[seed] = str(error)
+        if "examples_per_second" not in declared.metrics and not obstacle(program):
+            known |= _together(program, missing, place, own, overrides, asked)
+            missing = []
+    for seed in missing:
+        stopping.leave_if(asked)
+        try:
+            known[seed] = spawn.run(
+                FLAGS.experiment, place / f"seed-{seed}", seed=seed, overrides=overrides, flags=passed, settings=own,
+                asked=asked,
+            )  # fmt: skip
+        except RunError as error:
+            known[seed] = {"metrics": {}, "failed": str(error)}
     runs = []
-    for seed in seeds:
+    for seed, found in known.items():
+        assert found is not None, "every missing run was made above"
+        rate = found.get("timing", {}).get("examples_per_second")
+        metrics = found["metrics"] | ({"examples_per_second": rate} if rate else {})
         where = place / f"seed-{seed}"
-        known = _finished(where, experiment, seed, own) or {"metrics": {}, "failed": failed.get(seed, "")}
-        rate = known.get("timing", {}).get("examples_per_second")
-        metrics = known["metrics"] | ({"examples_per_second": rate} if rate else {})
-        runs.append(Run(seed, metrics, logs.read_rows(where), known.get("failed", ""), where))
+        runs.append(Run(seed, metrics, logs.read_rows(where), found.get("failed", ""), where))
     return Outcome(label, tuple(differences), tuple(runs), functools.partial(_view, experiment, runs))
 
 
@@ -142,12 +150,14 @@ def _together(
     seeds: Sequence[int],
     place: Path,
     own: Mapping[str, str],
-    differences: Sequence[str],
+    overrides: Sequence[str],
     asked: Callable[[], int],
-) -> None:
+) -> dict[int, dict[str, Any]]:
+    """Seed -> what its summary.json holds."""
     splits, began = program.data.splits, time.monotonic()
-    config = summary.config(program, own, [*FLAGS.set, *differences], session.command())
-    for found in train_together(program, seeds, lambda: stopping.leave_if(asked)):
+    config = summary.config(program, own, list(overrides), session.command())
+    written = {}
+    for found in train_together(program, seeds, lambda: stopping.leave_if(asked), FLAGS.test):
         where = place / f"seed-{found.seed}"
         seconds = time.monotonic() - began
         where.mkdir(parents=True, exist_ok=True)
@@ -157,12 +167,14 @@ def _together(
                 write(row)
         if found.view:
             weights.save(where / "weights.safetensors", named_leaves(found.view.variables))
-        files.write_json(where / "summary.json", {
+        written[found.seed] = {
             "experiment": program.experiment.name, "status": "failed" if found.failed else "complete",
             "failed": found.failed, "steps": found.steps, "best_step": found.best_step, "seed": found.seed,
             "data": {"name": splits.name, "source": splits.source, "where": splits.where, "sha256": splits.sha256},
             "metrics": found.metrics, "timing": {"training": seconds / len(seeds)}, "together_with": list(seeds),
-        })  # fmt: skip
+        }  # fmt: skip
+        files.write_json(where / "summary.json", written[found.seed])
+    return written
 
 
 def _view(experiment: Experiment, runs: Sequence[Run]) -> View | None:
@@ -179,16 +191,3 @@ def _file_name(label: str, labels: Sequence[str]) -> str:
     plain = [re.sub(r"[^A-Za-z0-9_.=+-]+", "-", each).strip("-.")[:60] or "variant" for each in labels]
     own = plain[labels.index(label)]
     return own if plain.count(own) == 1 else f"{own}-{labels.index(label)}"
-
-
-def _finished(path: Path, experiment: Experiment, seed: int, own: Mapping[str, str]) -> dict[str, Any] | None:
-    """The summary of a run that has come to its end, None where it has not.
-
-    Raises:
-        UserError: it was begun with other settings.
-    """
-    config = workdir.read_config(path) if path.exists() else None
-    if config is None or not (path / "summary.json").exists():
-        return None
-    workdir.check_same(path, config, experiment.name, seed, own)
-    return dict(json.loads((path / "summary.json").read_text()))

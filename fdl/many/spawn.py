@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +57,7 @@ def run(
     seed: int = 0,
     overrides: Sequence[str] = (),
     flags: Sequence[str] = (),
+    settings: Mapping[str, str] | None = None,
     asked: Callable[[], int] = lambda: 0,
     between: Callable[[list[Row]], bool | None] = lambda rows: None,
 ) -> dict[str, Any]:
@@ -70,6 +71,7 @@ def run(
         experiment: as --experiment takes it.
         overrides: each "path=value", as --set takes it.
         flags: further flags ("--notest", `passed_on()`).
+        settings: what these come to, as --show names it: a run made when the file said otherwise is gone on with.
         asked: the signal that asks this process to stop, else 0.
         between: is given the rows of metrics.jsonl, each once and in order (those of an earlier start first), all of them
             before this returns. Where it says True, the run is made to save and stop, and {"status": "stopped"} returned.
@@ -91,7 +93,7 @@ def run(
         wait_until_free(path, asked)
         if wants_end():
             return {"status": "stopped"}
-        done = finished(path, experiment, seed, overrides, flags)
+        done = finished(path, experiment, seed, overrides, flags, settings)
         if done:
             return done
         log = path.with_name(f"{path.name}.log")
@@ -112,19 +114,30 @@ def run(
 
 
 def finished(
-    path: Path, experiment: str, seed: int, overrides: Sequence[str], flags: Sequence[str]
+    path: Path,
+    experiment: str,
+    seed: int,
+    overrides: Sequence[str],
+    flags: Sequence[str],
+    settings: Mapping[str, str] | None = None,
 ) -> dict[str, Any] | None:
-    """summary.json of the run that was asked for, where it is in `path` and done; else None."""
+    """summary.json of the run that was asked for, where it is in `path` and done; else None.
+
+    A run made by `fdl.many.together` has no page of its own, and one that failed there fails again.
+    """
     name = Path(experiment).stem if experiment.endswith(".py") else experiment.removeprefix("experiments.")
     try:
         config = json.loads((path / "config.json").read_text())
         summary = json.loads((path / "summary.json").read_text())
         same = (config["experiment"], config["seed"], config["overrides"]) == (name, seed, list(overrides))
+        same &= settings is None or config["settings"] == dict(settings)
         # A summary may be of a shorter run that is being gone on with, or of one that left the test split alone.
         whole = summary["steps"] >= config["total_steps"] or summary["status"] == "stopped early"
-        tested = "--notest" in flags or (
-            (path / "report.html").exists() and any(k[:5] == "test/" for k in summary["metrics"])
-        )
+        together = "together_with" in summary
+        if together and summary["status"] == "failed":
+            return dict(summary) if same and whole else None
+        page = together or (path / "report.html").exists()
+        tested = "--notest" in flags or (page and any(k[:5] == "test/" for k in summary["metrics"]))
         return dict(summary) if same and whole and tested and summary["status"] in DONE else None
     except (OSError, ValueError, KeyError):
         return None

@@ -6,14 +6,13 @@ import dataclasses
 import functools
 import math
 import operator
-import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from fdl import figures
+from fdl import figures, logs
 from fdl.data.splits import Splits
 from fdl.logs import Row
 from fdl.report import number
@@ -69,7 +68,7 @@ def _cell(found: Spread | None, name: str) -> str:
     return f"{mean} ± {half} ({low} to {high})"
 
 
-def line(outcome: Outcome, study: Study, task: Task) -> str:
+def line(outcome: Outcome, study: Study) -> str:
     """What is said when a variant is done."""
     shown = [f"{name} {_cell(found, name)}" for name in study.metrics if (found := outcome.spread(name))]
     gone = [f"{len(outcome.failed)} of {len(outcome.runs)} seeds failed"] if outcome.failed else []
@@ -92,20 +91,13 @@ def table(study: Study, outcomes: Sequence[Outcome]) -> tuple[list[str], list[li
     return header, rows
 
 
-def tell(study: Study, outcomes: Sequence[Outcome], task: Task) -> None:
+def tell(study: Study, outcomes: Sequence[Outcome]) -> None:
     """The table, printed."""
-    from rich.console import Console
-    from rich.table import Table
-
     if len(outcomes) == 1:
         return  # its line has said it
     header, rows = table(study, outcomes)
-    drawn = Table(header[0], *header[2:], box=None, pad_edge=False)
-    for column in drawn.columns[1:]:
-        column.justify = "right"
-    for row in rows:
-        drawn.add_row(row[0], *row[2:])
-    Console(width=None if sys.stdout.isatty() else 130, highlight=False).print(drawn)
+    shown = [[row[0], *row[2:]] for row in rows]
+    logs.table([header[0], *header[2:]], shown, range(1, len(header) - 1), width=130)
 
 
 def summarise(name: str, splits: Splits, study: Study, outcomes: Sequence[Outcome], seconds: float) -> dict[str, Any]:

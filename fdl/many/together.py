@@ -7,14 +7,12 @@ there too, so that five seeds of a net on 2-D points train faster than one of th
 from __future__ import annotations
 
 import dataclasses
-import itertools
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import lax
 
 from fdl import resident
 from fdl.data import pipeline
@@ -23,10 +21,6 @@ from fdl.program import Program, metrics_of, view
 from fdl.progress import Progress, arrive, bad_step, begin, judge, place_of
 from fdl.tasks.task import View
 from fdl.types import Arrays, Metrics, is_due
-
-MOST_BYTES = 1 << 28
-"""Of the data, which lie on the device."""
-_WATCHED = ("first_bad", "loss", "learning_rate")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,33 +46,35 @@ class Finished:
 def obstacle(program: Program) -> str:
     """Why the seeds of this experiment cannot be trained together; "" where they can."""
     experiment, splits = program.experiment, program.data.splits
-    leaves = jax.tree.leaves([splits.train, splits.validation or {}, splits.test])
     if program.layout.num_devices > 1:
         return "there are several devices"
     if experiment.patience or experiment.stop_at is not None or experiment.on_bad_step != "stop":
         return "patience, stop_at and on_bad_step would end the seeds at different steps"
     if program.period("sample") or experiment.init_from:
         return "sample_every and init_from are for a single run"
-    if not all(isinstance(leaf, np.ndarray) for leaf in leaves) or sum(leaf.nbytes for leaf in leaves) > MOST_BYTES:
+    if not resident.small([splits.train, splits.validation or {}, splits.test]):
         return "the data are too large to lie on the device"
     return resident.obstacle(program.lowered)
 
 
 def train_together(
-    program: Program, seeds: Sequence[int], between: Callable[[], None] = lambda: None
+    program: Program, seeds: Sequence[int], between: Callable[[], None] = lambda: None, test: bool = True
 ) -> list[Finished]:
     """Train a run of each seed as `fdl.train.train` would, to rounding: the same parameters, batches and draws.
 
     Args:
         program: the experiment's, of any seed; see `obstacle`.
         between: called every so often; may raise to leave early (nothing is kept then).
+        test: whether the test split is looked at.
     """
     programs = [dataclasses.replace(program, seed=seed) for seed in seeds]
     keys = jnp.stack([each.key for each in programs])
     state = best = jax.jit(jax.vmap(program.init))(keys)
     splits, total = program.data.splits, program.total_steps
-    run, score, train = _runner(program), jax.jit(jax.vmap(program.score, (0, None))), jax.device_put(splits.train)
-    choose = jax.jit(_choose)
+    run = jax.jit(jax.vmap(resident.looped(program.step), in_axes=(0, 0, (0, None, None))))
+    score, choose = jax.jit(jax.vmap(program.score, (0, None))), jax.jit(_choose)
+    on_device = jax.device_put(splits.train)
+    periods = [program.period("log"), program.period("eval")]
 
     def evaluate(variables: Any, arrays: Arrays) -> list[Metrics]:
         batches = pipeline.padded_batches(arrays, program.experiment.eval_batch_size)
@@ -88,31 +84,35 @@ def train_together(
     progress: list[Progress] = [begin() for _ in seeds]
     rows: list[list[Row]] = [[] for _ in seeds]
     failed = [""] * len(seeds)
-    for at, until in _chunks(program):
+    at = 0
+    while at < total:
         between()
-        order = np.zeros((resident.LONGEST, len(seeds), program.experiment.batch_size), np.int32)
-        for i, each in enumerate(programs):
-            order[: until - at, i] = [each.stream.rows(step) for step in range(at, until)]
-        state, sums, bad = jax.block_until_ready(run(state, keys, train, order, until - at))
+        count = resident.until_due(at, total, periods)
+        order = np.stack([resident.rows(each.stream, at, count) for each in programs])
+        state, metrics = run(state, {"rows": order}, (keys, on_device, np.int32(count)))
+        first, at = at + 1, at + count
         evaluated: Sequence[Mapping[str, float]] = [{}] * len(seeds)
-        if splits.validation is not None and (is_due(until, program.period("eval")) or until == total):
+        if splits.validation is not None and (is_due(at, program.period("eval")) or at == total):
             evaluated = evaluate(state.variables, splits.validation)
-        sums, bad = jax.device_get((sums, bad))
+        seen = {name: value[:, :count].tolist() for name, value in jax.device_get(metrics).items()}
         for i in range(len(seeds)):
-            fault = bad_step(program, int(bad["step"][i]), {name: float(bad[name][i]) for name in _WATCHED})
-            failed[i] = failed[i] or (str(fault) if fault else "")
+            row: Row = {}
+            for number in range(0 if failed[i] else count):  # only the last of them can have a row
+                values = {name: value[i][number] for name, value in seen.items()}
+                if fault := bad_step(program, first + number, values):
+                    failed[i] = str(fault)
+                    break
+                progress[i], row = arrive(program, first + number, values, progress[i])
             if failed[i]:
                 continue
-            progress[i] = _added(progress[i], {name: float(value[i]) for name, value in sums.items()}, until - at)
-            progress[i], row = arrive(program, until, {}, progress[i])
             if evaluated[i]:
-                row = place_of(program, until) | row | {f"eval/{name}": v for name, v in evaluated[i].items()}
-                progress[i] = judge(program, until, dict(evaluated[i]), progress[i])
+                row = place_of(program, at) | row | {f"eval/{name}": v for name, v in evaluated[i].items()}
+                progress[i] = judge(program, at, dict(evaluated[i]), progress[i])
             rows[i] += [row] if row else []
         if evaluated[0]:
-            best = choose(np.array([each["best_step"] == until for each in progress]), state, best)
+            best = choose(np.array([each["best_step"] == at for each in progress]), state, best)
     chosen = best if splits.validation is not None else state
-    parts = {"train": splits.train, "eval": splits.validation, "test": splits.test}
+    parts = {"train": splits.train, "eval": splits.validation, "test": splits.test if test else None}
     found = {name: evaluate(chosen.variables, part) for name, part in parts.items() if part is not None}
     return [
         Finished(seed, rows[i], {}, total, None, failed[i], None)
@@ -125,51 +125,8 @@ def train_together(
     ]  # fmt: skip
 
 
-def _chunks(program: Program) -> Iterator[tuple[int, int]]:
-    """(first, last) steps of the stretches between which the host has something to do."""
-    total, stops = program.total_steps, {program.total_steps}
-    for period in (program.period("log"), program.period("eval")):
-        stops |= {round(number * period) for number in range(1, int(total / period) + 1)}
-    for first, last in itertools.pairwise([0, *sorted(stop for stop in stops if stop <= total)]):
-        yield from itertools.pairwise([*range(first, last, resident.LONGEST), last])
-
-
-def _runner(program: Program) -> Callable[..., Any]:
-    """(states, keys, rows of the split, order [N, S, B], number of steps) -> states, sums of metrics, the bad step."""
-
-    def run(states: Any, keys: Any, train: Any, order: Any, count: Any) -> Any:
-        def one(state: Any, key: Any, rows: Any) -> Any:
-            return program.step(state, jax.tree.map(lambda leaf: leaf[rows], train), key)
-
-        def body(number: Any, carry: Any) -> Any:
-            states, sums, bad = carry
-            at = states.step
-            rows = lax.dynamic_index_in_dim(order, number, keepdims=False)
-            states, metrics = jax.vmap(one)(states, keys, rows)
-            first = (bad["first_bad"] == 0) & (metrics["first_bad"] > 0)
-            now = {name: metrics[name].astype(jnp.float32) for name in _WATCHED} | {"step": at + 1}
-            bad = jax.tree.map(lambda new, old: jnp.where(first, new, old), now, bad)
-            del metrics["first_bad"]
-            return states, jax.tree.map(jnp.add, sums, metrics), bad
-
-        shapes = jax.eval_shape(jax.vmap(one), states, keys, order[0])[1]
-        sums = {name: jnp.zeros(leaf.shape, leaf.dtype) for name, leaf in shapes.items() if name != "first_bad"}
-        bad = {name: jnp.zeros(len(keys), jnp.float32) for name in _WATCHED} | {"step": jnp.zeros(len(keys), jnp.int32)}
-        return lax.fori_loop(0, count, body, (states, sums, bad))
-
-    return jax.jit(run)
-
-
 def _choose(chosen: Any, new: Any, old: Any) -> Any:
     def each(new: Any, old: Any) -> Any:
         return jnp.where(chosen.reshape(-1, *[1] * (new.ndim - 1)), new, old)
 
     return jax.tree.map(each, new, old)
-
-
-def _added(progress: Progress, sums: Mapping[str, float], count: int) -> Progress:
-    before = progress["sums"]
-    return progress | {
-        "sums": {name: before.get(name, 0.0) + value for name, value in sums.items()},
-        "count": progress["count"] + count,
-    }

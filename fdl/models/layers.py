@@ -1,14 +1,15 @@
-"""What the models share: activations and initialisers by name, and pooling that is fast on a CPU."""
+"""What the models share: activations and initialisers by name, convolutions, BatchNorm."""
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
+from fdl.models import ops
 from fdl.types import Activation, Array, DType, Initializer
 
 
@@ -25,6 +26,10 @@ def activation(name: Activation) -> Callable[[Array], Array]:
         "linear": lambda x: x,
     }
     return functions[name]
+
+
+RISING: frozenset[Activation] = frozenset({"relu", "leaky_relu", "tanh", "sigmoid", "elu", "linear"})
+"""The activations that never fall."""
 
 
 def initializer(name: Initializer) -> jax.nn.initializers.Initializer:
@@ -51,61 +56,67 @@ def initializer(name: Initializer) -> jax.nn.initializers.Initializer:
     return drawn[name]
 
 
-def batch_norm(
-    x: Array, train: bool, momentum: float, dtype: DType, axis_name: str | None, name: str | None = None,
-    zero_scale: bool = False,
-) -> Array:  # fmt: skip
+class Conv(nn.Module):
+    """A square convolution, [B, H, W, C] -> [B, H', W', filters], with the parameters of `nn.Conv`; `pool`: then `max_pool`.
+
+    The bias is added behind the pool, to fewer numbers: the maximum of sums with one number is the sum with the maximum.
+    """
+
+    filters: int
+    kernel: int
+    stride: int = 1
+    padding: ops.Padding = "VALID"
+    use_bias: bool = True
+    pool: int = 1
+    kernel_init: jax.nn.initializers.Initializer = nn.initializers.lecun_normal()
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        kernel = self.param("kernel", self.kernel_init, (self.kernel, self.kernel, x.shape[-1], self.filters))
+        x, kernel = x.astype(self.dtype), kernel.astype(self.dtype)
+        if self.pool > 1:
+            x = ops.conv_max_pool(x, kernel, self.padding, self.pool)
+        else:
+            x = ops.conv(x, kernel, self.stride, self.padding)
+        if self.use_bias:
+            x = ops.add_bias(x, self.param("bias", nn.initializers.zeros, (self.filters,)).astype(self.dtype))
+        return x
+
+
+class BatchNorm(nn.Module):
     """BatchNorm over all axes but the last (Ioffe and Szegedy 2015, https://arxiv.org/abs/1502.03167).
 
-    To be called inside a compact method. Statistics are the batch's in training (over every device of `axis_name`)
-    and the running averages `momentum * old + (1 - momentum) * batch` otherwise. `zero_scale`: start as the constant 0.
+    Statistics are the batch's in training (over every device of `axis_name`) and the running averages
+    `momentum * old + (1 - momentum) * batch` otherwise. Parameters, statistics and values are those of `nn.BatchNorm`.
+
+    Attributes:
+        zero_scale: start as the constant 0.
     """
-    norm = nn.BatchNorm(
-        use_running_average=not train, momentum=momentum, dtype=jnp.dtype(dtype), axis_name=axis_name, name=name,
-        scale_init=nn.initializers.zeros_init() if zero_scale else nn.initializers.ones_init(),
-    )  # fmt: skip
-    return norm(x)
 
+    momentum: float
+    dtype: DType = "float32"
+    axis_name: str | None = None
+    zero_scale: bool = False
+    epsilon: float = 1e-5
 
-def max_pool(x_BxHxWxC: Array, window: int) -> Array:
-    """The maximum of each `window` x `window` tile, [B, H // window, W // window, C]; what fills no tile is cropped.
-
-    Values equal `nn.max_pool(x, (window, window), strides=(window, window))`. The gradient differs where several
-    entries of a tile are the maximum: here they share it equally, there the first takes all. A reshape and a maximum is
-    used because the gradient of a window reduction is many times slower on CPUs; of the forms tried in fashion_cnn's step
-    (one maximum over both axes, strided slices, a mask written by hand), row by row and then column by column was the
-    fastest that is a true subgradient: 31 ms a step against 38 (2 cores, AMD EPYC 9005, jax 0.10.2).
-    """
-    tiles = _tiles(x_BxHxWxC, window)
-    rows = functools.reduce(jnp.maximum, [tiles[:, :, i] for i in range(window)])
-    return functools.reduce(jnp.maximum, [rows[:, :, :, i] for i in range(window)])
-
-
-def overlapping_max_pool(x_BxHxWxC: Array) -> Array:
-    """The maximum of each 3 x 3 window at a stride of 2, one pixel of padding around: [B, ceil(H / 2), ceil(W / 2), C].
-
-    Values equal `nn.max_pool(x, (3, 3), strides=(2, 2), padding=((1, 1), (1, 1)))`, the pool of ResNet's stem. Ties share
-    the gradient. By strided slices, rows first, because the gradient of a window reduction is slow on CPUs: of
-    ReLU and this pool together over 16 x 112 x 112 x 64, 51 ms against 302 ms by `nn.max_pool` and 448 ms by nine slices
-    at once (2 cores, AMD EPYC 9005, jax 0.10.2).
-    """
-    x = jnp.pad(x_BxHxWxC, ((0, 0), (1, 1), (1, 1), (0, 0)), constant_values=-jnp.inf)
-    for axis in (1, 2):
-        size = (x.shape[axis] - 1) // 2
-        windows = (jax.lax.slice_in_dim(x, i, i + 2 * size - 1, 2, axis) for i in range(3))
-        x = functools.reduce(jnp.maximum, windows)
-    return x
-
-
-def avg_pool(x_BxHxWxC: Array, window: int) -> Array:
-    """The mean of each `window` x `window` tile, [B, H // window, W // window, C]; what fills no tile is cropped."""
-    return jnp.mean(_tiles(x_BxHxWxC, window), axis=(2, 4))
-
-
-def _tiles(x: Array, window: int) -> Array:
-    batch, height, width, channels = x.shape
-    rows, columns = height // window, width // window
-    if not rows or not columns:
-        raise ValueError(f"a {window}x{window} pool does not fit into a map of {height}x{width}")
-    cropped = x[:, : rows * window, : columns * window]
-    return cropped.reshape(batch, rows, window, columns, window, channels)
+    @nn.compact
+    def __call__(self, x: Array, train: bool) -> Array:
+        shape = (x.shape[-1],)
+        old_mean = self.variable("batch_stats", "mean", jnp.zeros, shape)
+        old_var = self.variable("batch_stats", "var", jnp.ones, shape)
+        scale = self.param("scale", nn.initializers.zeros if self.zero_scale else nn.initializers.ones, shape)
+        bias = self.param("bias", nn.initializers.zeros, shape)
+        wide = x.astype(jnp.promote_types(x.dtype, jnp.float32))
+        mean, var = old_mean.value, old_var.value
+        if train:
+            count = x.size // x.shape[-1]
+            sums = jnp.stack([ops.channel_sum(wide), ops.channel_sum(wide * wide)]) / count
+            if self.axis_name and not self.is_initializing():
+                sums = jax.lax.pmean(sums, self.axis_name)
+            mean, var = sums[0], jnp.maximum(sums[1] - sums[0] * sums[0], 0)
+            if not self.is_initializing():
+                old_mean.value = self.momentum * old_mean.value + (1 - self.momentum) * mean
+                old_var.value = self.momentum * old_var.value + (1 - self.momentum) * var
+        factor = scale * jax.lax.rsqrt(var + self.epsilon)
+        return ops.normalise(x, mean, factor, bias).astype(self.dtype)

@@ -44,9 +44,8 @@ class MLP(nn.Module):
                 width, use_bias=not self.batch_norm, kernel_init=kernel_init, dtype=dtype, name=f"dense{number}"
             )(x)
             if self.batch_norm:
-                x = layers.batch_norm(
-                    x, train, self.batch_norm_momentum, self.dtype, self.axis_name, name=f"norm{number}"
-                )
+                norm = layers.BatchNorm(self.batch_norm_momentum, self.dtype, self.axis_name, name=f"norm{number}")
+                x = norm(x, train)
             x = layers.activation(self.activation)(x)
             x = nn.Dropout(self.dropout, deterministic=not train)(x)
         x = nn.Dense(self.outputs, kernel_init=kernel_init, dtype=dtype, name="output")(x)

@@ -8,7 +8,7 @@ from typing import Literal
 import jax.numpy as jnp
 from flax import linen as nn
 
-from fdl.models import layers
+from fdl.models import layers, ops
 from fdl.types import Activation, Array, Count, DType, Fraction
 
 Kind = Literal["basic", "bottleneck"]
@@ -39,13 +39,7 @@ class Block(nn.Module):
     @nn.compact
     def __call__(self, x: Array, train: bool) -> Array:
         """[B, H, W, C] -> [B, ceil(H / stride), ceil(W / stride), channels * expansion]."""
-        norm = functools.partial(
-            layers.batch_norm,
-            train=train,
-            momentum=self.batch_norm_momentum,
-            dtype=self.dtype,
-            axis_name=self.axis_name,
-        )
+        norm = functools.partial(layers.BatchNorm, self.batch_norm_momentum, self.dtype, self.axis_name)
         outputs = self.channels * EXPANSION[self.block]
         shapes = {
             "basic": ((self.channels, 3, self.stride), (outputs, 3, 1)),
@@ -55,11 +49,11 @@ class Block(nn.Module):
         for number, (channels, kernel, stride) in enumerate(shapes, 1):
             last = number == len(shapes)
             x = conv(x, channels, kernel, stride, self.dtype, f"conv{number}")
-            x = norm(x, name=f"norm{number}", zero_scale=last and self.zero_scale)
+            x = norm(last and self.zero_scale, name=f"norm{number}")(x, train)
             x = x if last else layers.activation(self.activation)(x)
         if residual.shape != x.shape:
             residual = conv(residual, outputs, 1, self.stride, self.dtype, "shortcut_conv")
-            residual = norm(residual, name="shortcut_norm")
+            residual = norm(name="shortcut_norm")(residual, train)
         return layers.activation(self.activation)(x + residual)
 
 
@@ -100,9 +94,9 @@ class ResNet(nn.Module):
         """[B, H, W, C] -> [B, outputs]."""
         kernel, stride = (7, 2) if self.stem == "imagenet" else (3, 1)
         x = conv(x, self.width, kernel, stride, self.dtype, "stem_conv")
-        x = layers.batch_norm(x, train, self.batch_norm_momentum, self.dtype, self.axis_name, name="stem_norm")
+        x = layers.BatchNorm(self.batch_norm_momentum, self.dtype, self.axis_name, name="stem_norm")(x, train)
         x = layers.activation(self.activation)(x)
-        x = layers.overlapping_max_pool(x) if self.stem == "imagenet" else x
+        x = ops.overlapping_max_pool(x) if self.stem == "imagenet" else x
         self._show("stem_map", x)
         for stage, blocks in enumerate(self.stage_sizes, 1):
             for number in range(1, blocks + 1):
@@ -132,10 +126,10 @@ class ResNet(nn.Module):
 
 def conv(x: Array, channels: int, kernel: int, stride: int, dtype: DType, name: str) -> Array:
     """A square convolution without bias, padded alike on both sides as PyTorch does ("SAME" pads one side at a stride)."""
-    return nn.Conv(
-        channels, (kernel, kernel), strides=stride, padding=kernel // 2, use_bias=False, kernel_init=_HE_OUT,
-        dtype=jnp.dtype(dtype), name=name,
-    )(x)  # fmt: skip
+    pad = (kernel // 2, kernel // 2)
+    return layers.Conv(
+        channels, kernel, stride, (pad, pad), use_bias=False, kernel_init=_HE_OUT, dtype=jnp.dtype(dtype), name=name
+    )(x)
 
 
 ResNet18 = functools.partial(ResNet, stage_sizes=(2, 2, 2, 2), block="basic")
