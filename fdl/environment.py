@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import hashlib
 import os
@@ -87,7 +88,8 @@ def step_in_line() -> None:
     """
     import jax
 
-    jax.config.update("jax_cpu_enable_async_dispatch", False)
+    with contextlib.suppress(AttributeError):  # a JAX without the setting
+        jax.config.update("jax_cpu_enable_async_dispatch", False)
 
 
 def cache_dir() -> Path:

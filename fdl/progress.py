@@ -6,6 +6,8 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+
 from fdl.logs import Row
 from fdl.program import Program
 from fdl.step import places
@@ -55,12 +57,18 @@ def bad_step(program: Program, at: int, values: Mapping[str, float]) -> BadStep 
     return BadStep(at, place, loss, fault, advice)
 
 
-def arrive(program: Program, at: int, values: Mapping[str, float], progress: Progress) -> tuple[Progress, Row]:
-    """Take in the metrics of step `at` ({}: it was left out): the new progress, and the row to write where one is due."""
+def arrive(program: Program, at: int, values: Mapping[str, Any], progress: Progress) -> tuple[Progress, Row]:
+    """Take in the metrics of step `at`: the new progress, and the row to write where one is due.
+
+    Args:
+        values: a number each, or an array of those of several steps of which `at` is the last ({}: it was left out).
+    """
     if values:
-        values = {name: value for name, value in values.items() if name != "first_bad"}
-        sums = {name: progress["sums"].get(name, 0.0) + value for name, value in values.items()}
-        progress = progress | {"sums": sums, "count": progress["count"] + 1}
+        # One by one, as np.cumsum adds: how steps are gathered into calls changes no bit.
+        values = {name: np.append(progress["sums"].get(name, 0.0), value) for name, value in values.items()}
+        count = len(values.pop("first_bad")) - 1
+        sums = {name: float(np.cumsum(value)[-1]) for name, value in values.items()}
+        progress = progress | {"sums": sums, "count": progress["count"] + count}
     if not progress["count"] or not is_due(at, program.period("log")):
         return progress, {}
     means = {name: total / progress["count"] for name, total in progress["sums"].items()}

@@ -134,8 +134,8 @@ def _leave_out(state: State) -> State:
 def _run(program: Program, workdir: Path, calls: Calls, left_out: list[int]) -> Progress:
     """From the newest checkpoint to the end.
 
-    A step's metrics are read after the next one is dispatched, so the host never keeps the device waiting; only an
-    evaluation, a save and a sample wait.
+    A step's metrics are read after the next one is dispatched (or at once, where they are there), so the host never keeps the
+    device waiting; only an evaluation, a save and a sample wait.
     """
     experiment, total, root = program.experiment, program.total_steps, workdir / "checkpoints"
     state, progress = restore(program, root)
@@ -174,6 +174,8 @@ def _run(program: Program, workdir: Path, calls: Calls, left_out: list[int]) -> 
 
         def emit(row: logs.Row) -> None:
             nonlocal clock, timed_from
+            if not row:
+                return
             if "train/loss" in row and row["step"] > timed_from:
                 now = time.monotonic()
                 row["examples_per_second"] = (row["step"] - timed_from) * experiment.batch_size / (now - clock)
@@ -183,15 +185,18 @@ def _run(program: Program, workdir: Path, calls: Calls, left_out: list[int]) -> 
             tell(row["step"], row)
 
         def take_in() -> logs.Row:
-            nonlocal waiting
+            nonlocal waiting, progress
             if not waiting:
                 return {}
             (first, count, metrics), waiting = waiting, None
-            found = {name: value.reshape(-1)[:count].tolist() for name, value in jax.device_get(metrics).items()}
+            found = {name: value.reshape(-1)[:count] for name, value in jax.device_get(metrics).items()}
             calls.alive()
             row: logs.Row = {}
-            for number in range(count):  # only the last of them can have a row
-                row = of_step(first + number, {name: values[number] for name, values in found.items()})
+            if found and found["first_bad"].any():
+                for number in range(count):  # only the last of them can have a row
+                    row = of_step(first + number, {name: float(values[number]) for name, values in found.items()})
+            else:
+                progress, row = arrive(program, first + count - 1, found, progress)
             return row
 
         def of_step(number: int, values: dict[str, float]) -> logs.Row:
@@ -236,8 +241,7 @@ def _run(program: Program, workdir: Path, calls: Calls, left_out: list[int]) -> 
                     stop = interrupted.signum
                     break
                 clock += time.monotonic() - paused
-                if row:
-                    emit(row)
+                emit(row)
                 progress = progress | {"settled": at, "row": {}}
                 if improved or due["save"] or last or progress["stopped"] or stop:
                     save()
@@ -245,6 +249,8 @@ def _run(program: Program, workdir: Path, calls: Calls, left_out: list[int]) -> 
                     break
             if last or progress["stopped"]:
                 break
+            if waiting and all(leaf.is_ready() for leaf in jax.tree.leaves(waiting[2])):
+                emit(take_in())  # a CPU has made the step meanwhile
             count = 1 if fed or at == start else resident.until_due(at, total, periods, progress["bad"])
             calls.about_to(at + 1, at + count)
             if at + 1 in progress["bad"]:
@@ -253,9 +259,7 @@ def _run(program: Program, workdir: Path, calls: Calls, left_out: list[int]) -> 
             else:
                 state, now = program.advance(state, at, count, batches)
             if waiting:
-                row = take_in()
-                if row:
-                    emit(row)
+                emit(take_in())
             elif at == start:
                 jax.block_until_ready(state)
                 calls.first_step()

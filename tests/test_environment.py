@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -57,3 +58,25 @@ def test_importing_the_command_line_is_light() -> None:
     assert printed(code) == "[]"
     code = "import sys, fdl.experiment; print([m for m in ('tensorflow', 'orbax', 'matplotlib') if m in sys.modules])"
     assert printed(code) == "[]"
+
+
+def test_writing_events_does_not_import_pytorch(tmp_path: Path) -> None:
+    (tmp_path / "torch.py").write_text("raise RuntimeError('imported')")
+    (tmp_path / "run").mkdir()
+    code = (
+        f"import os, sys; os.chdir({str(tmp_path)!r}); sys.path.insert(0, '');"
+        "from pathlib import Path; from fdl import logs; from contextlib import ExitStack;"
+        "stack = ExitStack(); write = stack.enter_context(logs.writer(Path('run'), -1));"
+        "write({'step': 1, 'train/loss': 0.5}); stack.close();"
+        "assert 'torch' not in sys.modules; print(len(list(Path('run/tensorboard').iterdir())))"
+    )
+    assert printed(code) == "1"
+
+
+def test_a_step_is_made_in_the_thread_that_asks_for_it() -> None:
+    code = (
+        "import time; from fdl import environment; environment.step_in_line(); import jax, jax.numpy as jnp;"
+        "x = jnp.ones((300, 300)); many = lambda x: jax.lax.fori_loop(0, 300, lambda i, x: jnp.tanh(x @ x), x);"
+        "step = jax.jit(many).lower(x).compile(); print(step(x).is_ready())"
+    )
+    assert printed(code, XLA_FLAGS="") == "True"

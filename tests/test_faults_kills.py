@@ -9,7 +9,7 @@ import pytest
 from faults import campaign
 
 SEED = 0
-KILLS, ALL_KILLS = 50, 1000
+KILLS, ALL_KILLS = 30, 1000
 SIGNALS, ALL_SIGNALS = 10, 200
 
 

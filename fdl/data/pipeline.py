@@ -27,20 +27,26 @@ def epoch_order(seed: int, epoch: int, num_examples: int) -> np.ndarray:
     return order
 
 
-def rows_of_step(seed: int, step: int, batch_size: int, num_examples: int) -> np.ndarray:
-    """Rows of the global batch of one step, int64 [B].
+def rows_of_steps(seed: int, step: int, count: int, batch_size: int, num_examples: int) -> np.ndarray:
+    """Rows of the global batches of steps `step` ... `step` + `count` - 1, int64 [count, B].
 
     The epochs stand one behind the other and batches are cut from that line, so every epoch shows every example exactly
     once, and a batch may hold the end of one epoch and the beginning of the next.
     """
-    first = step * batch_size
+    first, left = step * batch_size, count * batch_size
     parts = []
-    while batch_size:
+    while left:
         epoch, offset = divmod(first, num_examples)
-        part = epoch_order(seed, epoch, num_examples)[offset : offset + batch_size]
+        part = epoch_order(seed, epoch, num_examples)[offset : offset + left]
         parts.append(part)
-        first, batch_size = first + len(part), batch_size - len(part)
-    return parts[0] if len(parts) == 1 else np.concatenate(parts)
+        first, left = first + len(part), left - len(part)
+    rows = parts[0] if len(parts) == 1 else np.concatenate(parts)
+    return rows.reshape(count, batch_size)
+
+
+def rows_of_step(seed: int, step: int, batch_size: int, num_examples: int) -> np.ndarray:
+    """Those of one step, int64 [B]."""
+    return rows_of_steps(seed, step, 1, batch_size, num_examples)[0]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,6 +68,10 @@ class Stream:
     def rows(self, step: int) -> np.ndarray:
         """This process's rows of one step, int64 [B / num_shards]."""
         return self._own(rows_of_step(self.seed, step, self.batch_size, self.num_examples))
+
+    def rows_of_steps(self, step: int, count: int) -> np.ndarray:
+        """This process's rows of several steps, int64 [count, B / num_shards]."""
+        return self._own(rows_of_steps(self.seed, step, count, self.batch_size, self.num_examples).T).T
 
     def draws(self, step: int, shape: tuple[int, ...]) -> np.ndarray:
         """[B / num_shards, *shape] uniform numbers in [0, 1) for this process's rows, by seed, step and place in the batch."""

@@ -94,17 +94,16 @@ def train_together(
         evaluated: Sequence[Mapping[str, float]] = [{}] * len(seeds)
         if splits.validation is not None and (is_due(at, program.period("eval")) or at == total):
             evaluated = evaluate(state.variables, splits.validation)
-        seen = {name: value[:, :count].tolist() for name, value in jax.device_get(metrics).items()}
+        seen = {name: value[:, :count] for name, value in jax.device_get(metrics).items()}
         for i in range(len(seeds)):
-            row: Row = {}
-            for number in range(0 if failed[i] else count):  # only the last of them can have a row
-                values = {name: value[i][number] for name, value in seen.items()}
-                if fault := bad_step(program, first + number, values):
-                    failed[i] = str(fault)
-                    break
-                progress[i], row = arrive(program, first + number, values, progress[i])
+            mine = {name: value[i] for name, value in seen.items()}
+            if not failed[i] and mine["first_bad"].any():
+                number = int(np.argmax(mine["first_bad"] > 0))
+                fault = bad_step(program, first + number, {name: float(value[number]) for name, value in mine.items()})
+                failed[i] = str(fault)
             if failed[i]:
                 continue
+            progress[i], row = arrive(program, at, mine, progress[i])  # only the last of these steps can have a row
             if evaluated[i]:
                 row = place_of(program, at) | row | {f"eval/{name}": v for name, v in evaluated[i].items()}
                 progress[i] = judge(program, at, dict(evaluated[i]), progress[i])

@@ -82,14 +82,16 @@ normalise.defvjp(lambda x, mean, *rest: (normalise(x, mean, *rest), (x, mean, re
 
 
 def _kept(number: Array, *arrays: Array) -> tuple[Array, ...]:
-    """The arrays as they are (NaN where the number is none), in a way that XLA does not compute a second time.
+    """The arrays as they are, but made once: what they are computed from is not computed again where they are used.
 
-    A CPU program forgets optimization_barrier before it fuses; a condition's operands it has to make.
+    A CPU program forgets optimization_barrier before it fuses; a condition's operands it has to make. Which of its branches
+    is taken (by a number that XLA cannot know) is all the same: both are what they are given.
     """
-    finite = number * 0 == 0
-    return tuple(
-        lax.cond(finite, lambda *a: a, lambda *a: tuple(jnp.sign(each) * jnp.abs(each) for each in a), *arrays)
-    )
+
+    def same(*arrays: Array) -> tuple[Array, ...]:
+        return tuple(jnp.sign(each) * jnp.abs(each) for each in arrays)
+
+    return tuple(lax.cond(jnp.isfinite(number), lambda *a: a, same, *arrays))
 
 
 def _conv(x: Array, kernel: Array, stride: int, padding: Padding) -> Array:
