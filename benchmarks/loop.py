@@ -26,7 +26,6 @@ def measure(only: list[str], rounds: int, data_dir: str | None) -> list[dict[str
     """One row an experiment: images/s of the bare step, the loop and the pipeline alone, and their ratios."""
     environment.keep_freed_memory()
     environment.enable_compile_cache()
-    environment.step_in_line()
     return [_one(name, rounds, data_dir) for name in only or DEFAULT]
 
 

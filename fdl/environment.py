@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import ctypes
 import hashlib
 import os
@@ -78,18 +77,6 @@ def keep_freed_memory() -> None:
     libc.mallopt(m_mmap_threshold, 1 << 30)
     libc.mallopt(m_trim_threshold, (1 << 31) - 1)
     libc.mallopt(m_arena_max, 1)
-
-
-def step_in_line() -> None:
-    """Have a CPU make its steps in the thread that asks for them; to be called before JAX meets a device.
-
-    Otherwise a step's temporaries are laid out while the step before it still computes: 190 MiB more at fashion_cnn's peak,
-    for not one image a second (batch 128, 2 cores, AMD EPYC 9005, jax 0.10.2). Programs over several devices do not change.
-    """
-    import jax
-
-    with contextlib.suppress(AttributeError):  # a JAX without the setting
-        jax.config.update("jax_cpu_enable_async_dispatch", False)
 
 
 def cache_dir() -> Path:

@@ -192,7 +192,6 @@ def _mode(name: str) -> Callable[..., None]:
 def _join() -> None:
     from fdl import hosts
 
-    environment.step_in_line()
     hosts.join(FLAGS.distributed, FLAGS.coordinator, FLAGS.num_processes, FLAGS.process_id)
     _require()
     if not hosts.is_first():

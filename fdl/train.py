@@ -134,8 +134,8 @@ def _leave_out(state: State) -> State:
 def _run(program: Program, workdir: Path, calls: Calls, left_out: list[int]) -> Progress:
     """From the newest checkpoint to the end.
 
-    A step's metrics are read after the next one is dispatched (or at once, where they are there), so the host never keeps the
-    device waiting; only an evaluation, a save and a sample wait.
+    A step's metrics are read after the next one is dispatched, so the host never keeps the device waiting; only an
+    evaluation, a save and a sample wait.
     """
     experiment, total, root = program.experiment, program.total_steps, workdir / "checkpoints"
     state, progress = restore(program, root)
@@ -249,8 +249,6 @@ def _run(program: Program, workdir: Path, calls: Calls, left_out: list[int]) -> 
                     break
             if last or progress["stopped"]:
                 break
-            if waiting and all(leaf.is_ready() for leaf in jax.tree.leaves(waiting[2])):
-                emit(take_in())  # a CPU has made the step meanwhile
             count = 1 if fed or at == start else resident.until_due(at, total, periods, progress["bad"])
             calls.about_to(at + 1, at + count)
             if at + 1 in progress["bad"]:

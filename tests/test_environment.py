@@ -71,12 +71,3 @@ def test_writing_events_does_not_import_pytorch(tmp_path: Path) -> None:
         "assert 'torch' not in sys.modules; print(len(list(Path('run/tensorboard').iterdir())))"
     )
     assert printed(code) == "1"
-
-
-def test_a_step_is_made_in_the_thread_that_asks_for_it() -> None:
-    code = (
-        "import time; from fdl import environment; environment.step_in_line(); import jax, jax.numpy as jnp;"
-        "x = jnp.ones((300, 300)); many = lambda x: jax.lax.fori_loop(0, 300, lambda i, x: jnp.tanh(x @ x), x);"
-        "step = jax.jit(many).lower(x).compile(); print(step(x).is_ready())"
-    )
-    assert printed(code, XLA_FLAGS="") == "True"

@@ -18,7 +18,6 @@ from fdl import environment
 
 environment.keep_freed_memory()
 environment.enable_compile_cache()
-environment.step_in_line()
 
 import jax  # noqa: E402
 
