@@ -168,22 +168,24 @@ def _train_to(told: dict[str, Any]) -> dict[str, Any]:
     from benchmarks.peers import common, fdl_loop
 
     fdl_loop.without_tensorboard()
-    from fdl import logs, parallel, train
     from fdl.data import Request, pipeline
+    from fdl.distributed import layouts
     from fdl.experiment import load_experiment
-    from fdl.program import build, evaluate
+    from fdl.rundir import logs
+    from fdl.train import loop
+    from fdl.train.program import build, evaluate
 
     experiment = load_experiment("fashion_cnn", [f"stop_at={told['accuracy']}", *told["overrides"]])
     folder = Path(told["data_dir"]) if told["data_dir"] else None
     data = pipeline.load(
         experiment.data, Request(experiment.data.source, folder, offline=True), experiment.num_examples
     )
-    program = build(experiment, data, told["seed"], parallel.choose_layout("auto"))
+    program = build(experiment, data, told["seed"], layouts.choose_layout("auto"))
     with tempfile.TemporaryDirectory() as workdir, contextlib.redirect_stdout(io.StringIO()):
         began = time.monotonic()
-        progress = train.train(program, Path(workdir), train.Calls())
+        progress = loop.train(program, Path(workdir), loop.Calls())
         wall, start = time.monotonic() - began, common.age()
-        state, step = train.restore_best(program, Path(workdir) / "checkpoints")
+        state, step = loop.restore_best(program, Path(workdir) / "checkpoints")
         test = evaluate(program, state.variables, data.splits.test)["accuracy"]
         seen = [row["eval/accuracy"] for row in logs.read_rows(Path(workdir)) if "eval/accuracy" in row]
     return {"reached": bool(progress["stopped"]), "validation": max(seen), "test": test, "step": step,

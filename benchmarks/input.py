@@ -67,9 +67,10 @@ def draw_photographs(root: Path, count: int = PICTURES) -> None:
 def _one(part: str, name: str, rounds: int, data_dir: str | None) -> list[dict[str, Any]]:
     import jax
 
-    from fdl import parallel, program
     from fdl.data import Request, pipeline
+    from fdl.distributed import layouts
     from fdl.experiment import load_experiment
+    from fdl.train import program
 
     experiment = load_experiment(name, ["data.validation=0"])
     data = pipeline.load(experiment.data, Request(data_dir=Path(data_dir) if data_dir else None))
@@ -89,13 +90,13 @@ def _one(part: str, name: str, rounds: int, data_dir: str | None) -> list[dict[s
 
     batch_size = STEP_ROWS if part == "jpeg" else size
     built = program.build(
-        dataclasses.replace(experiment, batch_size=batch_size), data, 0, parallel.choose_layout("auto")
+        dataclasses.replace(experiment, batch_size=batch_size), data, 0, layouts.choose_layout("auto")
     )
 
     @functools.cache
     def resident() -> Any:
         batches = pipeline.feed("numpy", rows, pipeline.Stream(0, batch_size, total), 0, 1)
-        return parallel.shard(next(batches), built.layout)
+        return layouts.shard(next(batches), built.layout)
 
     def step() -> float:
         state, _ = built.train(built.start(), resident(), built.key)

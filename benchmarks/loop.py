@@ -30,20 +30,21 @@ def measure(only: list[str], rounds: int, data_dir: str | None) -> list[dict[str
 
 
 def _one(name: str, rounds: int, data_dir: str | None) -> dict[str, Any]:
-    from fdl import parallel, train
     from fdl.data import Request, pipeline
+    from fdl.distributed import layouts
     from fdl.experiment import load_experiment
-    from fdl.program import build
+    from fdl.train import loop as train
+    from fdl.train.program import build
 
     experiment = load_experiment(name, [f"log_every={EVERY}", "data.validation=0"])
     data = pipeline.load(
         experiment.data, Request(data_dir=Path(data_dir) if data_dir else None), experiment.num_examples
     )
-    program = build(experiment, data, 0, parallel.choose_layout("auto"))
+    program = build(experiment, data, 0, layouts.choose_layout("auto"))
     ways = {"loop": "none"} if program.on_device is None else {"loop": "none", "fed loop": "false"}
     size, rows = experiment.batch_size, data.splits.train
     stream = pipeline.Stream(0, size, len(jax.tree.leaves(rows)[0]))
-    batch = parallel.shard(next(pipeline.numpy_feed(rows, stream, 0, 1)), program.layout)
+    batch = layouts.shard(next(pipeline.numpy_feed(rows, stream, 0, 1)), program.layout)
 
     def bare(steps: int) -> float:
         state = program.start()
@@ -73,7 +74,7 @@ def _one(name: str, rounds: int, data_dir: str | None) -> dict[str, Any]:
             part.__dict__["stretch"] = program.stretch
         with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()):
             train.train(part, Path(folder), train.Calls())
-            from fdl import logs
+            from fdl.rundir import logs
 
             rates = [row["examples_per_second"] for row in logs.read_rows(Path(folder))]
         return statistics.harmonic_mean(rates)

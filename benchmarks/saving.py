@@ -27,17 +27,19 @@ def measure(only: list[str], rounds: int, data_dir: str | None) -> list[dict[str
 
 
 def _one(name: str, rounds: int, data_dir: str | None) -> dict[str, Any]:
-    from fdl import checkpoint, parallel, train
+    from fdl.checkpoint import saving
     from fdl.data import Request, pipeline
+    from fdl.distributed import layouts
     from fdl.experiment import load_experiment
-    from fdl.program import build
+    from fdl.train import loop
+    from fdl.train.program import build
 
     experiment = load_experiment(name, ["data.validation=0"])
     data = pipeline.load(experiment.data, Request(data_dir=Path(data_dir) if data_dir else None))
-    whole = build(experiment, data, 0, parallel.choose_layout("auto"))
+    whole = build(experiment, data, 0, layouts.choose_layout("auto"))
     interval = round(whole.period("save"))
     steps = SAVES * interval
-    saver = checkpoint.saver
+    saver = saving.saver
     held: list[float] = []
 
     @contextlib.contextmanager
@@ -56,9 +58,9 @@ def _one(name: str, rounds: int, data_dir: str | None) -> dict[str, Any]:
         program = build(shorter, data, 0, whole.layout)
         program.__dict__["train"] = whole.train  # the schedule's length aside, the same program: not compiled again
         with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()):
-            return train.train(program, Path(folder), train.Calls())["seconds"]
+            return loop.train(program, Path(folder), loop.Calls())["seconds"]
 
-    checkpoint.saver = timed
+    saving.saver = timed
     try:
         run(steps)  # warms up
         held.clear()
@@ -67,7 +69,7 @@ def _one(name: str, rounds: int, data_dir: str | None) -> dict[str, Any]:
             with_saves.append(run(interval))
             without.append(run(steps))
     finally:
-        checkpoint.saver = saver
+        saving.saver = saver
     ratios = [a / b for a, b in zip(with_saves, without, strict=True)]
     between = statistics.median(without) / SAVES
     return {

@@ -60,16 +60,17 @@ def _one(name: str, mode: Any, devices: int, data_dir: str) -> dict[str, Any]:
     environment.enable_compile_cache()
     import jax
 
-    from fdl import parallel, program
     from fdl.data import Request, pipeline
+    from fdl.distributed import layouts
     from fdl.experiment import load_experiment
+    from fdl.train import program
 
     experiment = load_experiment(name)
     data = pipeline.load(
         experiment.data, Request(data_dir=Path(data_dir) if data_dir else None), experiment.num_examples
     )
-    built = program.build(experiment, data, 0, parallel.choose_layout(mode, jax.devices()[:devices]))
-    batch = parallel.shard(next(pipeline.numpy_feed(data.splits.train, built.stream, 0, 1)), built.layout)
+    built = program.build(experiment, data, 0, layouts.choose_layout(mode, jax.devices()[:devices]))
+    batch = layouts.shard(next(pipeline.numpy_feed(data.splits.train, built.stream, 0, 1)), built.layout)
     state = built.start()
 
     def take(state: Any, steps: int) -> tuple[Any, float]:

@@ -9,10 +9,10 @@ Result: 90.71 % test (90.49-91.04, seeds 0, 1, 2) in 1.3 min
 
 from fdl.data import Data, augment, ops, sources
 from fdl.experiment import Experiment
+from fdl.experiment.tuning import Choice, Log, Search, Uniform
 from fdl.models import MLP
 from fdl.optim import Optimizer
 from fdl.tasks import Classification
-from fdl.tuning import Choice, Log, Search, Uniform
 
 
 def experiment() -> Experiment:

@@ -11,11 +11,11 @@ from typing import get_args
 
 from fdl.data import Data, ops, sources
 from fdl.experiment import Experiment
+from fdl.experiment.study import Study
 from fdl.models import MLP
 from fdl.optim import Optimizer
-from fdl.study import Study
 from fdl.tasks import Classification
-from fdl.tasks.activation_panel import activations
+from fdl.tasks.panels.activation import activations
 from fdl.types import Activation
 
 

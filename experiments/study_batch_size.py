@@ -9,9 +9,9 @@ Result: test accuracy, 5 seeds: 84.5, 85.0, 83.9, 82.1, 78.2 % for 8, 32, 128, 5
 
 from fdl.data import Data, ops, sources
 from fdl.experiment import Experiment
+from fdl.experiment.study import Study
 from fdl.models import MLP
 from fdl.optim import Optimizer
-from fdl.study import Study
 from fdl.tasks import Classification
 
 

@@ -8,9 +8,9 @@ Result: test accuracy, 5 seeds: 69.7, 76.6, 80.0, 82.2, 85.3, 86.5, 87.0 % for 1
 
 from fdl.data import Data, ops, sources
 from fdl.experiment import Experiment
+from fdl.experiment.study import Study
 from fdl.models import MLP
 from fdl.optim import Optimizer
-from fdl.study import Study
 from fdl.tasks import Classification
 
 

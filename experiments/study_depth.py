@@ -10,9 +10,9 @@ Result: training accuracy, 5 seeds: 46, 69.0, 68.2, 94.8, 94.5, 95.4, 95.6, 95.9
 
 from fdl.data import Data, planar
 from fdl.experiment import Experiment
+from fdl.experiment.study import Study
 from fdl.models import MLP
 from fdl.optim import Optimizer
-from fdl.study import Study
 from fdl.tasks import Classification
 
 

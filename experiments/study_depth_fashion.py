@@ -9,9 +9,9 @@ Result: test accuracy, 3 seeds: none 84.1, 32 units 86.1, 128 88.0, 512 88.4; 2 
 
 from fdl.data import Data, ops, sources
 from fdl.experiment import Experiment
+from fdl.experiment.study import Study
 from fdl.models import MLP
 from fdl.optim import Optimizer
-from fdl.study import Study
 from fdl.tasks import Classification
 
 

@@ -10,9 +10,9 @@ Result: training / test accuracy, 5 seeds: zeros 50 / 50, large 73 / 70, Xavier 
 
 from fdl.data import Data, planar
 from fdl.experiment import Experiment
+from fdl.experiment.study import Study
 from fdl.models import MLP
 from fdl.optim import Optimizer
-from fdl.study import Study
 from fdl.tasks import Classification
 
 

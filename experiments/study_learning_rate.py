@@ -8,9 +8,9 @@ Result: lowest mean loss at a rate of 0.09 (descent), 0.013 (momentum), 0.016 (N
 
 from fdl.data import Data, ops, sources
 from fdl.experiment import Experiment
+from fdl.experiment.study import Study
 from fdl.models import MLP
 from fdl.optim import Optimizer
-from fdl.study import Study
 from fdl.tasks import Classification
 
 

@@ -9,9 +9,9 @@ Result: test accuracy, 5 seeds: raw 11.1, /255 84.4, standardised 85.8 %; with B
 
 from fdl.data import Data, ops, sources
 from fdl.experiment import Experiment
+from fdl.experiment.study import Study
 from fdl.models import MLP
 from fdl.optim import Optimizer
-from fdl.study import Study
 from fdl.tasks import Classification
 
 

@@ -11,9 +11,9 @@ Result: training accuracy, 5 seeds: batch 71.8, mini-batch and momentum 81.3, st
 
 from fdl.data import Data, planar
 from fdl.experiment import Experiment
+from fdl.experiment.study import Study
 from fdl.models import MLP
 from fdl.optim import Optimizer
-from fdl.study import Study
 from fdl.tasks import Classification
 
 

@@ -11,9 +11,9 @@ Result: training / test accuracy, 5 seeds: none 97.0 / 91.2, L2 95.1 / 92.8, dro
 
 from fdl.data import Data, planar
 from fdl.experiment import Experiment
+from fdl.experiment.study import Study
 from fdl.models import MLP
 from fdl.optim import Optimizer
-from fdl.study import Study
 from fdl.tasks import Classification
 
 

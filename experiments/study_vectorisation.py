@@ -16,10 +16,10 @@ from flax import linen as nn
 
 from fdl.data import Data, ops, sources
 from fdl.experiment import Experiment
+from fdl.experiment.study import Study
 from fdl.models import layers
 from fdl.numpy_call import numpy_call
 from fdl.optim import Optimizer
-from fdl.study import Study
 from fdl.tasks import Classification
 from fdl.types import Array, Count
 

@@ -70,13 +70,13 @@ def main() -> None:
     """Run the command line and exit with its code: 0, 1, 2, 124, 130 or 143."""
     code = run(sys.argv)
     if code in (1, 2) and "jax" in sys.modules:
-        from fdl import hosts
+        from fdl.distributed import processes
 
-        if not hosts.alone():
+        if not processes.alone():
             # Not by way of jax.distributed's own goodbye, which waits minutes for the processes that wait for this one.
             # Process 0 last: with it the others lose their coordinator, and would end on that instead.
             sys.stderr.flush()
-            time.sleep(1.0 if hosts.is_first() else 0)
+            time.sleep(1.0 if processes.is_first() else 0)
             os._exit(code)
     sys.exit(code)
 
@@ -108,7 +108,7 @@ def run(argv: list[str]) -> int:
     except Exception as error:
         return _fail(error, 1, debug, kind=f"{type(error).__name__}: ")
     except BaseException as error:
-        from fdl.stopping import Interrupted
+        from fdl.train.stopping import Interrupted
 
         if not isinstance(error, Interrupted):
             raise
@@ -153,7 +153,7 @@ def _dispatch() -> int:
         return _list()
     if not FLAGS.experiment:
         raise UserError("--experiment is missing; --list names them all, --help the flags")
-    from fdl import experiment as experiments
+    from fdl.experiment import experiment as experiments
 
     found = experiments.find_experiment(FLAGS.experiment)
     experiment = experiments.load_experiment(FLAGS.experiment, FLAGS.set)
@@ -171,16 +171,16 @@ def _dispatch() -> int:
 
 def _mode(name: str) -> Callable[..., None]:
     """A function of (found, experiment, settings)."""
-    from fdl import modes
+    from fdl.cli import modes
 
     if FLAGS.dry_run:
         return modes.dry_run
     if name == "study":
-        from fdl.many import compare
+        from fdl.multirun import compare
 
         return compare.study
     if name == "sweep":
-        from fdl.many import sweep
+        from fdl.multirun import sweep
 
         return sweep.sweep
     return {
@@ -190,11 +190,11 @@ def _mode(name: str) -> Callable[..., None]:
 
 
 def _join() -> None:
-    from fdl import hosts
+    from fdl.distributed import processes
 
-    hosts.join(FLAGS.distributed, FLAGS.coordinator, FLAGS.num_processes, FLAGS.process_id)
+    processes.join(FLAGS.distributed, FLAGS.coordinator, FLAGS.num_processes, FLAGS.process_id)
     _require()
-    if not hosts.is_first():
+    if not processes.is_first():
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # one process speaks for all; errors still come from each
 
 

@@ -16,8 +16,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fdl.data import Data, archives, images, pipeline, sources
-from fdl.data.bad_inputs import Bad, BadInputs, write_bad_inputs
+from fdl.data import Data, pipeline, sources
+from fdl.data.formats import archives, images
+from fdl.data.formats.bad_inputs import Bad, BadInputs, write_bad_inputs
 from fdl.data.splits import Request
 from fdl.types import UserError
 

@@ -23,15 +23,18 @@ import pytest
 from flax import linen as nn
 from PIL import Image
 
-from fdl import checkpoint, manifest, parallel, stopping, train
-from fdl.data import Data, Request, Splits, ops, pipeline, sources, standin
+from fdl.checkpoint import manifest, saving
+from fdl.data import Data, Request, Splits, ops, pipeline, sources
+from fdl.data.standins import standin
+from fdl.distributed import layouts
 from fdl.experiment import Experiment
 from fdl.models import HandCNN, HandMLP, by_hand
 from fdl.numpy_call import numpy_call
 from fdl.optim import Optimizer
-from fdl.program import Program, view
 from fdl.scratch import losses as scratch_losses
 from fdl.tasks import Classification
+from fdl.train import loop, stopping
+from fdl.train.program import Program, view
 from fdl.types import UserError
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -301,14 +304,14 @@ def small(**changes: Any) -> Experiment:
 
 def program_of(experiment: Experiment, mode: Any = "jit", devices: int = 1) -> Program:
     data = pipeline.load(experiment.data, Request())
-    return Program(experiment, data, parallel.choose_layout(mode, jax.devices()[:devices]), 0, 30)
+    return Program(experiment, data, layouts.choose_layout(mode, jax.devices()[:devices]), 0, 30)
 
 
 def finished(program: Program, workdir: Path) -> Any:
-    train.train(program, workdir, train.Calls())
+    loop.train(program, workdir, loop.Calls())
     saved = manifest.latest(workdir / "checkpoints")
     assert saved is not None
-    return checkpoint.restore(saved, program.like)
+    return saving.restore(saved, program.like)
 
 
 def test_a_run_by_hand_learns_resumes_to_the_same_bits_and_draws_every_panel(tmp_path: Path) -> None:
@@ -316,9 +319,9 @@ def test_a_run_by_hand_learns_resumes_to_the_same_bits_and_draws_every_panel(tmp
     whole = finished(program, tmp_path / "whole")
     asked = itertools.chain([0] * 17, itertools.repeat(signal.SIGTERM))
     with pytest.raises(stopping.Interrupted):
-        train.train(program_of(small()), tmp_path / "cut", train.Calls(asked=lambda: next(asked)))
+        loop.train(program_of(small()), tmp_path / "cut", loop.Calls(asked=lambda: next(asked)))
     cut = finished(program_of(small()), tmp_path / "cut")
-    assert checkpoint.state_sha256(cut) == checkpoint.state_sha256(whole)
+    assert saving.state_sha256(cut) == saving.state_sha256(whole)
     trained = view(program, whole.variables)
     panels = {panel.title: panel for panel in Classification().panels(trained)}
     assert {"Confusion matrix", "Choosing a threshold", "Predictions", "Precision and recall by class"} <= set(panels)
@@ -336,7 +339,7 @@ def test_two_devices_train_as_one(mode: str, batch_norm: bool) -> None:
     for program in (program_of(experiment), program_of(experiment, mode, devices=2)):
         state = program.start()
         for batch in pipeline.numpy_feed(program.data.splits.train, program.stream, 0, 4):
-            state, _ = program.train(state, parallel.shard(batch, program.layout), program.key)
+            state, _ = program.train(state, layouts.shard(batch, program.layout), program.key)
         states.append(jax.device_get(state))
     jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-5), *states)
 

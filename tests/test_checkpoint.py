@@ -13,8 +13,8 @@ import numpy as np
 import optax
 import pytest
 
-from fdl import checkpoint, manifest
-from fdl.step import State
+from fdl.checkpoint import manifest, saving
+from fdl.train.step import State
 from fdl.types import RunError, UserError
 
 
@@ -25,7 +25,7 @@ def make_state(seed: int = 0) -> State:
 
 
 def save_steps(root: Path, *steps: int, best: int | None = None) -> None:
-    with checkpoint.saver(root) as save:
+    with saving.saver(root) as save:
         for step in steps:
             save(step, make_state(step), {"best_step": best, "note": step / 3})
 
@@ -35,8 +35,8 @@ def test_what_comes_back_is_what_went_in(tmp_path: Path) -> None:
     saved = manifest.latest(tmp_path)
     assert saved is not None
     assert saved.progress == {"best_step": None, "note": 5 / 3}
-    restored = checkpoint.restore(saved, make_state(1))
-    assert checkpoint.state_sha256(restored) == checkpoint.state_sha256(make_state(5))
+    restored = saving.restore(saved, make_state(1))
+    assert saving.state_sha256(restored) == saving.state_sha256(make_state(5))
     assert jax.tree.structure(restored) == jax.tree.structure(make_state(5))
 
 
@@ -44,16 +44,16 @@ def test_a_save_is_not_disturbed_by_the_donation_that_follows(tmp_path: Path) ->
     add = jax.jit(lambda state: jax.tree.map(lambda x: x + 1, state), donate_argnums=0)
     big = {"x": jnp.arange(3_000_000, dtype=jnp.float32)}
     digests = {}
-    with checkpoint.saver(tmp_path, keep=10) as save:
+    with saving.saver(tmp_path, keep=10) as save:
         for step in range(1, 6):
-            digests[step] = checkpoint.state_sha256(big)
+            digests[step] = saving.state_sha256(big)
             save(step, big, {"best_step": None})
             for _ in range(3):
                 big = add(big)
     for step, digest in digests.items():
         saved = manifest.at_step(tmp_path, step)
         assert saved is not None
-        assert checkpoint.state_sha256(checkpoint.restore(saved, big)) == digest
+        assert saving.state_sha256(saving.restore(saved, big)) == digest
 
 
 @pytest.mark.parametrize(
@@ -69,7 +69,7 @@ def test_a_save_is_not_disturbed_by_the_donation_that_follows(tmp_path: Path) ->
     ],
 )
 def test_the_digest_sees_every_change(change: Callable[[State], State]) -> None:
-    assert checkpoint.state_sha256(change(make_state())) != checkpoint.state_sha256(make_state())
+    assert saving.state_sha256(change(make_state())) != saving.state_sha256(make_state())
 
 
 def test_old_steps_go_and_the_best_stays(tmp_path: Path) -> None:
@@ -164,12 +164,12 @@ def test_another_shape_dtype_or_tree_is_refused_by_name(
     saved = manifest.latest(tmp_path)
     assert saved is not None
     with pytest.raises(UserError, match=says):
-        checkpoint.restore(saved, like(make_state()))
+        saving.restore(saved, like(make_state()))
 
 
 def test_no_room_is_said_before_anything_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     save_steps(tmp_path, 1)
-    monkeypatch.setattr(checkpoint.shutil, "disk_usage", lambda path: type("Usage", (), {"free": 100})())
+    monkeypatch.setattr(saving.shutil, "disk_usage", lambda path: type("Usage", (), {"free": 100})())
     with pytest.raises(RunError, match="100 free"):
         save_steps(tmp_path, 2)
     assert [p.name for p in tmp_path.iterdir()] == ["1"]

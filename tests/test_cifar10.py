@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fdl.data import Request, cifar, sources
+from fdl.data import Request, sources
+from fdl.data.formats import cifar
 from fdl.types import UserError
 
 BATCHES = [f"data_batch_{i}.bin" for i in range(1, 6)]

@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fdl.data import Data, Request, encoded, ops, pipeline, sources
-from fdl.data.encoded import DRAWS, Encoded, random_box
+from fdl.data import Data, Request, columns, ops, pipeline, sources
+from fdl.data.columns import DRAWS, Encoded, random_box
 from fdl.models import CNN
 from fdl.tasks import Classification
-from fdl.tasks.data_panels import augmented, class_counts, examples
+from fdl.tasks.panels.data import augmented, class_counts, examples
 from fdl.tasks.task import View
 from fdl.types import UserError, count_examples, take
 
@@ -164,7 +164,7 @@ def test_who_stops_early_leaves_nothing_behind(photos: Path) -> None:
     feed.close()  # type: ignore[attr-defined]
     count = len(reads)
     time.sleep(0.1)
-    assert len(reads) == count <= 8 * (encoded.AHEAD + 2)
+    assert len(reads) == count <= 8 * (columns.AHEAD + 2)
 
 
 @pytest.mark.parametrize("data", [b"", b"no picture", b"\xff\xd8\xff\xe0 cut"])
@@ -207,7 +207,7 @@ def test_every_kind_of_picture_has_three_channels(tmp_path: Path) -> None:
     for name, data in kinds.items():
         paths.append(tmp_path / f"{name}.JPEG")
         paths[-1].write_bytes(data)
-    plain, grey, *others = np.asarray(encoded.of_files(paths, SIDE)).astype(int)
+    plain, grey, *others = np.asarray(columns.of_files(paths, SIDE)).astype(int)
     assert plain.shape == (SIDE, SIDE, 3)
     assert (grey == grey[..., :1]).all()
     for name, other in zip(list(kinds)[2:], others, strict=True):
@@ -217,11 +217,11 @@ def test_every_kind_of_picture_has_three_channels(tmp_path: Path) -> None:
 def test_more_pixels_than_the_limit_are_refused_before_they_are_decoded(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(encoded, "MAX_PIXELS", 1000)
+    monkeypatch.setattr(columns, "MAX_PIXELS", 1000)
     path = tmp_path / "large.png"
     picture(0).save(path)
     with pytest.raises(UserError, match="40 x 30 pixels"):
-        np.asarray(encoded.of_files([path], SIDE))
+        np.asarray(columns.of_files([path], SIDE))
 
 
 def test_validation_is_cut_and_ops_are_fitted_without_decoding_all(photos: Path) -> None:
@@ -314,7 +314,7 @@ def test_a_set_that_tfds_prepared_is_read_row_by_row(tmp_path: Path) -> None:
 def thumbnails(images: np.ndarray) -> list[np.ndarray]:
     found = []
     for image in images:
-        box = encoded.middle(40, 30)
+        box = columns.middle(40, 30)
         found.append(
             np.asarray(Image.fromarray(image).resize((SIDE, SIDE), Image.Resampling.BILINEAR, box)).astype(int)
         )

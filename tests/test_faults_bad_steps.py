@@ -15,13 +15,15 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from fdl import checkpoint, manifest, parallel, train
+from fdl.checkpoint import manifest, saving
 from fdl.data import Data, Request, Splits, pipeline
+from fdl.distributed import layouts
 from fdl.experiment import Experiment
 from fdl.models import MLP
 from fdl.optim import Optimizer
-from fdl.program import Program
 from fdl.tasks import Classification
+from fdl.train import loop
+from fdl.train.program import Program
 from fdl.types import Array, Batch, RunError
 
 SEED = 0
@@ -66,7 +68,7 @@ def program_of(policy: str) -> Program:
         eval_every=8, save_every=6, on_bad_step=policy, loss_limit=LIMIT, name="points",  # type: ignore[arg-type]
     )  # fmt: skip
     data = pipeline.load(experiment.data, Request(), None)
-    return Program(experiment, data, parallel.choose_layout("jit", jax.devices()[:1]), 0, STEPS)
+    return Program(experiment, data, layouts.choose_layout("jit", jax.devices()[:1]), 0, STEPS)
 
 
 begin_anew, begun = Program.start, dict[str, Any]()
@@ -110,22 +112,22 @@ def by_hand(policy: str, bad: dict[int, str]) -> str:
         if step in bad:
             state = dataclasses.replace(state, step=state.step + 1)
         else:
-            state, _ = program.train(state, parallel.shard(batch, program.layout), program.key)
-    return checkpoint.state_sha256(state)
+            state, _ = program.train(state, layouts.shard(batch, program.layout), program.key)
+    return saving.state_sha256(state)
 
 
 def newest(root: Path, policy: str) -> tuple[int, str]:
     saved = manifest.latest(root / "checkpoints")
     if saved is None:
         return 0, ""
-    return saved.step, checkpoint.state_sha256(checkpoint.restore(saved, program_of(policy).like))
+    return saved.step, saving.state_sha256(saving.restore(saved, program_of(policy).like))
 
 
 def check_all_finite(root: Path, policy: str) -> None:
     for folder in (root / "checkpoints").glob("*"):
         saved = manifest.at_step(root / "checkpoints", int(folder.name))
         if saved is not None:
-            state = jax.device_get(checkpoint.restore(saved, program_of(policy).like))
+            state = jax.device_get(saving.restore(saved, program_of(policy).like))
             assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(state))
             assert saved.progress["best"] is None or np.isfinite(saved.progress["best"])
     for line in (root / "metrics.jsonl").read_text().splitlines():
@@ -161,31 +163,31 @@ def case(number: int, root: Path, monkeypatch: pytest.MonkeyPatch) -> str:
         if kill_at and len([t for t in told if "back to" in t]) == kill_at:
             raise Killed
 
-    calls = train.Calls(say=say)
+    calls = loop.Calls(say=say)
     if policy == "stop":
         with pytest.raises(
             RunError, match=rf"{KINDS[bad[first]]}.* of step {first} .*nothing of it was saved"
         ) as ended:
-            train.train(program, root, calls)
+            loop.train(program, root, calls)
         assert "\n" not in str(ended.value)
         check_record(root, first, bad[first])
         check_all_finite(root, policy)
         assert newest(root, policy)[0] < first
         monkeypatch.setattr(pipeline, "feed", poisoned({}, rng))  # the cause is mended: the same command goes on
-        train.train(program, root, train.Calls())
+        loop.train(program, root, loop.Calls())
         assert newest(root, policy) == (STEPS, by_hand(policy, {}))
         return policy
     if policy == "rollback" and len(bad) > 3 and kill_at is None:
         with pytest.raises(RunError, match=f"step {max(bad)} "):
-            train.train(program, root, calls)
+            loop.train(program, root, calls)
         check_all_finite(root, policy)
         assert newest(root, policy)[0] < max(bad)
         return "rollback, once too often"
     try:
-        train.train(program, root, calls)
+        loop.train(program, root, calls)
     except Killed:
-        calls = train.Calls()
-        train.train(program, root, calls)
+        calls = loop.Calls()
+        loop.train(program, root, calls)
         policy_seen = "rollback, killed in between"
     else:
         policy_seen = policy

@@ -19,8 +19,8 @@ import pytest
 from absl import logging
 from faults.damage import damage
 
-from fdl import checkpoint, manifest
-from fdl.step import State
+from fdl.checkpoint import manifest, saving
+from fdl.train.step import State
 from fdl.types import RunError, UserError
 
 SEED = 0
@@ -40,7 +40,7 @@ def state_of(step: int, size: int = 40) -> State:
 
 
 def save(root: Path, *steps: int, size: int = 40) -> None:
-    with checkpoint.saver(root) as store:
+    with saving.saver(root) as store:
         for step in steps:
             store(step, state_of(step, size), {"best_step": None, "step": step})
 
@@ -66,7 +66,7 @@ def warnings_of_fdl() -> Iterator[list[str]]:
 
 def mutate(whole: Path, tmp_path: Path, count: int) -> None:
     kinds: dict[str, int] = {}
-    good = checkpoint.state_sha256(state_of(10))
+    good = saving.state_sha256(state_of(10))
     for number in range(count):
         root = tmp_path / "checkpoints"
         shutil.copytree(whole, root)
@@ -80,7 +80,7 @@ def mutate(whole: Path, tmp_path: Path, count: int) -> None:
         assert gone or (len(said) == 1 and said[0].startswith("checkpoint 20 passed over")), (done, said)
         assert manifest.at_step(root, 20) is None
         if number % 50 == 0:
-            assert checkpoint.state_sha256(checkpoint.restore(found, state_of(0))) == good
+            assert saving.state_sha256(saving.restore(found, state_of(0))) == good
         damage(root / "10", SEED + 1, number)
         if (root / "10" / "manifest.json").exists() or not gone:
             files = sorted(root.rglob("*"))
@@ -102,7 +102,7 @@ def test_all_damage_is_noticed(whole: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("damaged", [[30], [20, 30], [10, 30]])
 def test_a_damaged_step_is_made_again_and_pushes_no_good_one_out(tmp_path: Path, damaged: list[int]) -> None:
-    with checkpoint.saver(tmp_path, keep=3) as store:
+    with saving.saver(tmp_path, keep=3) as store:
         for step in (10, 20, 30):
             store(step, state_of(step), {"best_step": None})
     for step in damaged:
@@ -111,20 +111,20 @@ def test_a_damaged_step_is_made_again_and_pushes_no_good_one_out(tmp_path: Path,
         good = manifest.latest(tmp_path)
     assert good is not None
     for step in range(good.step + 5, 31, 5):
-        with checkpoint.saver(tmp_path) as store:
+        with saving.saver(tmp_path) as store:
             store(step, state_of(step), {"best_step": None})
         with warnings_of_fdl():
             found = manifest.latest(tmp_path)
         assert found is not None
         assert found.step == step, "the step just saved is not the newest good one"
-    assert checkpoint.state_sha256(checkpoint.restore(found, state_of(0))) == checkpoint.state_sha256(state_of(30))
+    assert saving.state_sha256(saving.restore(found, state_of(0))) == saving.state_sha256(state_of(30))
 
 
 def misfits() -> Iterator[tuple[str, str, Any]]:
     """(what, the leaf that must be named, the state asked for), seeded."""
     rng = random.Random(SEED)
     base = state_of(10)
-    names = sorted(name for name in checkpoint.named_leaves(base) if name.startswith("params"))
+    names = sorted(name for name in saving.named_leaves(base) if name.startswith("params"))
     for number in range(MISFITS):
         kind = ("shape", "dtype", "missing", "extra", "rank", "experiment")[number % 6]
         name = rng.choice(names)
@@ -152,14 +152,14 @@ def misfits() -> Iterator[tuple[str, str, Any]]:
 def test_what_does_not_fit_is_refused_by_name(whole: Path) -> None:
     saved = manifest.at_step(whole, 10)
     assert saved is not None
-    here = checkpoint.named_leaves(state_of(10))
+    here = saving.named_leaves(state_of(10))
     for kind, name, wanted in misfits():
         with pytest.raises(UserError) as refused:
-            checkpoint.restore(saved, wanted)
+            saving.restore(saved, wanted)
         text = str(refused.value)
         assert name in text, (kind, text)
         if kind in ("shape", "dtype", "rank"):
-            new = checkpoint.named_leaves(wanted)[name]
+            new = saving.named_leaves(wanted)[name]
             for leaf in (here[name], new):
                 assert f"{leaf.dtype}{list(leaf.shape)}" in text, (kind, text)
         else:
@@ -190,7 +190,7 @@ orbax_litter = pytest.mark.filterwarnings(
 
 
 def save_on(root: Path, size: int, saved: list[int]) -> None:
-    with checkpoint.saver(root, keep=99) as store:
+    with saving.saver(root, keep=99) as store:
         for step in range(1, 20):
             store(step, state_of(step, size), {"best_step": None})
             saved.append(step)
@@ -208,7 +208,7 @@ def fill_up(tmp_path: Path, count: int, monkeypatch: pytest.MonkeyPatch) -> None
             monkeypatch.context() as at,
         ):
             if not checked:
-                at.setattr(checkpoint, "_check_room", lambda root, num_bytes: None)
+                at.setattr(saving, "_check_room", lambda root, num_bytes: None)
             saved: list[int] = []
             with pytest.raises(RunError) as ended:
                 save_on(disk / "c", size, saved)
@@ -228,8 +228,8 @@ def fill_up(tmp_path: Path, count: int, monkeypatch: pytest.MonkeyPatch) -> None
                 assert found is not None
                 assert found.step >= saved[-2]
             if found is not None:
-                restored = checkpoint.restore(found, state_of(0, size))
-                assert checkpoint.state_sha256(restored) == checkpoint.state_sha256(state_of(found.step, size))
+                restored = saving.restore(found, state_of(0, size))
+                assert saving.state_sha256(restored) == saving.state_sha256(state_of(found.step, size))
     print(outcomes)
 
 
@@ -251,14 +251,14 @@ def test_an_error_of_the_disk_at_any_call(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str, number: int
 ) -> None:
     save(tmp_path, 1, 2)
-    owner = {"os": os, "hashlib": checkpoint.hashlib, "shutil": shutil}[where.split(".")[0]]
+    owner = {"os": os, "hashlib": saving.hashlib, "shutil": shutil}[where.split(".")[0]]
     name = where.split(".")[1]
 
     def refuse(*args: Any, **kwargs: Any) -> Any:
         raise OSError(number, os.strerror(number), str(tmp_path))
 
     def save_then_refuse() -> None:
-        with checkpoint.saver(tmp_path) as store:
+        with saving.saver(tmp_path) as store:
             at.setattr(owner, name, refuse)
             store(3, state_of(3), {"best_step": None})
 
@@ -269,5 +269,5 @@ def test_an_error_of_the_disk_at_any_call(
     found = manifest.latest(tmp_path)
     assert found is not None
     assert found.step == (3 if name == "rmtree" else 2)
-    restored = checkpoint.restore(found, state_of(0))
-    assert checkpoint.state_sha256(restored) == checkpoint.state_sha256(state_of(found.step))
+    restored = saving.restore(found, state_of(0))
+    assert saving.state_sha256(restored) == saving.state_sha256(state_of(found.step))

@@ -15,14 +15,14 @@ EACH, ALL_EACH = 1, 20
 POINTS: dict[str, list[Point]] = {
     "before the arrays": [Point("orbax.checkpoint:AsyncCheckpointer.save")],
     "arrays written, before Orbax's rename": [Point("os:rename", match="orbax-checkpoint-tmp")],
-    "arrays there, before the hashes": [Point("fdl.manifest:file_digests")],
+    "arrays there, before the hashes": [Point("fdl.checkpoint.manifest:file_digests")],
     "manifest written, before its rename": [Point("os:replace", match="manifest.json")],
     "after the manifest's rename": [Point("os:replace", match="manifest.json", after=True)],
     "a step to be deleted has no manifest": [Point("shutil:rmtree", match="checkpoints")],
     "half of a step deleted": [Point("os:unlink", nth=3)],
     "config.json": [Point("os:replace", match="config.json"), Point("os:replace", match="config.json", after=True)],
     "the log cut back": [Point("os:replace", match="metrics.jsonl"), Point("os:replace", match="metrics.jsonl", after=True)],
-    "half a row": [Point("fdl.manifest:seal")],
+    "half a row": [Point("fdl.checkpoint.manifest:seal")],
     "what is known of a saved step": [Point("os:replace", match="manifest.json")],
     "metrics.csv": [Point("os:replace", match="metrics.csv"), Point("os:replace", match="metrics.csv", after=True)],
     "summary.json": [Point("os:replace", match="summary.json"), Point("os:replace", match="summary.json", after=True)],
@@ -51,7 +51,10 @@ def strike(root: Path, each: int) -> None:
                     name = names[-1]
                     if name == "what is known of a saved step":  # an evaluation broken off leaves such a step
                         first = server.start(
-                            campaign.arguments(experiment), cwd, Point("fdl.train:evaluate", "term"), rows=cwd / "fed"
+                            campaign.arguments(experiment),
+                            cwd,
+                            Point("fdl.train.loop:evaluate", "term"),
+                            rows=cwd / "fed",
                         )
                         done = first.wait() == 0
                         assert done or "saved" in first.said(), first.said()

@@ -14,7 +14,8 @@ from typing import Any
 import pytest
 from faults import campaign, starts
 
-from fdl import files, workdir
+from fdl import files
+from fdl.rundir import workdir
 from fdl.types import UserError
 
 SEED = 0

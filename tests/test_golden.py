@@ -13,9 +13,9 @@ import jax
 import pytest
 
 from fdl.data import Request, pipeline
+from fdl.distributed.layouts import choose_layout, shard
 from fdl.experiment import experiment_names, load_experiment, settings, show
-from fdl.parallel import choose_layout, shard
-from fdl.program import build
+from fdl.train.program import build
 
 GOLDEN = Path(__file__).parent / "golden"
 MEANT = "if the change is meant, run again with UPDATE_GOLDEN=1 and commit the file"

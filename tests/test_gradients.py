@@ -11,18 +11,20 @@ import pytest
 from flax import linen as nn
 from jax import lax
 
-from fdl import float64, gradients, parallel, program
 from fdl.data import Data, Request, pipeline, planar
+from fdl.distributed import layouts
 from fdl.experiment import Experiment, load_experiment
+from fdl.inspect import float64, gradients
 from fdl.models import MLP
 from fdl.optim import Optimizer
 from fdl.tasks import Classification
+from fdl.train import program
 from fdl.types import RunError
 
 
 def built(experiment: Experiment) -> program.Program:
     data = pipeline.load(experiment.data, Request(offline=True), experiment.num_examples)
-    return program.build(experiment, data, 0, parallel.choose_layout("jit", devices=jax.devices()[:1]))
+    return program.build(experiment, data, 0, layouts.choose_layout("jit", devices=jax.devices()[:1]))
 
 
 def on_moons(model: nn.Module) -> program.Program:

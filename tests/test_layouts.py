@@ -13,12 +13,14 @@ import numpy as np
 import pytest
 from jax.sharding import PartitionSpec
 
-from fdl import checkpoint, parallel, program
+from fdl.checkpoint import saving
 from fdl.data import Data, Request, Splits, augment, ops, pipeline
+from fdl.distributed import layouts
 from fdl.experiment import Experiment
 from fdl.models import CNN, MLP, Recurrent, ResNet
 from fdl.optim import Optimizer
 from fdl.tasks import Classification, LanguageModel
+from fdl.train import program
 from fdl.types import DATA_AXIS, UserError
 
 STEPS = 50
@@ -102,14 +104,14 @@ def program_of(name: str, mode: Any = "jit", devices: int = 1, mesh: str = "", d
 def _program(name: str, mode: Any, devices: int, mesh: str, dropout: float, quickly: bool) -> program.Program:
     made = experiment(name, dropout)
     data = pipeline.load(made.data, Request())
-    return program.build(made, data, 0, parallel.choose_layout(mode, jax.devices()[:devices], mesh))
+    return program.build(made, data, 0, layouts.choose_layout(mode, jax.devices()[:devices], mesh))
 
 
 def train(built: program.Program, steps: int = STEPS) -> tuple[Any, list[np.ndarray], list[float]]:
     """The state after some steps, the row numbers that each step saw as they lay on the devices, and the losses."""
     state, places, losses = built.start(), [], []
     for batch in pipeline.numpy_feed(built.data.splits.train, built.stream, 0, steps):
-        placed = parallel.shard(batch, built.layout)
+        placed = layouts.shard(batch, built.layout)
         state, metrics = built.train(state, placed, built.key)
         places.append(np.asarray(placed["place"]).reshape(-1))
         losses.append(float(metrics["loss"]))
@@ -119,7 +121,7 @@ def train(built: program.Program, steps: int = STEPS) -> tuple[Any, list[np.ndar
 @functools.cache
 def _alone(name: str, dropout: float, quickly: bool) -> tuple[dict[str, np.ndarray], list[np.ndarray], list[float]]:
     state, places, losses = train(program_of(name, dropout=dropout))
-    return {key: np.asarray(leaf) for key, leaf in checkpoint.named_leaves(state).items()}, places, losses
+    return {key: np.asarray(leaf) for key, leaf in saving.named_leaves(state).items()}, places, losses
 
 
 def alone(name: str, dropout: float = 0.0) -> tuple[dict[str, np.ndarray], list[np.ndarray], list[float]]:
@@ -129,7 +131,7 @@ def alone(name: str, dropout: float = 0.0) -> tuple[dict[str, np.ndarray], list[
 
 def assert_replicas_agree(state: Any) -> None:
     """Shards that hold the same part of an array hold the same bits."""
-    for name, leaf in checkpoint.named_leaves(state).items():
+    for name, leaf in saving.named_leaves(state).items():
         parts: dict[str, np.ndarray] = {}
         for part in leaf.addressable_shards:
             held = parts.setdefault(str(part.index), np.asarray(part.data))
@@ -142,7 +144,7 @@ def test_every_layout_trains_the_same(name: str, mode: str, devices: int, mesh: 
     state, places, losses = train(program_of(name, mode, devices, mesh))
     np.testing.assert_array_equal(places, expected_places, err_msg="another order of examples")
     np.testing.assert_allclose(losses, expected_losses, atol=1e-5)
-    for key, leaf in checkpoint.named_leaves(state).items():
+    for key, leaf in saving.named_leaves(state).items():
         np.testing.assert_allclose(np.asarray(leaf), expected[key], rtol=0, atol=1e-5, err_msg=key)
     assert_replicas_agree(state)
     assert min(expected_losses) < expected_losses[0] - 0.05, "nothing was learnt: this compares little"
@@ -161,7 +163,7 @@ def test_dropout_under_jit_is_the_same_on_every_layout(name: str, devices: int, 
     expected, _, losses = alone(name, dropout=0.3)
     state, _, others = train(program_of(name, "jit", devices, mesh, dropout=0.3))
     np.testing.assert_allclose(others, losses, atol=1e-5)
-    for key, leaf in checkpoint.named_leaves(state).items():
+    for key, leaf in saving.named_leaves(state).items():
         np.testing.assert_allclose(np.asarray(leaf), expected[key], rtol=0, atol=1e-5, err_msg=key)
     assert abs(losses[-1] - alone(name)[2][-1]) > 1e-3, "the dropout does nothing"
 
@@ -184,7 +186,7 @@ def test_pmap_and_shard_map_are_one_to_the_bit(name: str) -> None:
     for batch in pipeline.numpy_feed(built.data.splits.train, built.stream, 0, 10):
         state, _ = compiled(state, jax.device_put(batch, built.layout.sharded), built.key)
     by_pmap, _, _ = train(built, 10)
-    assert checkpoint.state_sha256(state) == checkpoint.state_sha256(by_pmap)
+    assert saving.state_sha256(state) == saving.state_sha256(by_pmap)
 
 
 # ---- what each device holds ------------------------------------------------------------------------------------------
@@ -193,9 +195,9 @@ def test_pmap_and_shard_map_are_one_to_the_bit(name: str) -> None:
 def test_fsdp_cuts_large_leaves_and_their_moments_in_eight() -> None:
     state, _, _ = train(program_of("mlp", "jit", 8, "fsdp:8"), 1)
     large = 0
-    for name, leaf in checkpoint.named_leaves(state).items():
+    for name, leaf in saving.named_leaves(state).items():
         held = {part.data.size for part in leaf.addressable_shards}
-        if leaf.size >= parallel.WHOLE_BELOW:
+        if leaf.size >= layouts.WHOLE_BELOW:
             assert held == {leaf.size // 8}, name
             large += 1
         else:
@@ -211,7 +213,7 @@ def test_the_model_axis_cuts_the_outputs_of_kernels() -> None:
 
 
 def test_a_leaf_that_does_not_divide_stays_whole() -> None:
-    layout = parallel.choose_layout("jit", mesh="fsdp:8")
+    layout = layouts.choose_layout("jit", mesh="fsdp:8")
     placed = layout.placed({"odd": np.zeros((61, 31)), "even": np.zeros((61, 64)), "step": np.zeros(())})
     assert {name: tuple(sharding.spec) for name, sharding in placed.items()} == {
         "odd": (), "even": (None, "fsdp"), "step": (),
@@ -229,7 +231,7 @@ def test_a_leaf_that_does_not_divide_stays_whole() -> None:
     ],
 )
 def test_a_mesh_is_read(text: str, sizes: tuple[int, ...]) -> None:
-    assert tuple(parallel.parse_mesh(text, 8).values()) == sizes
+    assert tuple(layouts.parse_mesh(text, 8).values()) == sizes
 
 
 @pytest.mark.parametrize(
@@ -250,19 +252,19 @@ def test_a_mesh_is_read(text: str, sizes: tuple[int, ...]) -> None:
 )
 def test_a_mesh_that_cannot_be_is_refused(text: str) -> None:
     with pytest.raises(UserError, match=re.escape(f"--mesh={text}")) as error:
-        parallel.parse_mesh(text, 8)
+        layouts.parse_mesh(text, 8)
     assert "\n" not in str(error.value)
 
 
 def test_what_each_kind_of_layout_is_for() -> None:
     devices = jax.devices()
-    assert parallel.choose_layout("auto", devices[:1]).mode == "jit"
-    assert parallel.choose_layout("auto", devices).mode == "pmap"
-    assert parallel.choose_layout("auto", devices, "fsdp:8").mode == "jit"
+    assert layouts.choose_layout("auto", devices[:1]).mode == "jit"
+    assert layouts.choose_layout("auto", devices).mode == "pmap"
+    assert layouts.choose_layout("auto", devices, "fsdp:8").mode == "jit"
     with pytest.raises(UserError, match="--parallel=pmap cuts the batch alone"):
-        parallel.choose_layout("pmap", devices, "model:2")
+        layouts.choose_layout("pmap", devices, "model:2")
     with pytest.raises(UserError, match="batch_size=20 does not split over 8 devices; --set batch_size=16 does"):
-        parallel.check_divides(parallel.choose_layout("jit", devices), batch_size=20)
+        layouts.check_divides(layouts.choose_layout("jit", devices), batch_size=20)
 
 
 # ---- the compiled program --------------------------------------------------------------------------------------------
@@ -289,7 +291,7 @@ def test_batch_norm_adds_two_reductions_a_level_and_nothing_else(name: str, mode
     and the metrics ride with the backward reductions, but for what comes last.
     """
     built = program_of(name, mode, 8)
-    norms = {path.rsplit("/", 1)[0] for path in checkpoint.named_leaves(built.like.stats)}
+    norms = {path.rsplit("/", 1)[0] for path in saving.named_leaves(built.like.stats)}
     levels = [norm for norm in norms if not norm.endswith("shortcut_norm")]
     assert (len(norms), len(levels)) == {"cnn": (3, 3), "resnet": (6, 5)}[name]
     assert len(all_reduces(built)) == 2 * len(levels) + 1
@@ -305,8 +307,8 @@ def test_the_state_is_donated(mode: str, devices: int, mesh: str) -> None:
     aliased = built.train.memory_analysis().alias_size_in_bytes
     assert 0.95 * held <= aliased <= 1.1 * held + 1024
     batch = next(pipeline.numpy_feed(built.data.splits.train, built.stream, 0, 1))
-    built.train(state, parallel.shard(batch, built.layout), built.key)
-    kept = [name for name, leaf in checkpoint.named_leaves(state).items() if not leaf.is_deleted()]
+    built.train(state, layouts.shard(batch, built.layout), built.key)
+    kept = [name for name, leaf in saving.named_leaves(state).items() if not leaf.is_deleted()]
     assert not kept, f"old buffers that are still there: {kept}"
 
 
@@ -319,8 +321,7 @@ def test_no_compiling_and_no_reading_back_after_the_first_step(
     built = program_of("cnn", mode, devices, mesh)
     state = built.start()
     batches = [
-        parallel.shard(batch, built.layout)
-        for batch in pipeline.numpy_feed(built.data.splits.train, built.stream, 0, 4)
+        layouts.shard(batch, built.layout) for batch in pipeline.numpy_feed(built.data.splits.train, built.stream, 0, 4)
     ]
     state, metrics = built.train(state, batches[0], built.key)
     with jax.log_compiles(), caplog.at_level(logging.WARNING), jax.transfer_guard_device_to_host("disallow"):

@@ -6,7 +6,7 @@ import numpy as np
 import optax
 import pytest
 
-from fdl import losses
+from fdl.tasks import losses
 
 RNG = np.random.default_rng(0)
 LOGITS = (RNG.normal(size=(6, 4)) * 3).astype(np.float32)

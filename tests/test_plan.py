@@ -12,13 +12,14 @@ import numpy as np
 import pytest
 from jax import lax
 
-from fdl import chips, costs, parallel, plan
 from fdl.data import Data, Request, Splits, ops, pipeline
+from fdl.distributed import layouts
 from fdl.experiment import Experiment, load_experiment
+from fdl.inspect import chips, costs, plan
 from fdl.models import MLP
 from fdl.optim import Optimizer
-from fdl.program import Program, build
 from fdl.tasks import Classification
+from fdl.train.program import Program, build
 from fdl.types import UserError
 
 needs_libtpu = pytest.mark.skipif(
@@ -225,7 +226,7 @@ def small(**changes: Any) -> Experiment:
 
 def program_of(experiment: Experiment, topology: str, mode: Any = "auto", mesh: str = "") -> Program:
     data = pipeline.load(experiment.data, Request(offline=True), experiment.num_examples)
-    return build(experiment, data, 0, parallel.choose_layout(mode, chips.devices(topology), mesh=mesh))
+    return build(experiment, data, 0, layouts.choose_layout(mode, chips.devices(topology), mesh=mesh))
 
 
 @pytest.mark.parametrize("mode", ["pmap", "jit"])

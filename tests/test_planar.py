@@ -12,17 +12,17 @@ import pytest
 from flax import linen as nn
 from sklearn.datasets import make_circles, make_moons
 
-from fdl import figures
 from fdl.data import Data, Request, planar
 from fdl.data.splits import Splits
 from fdl.experiment import Experiment
+from fdl.experiment.overrides import override
 from fdl.models import MLP
 from fdl.models.layers import initializer
 from fdl.optim import Optimizer
-from fdl.overrides import override
 from fdl.tasks import Classification, View
-from fdl.tasks.activation_panel import activations
-from fdl.tasks.planar_panels import boundary, decision_boundary
+from fdl.tasks.panels import figures
+from fdl.tasks.panels.activation import activations
+from fdl.tasks.panels.planar import boundary, decision_boundary
 from fdl.types import UserError
 
 SOURCES = [planar.moons, planar.circles, planar.flower, planar.fields, planar.blobs, planar.spirals]

@@ -18,8 +18,11 @@ import numpy as np
 import pytest
 from processes import blobs, faults, runs
 
-from fdl import checkpoint, hosts, manifest, parallel, program, stopping, train
+from fdl.checkpoint import manifest, saving
 from fdl.data import Request, pipeline
+from fdl.distributed import layouts
+from fdl.distributed import processes as hosts
+from fdl.train import loop, program, stopping
 from fdl.types import RunError, UserError
 
 SEED = 0
@@ -49,17 +52,17 @@ def known(start: runs.Start, folder: Path) -> faults.Known:
 def program_on(devices: int, mesh: str = "") -> program.Program:
     made = blobs.experiment()
     data = pipeline.load(made.data, Request())
-    return program.build(made, data, 0, parallel.choose_layout("jit", jax.devices()[:devices], mesh))
+    return program.build(made, data, 0, layouts.choose_layout("jit", jax.devices()[:devices], mesh))
 
 
 def final_state(workdir: Path, devices: int = 1, mesh: str = "") -> Any:
     saved = manifest.latest(workdir / "checkpoints")
     assert saved is not None
-    return checkpoint.restore(saved, program_on(devices, mesh).like)
+    return saving.restore(saved, program_on(devices, mesh).like)
 
 
 def assert_close(workdir: Path, other: Path) -> None:
-    a, b = (checkpoint.named_leaves(final_state(path)) for path in (workdir, other))
+    a, b = (saving.named_leaves(final_state(path)) for path in (workdir, other))
     for name in a:
         np.testing.assert_allclose(np.asarray(b[name]), np.asarray(a[name]), rtol=0, atol=1e-5, err_msg=name)
 
@@ -128,7 +131,7 @@ def test_a_run_goes_on_wherever_it_is_started_again(start: runs.Start, folder: P
     assert_close(straight, workdir)
     assert [row["step"] for row in runs.rows(workdir)] == [row["step"] for row in runs.rows(straight)]
     for devices, mesh in ((2, ""), (8, ""), (8, "fsdp:8"), (8, "data:2,fsdp:2,model:2")):
-        assert checkpoint.state_sha256(final_state(workdir, devices, mesh)) == digest
+        assert saving.state_sha256(final_state(workdir, devices, mesh)) == digest
 
 
 # ---- what is refused -------------------------------------------------------------------------------------------------
@@ -269,7 +272,7 @@ def test_a_last_save_that_fails_is_told_though_the_run_was_to_stop(
     monkeypatch.setattr(manifest, "file_digests", fail)
     polls = iter([0] * 5 + [signal.SIGTERM] * 5)
     with pytest.raises(RunError, match="Input/output error"):
-        train.train(program_on(1), tmp_path, train.Calls(asked=lambda: next(polls)))
+        loop.train(program_on(1), tmp_path, loop.Calls(asked=lambda: next(polls)))
 
 
 # ---- the watchdog by itself ------------------------------------------------------------------------------------------

@@ -7,7 +7,7 @@ from pathlib import Path
 import jax
 import pytest
 
-from fdl import profiling
+from fdl.inspect import profiling
 from fdl.types import UserError
 
 

@@ -18,9 +18,9 @@ import jax
 import pytest
 
 from fdl.data import Request, pipeline
+from fdl.distributed.layouts import choose_layout
 from fdl.experiment import load_experiment
-from fdl.parallel import choose_layout
-from fdl.program import Program, build
+from fdl.train.program import Program, build
 
 GOLDEN = Path(__file__).parent / "golden" / "programs.json"
 MEANT = "if the change is meant, run again with UPDATE_GOLDEN=1 and commit the file"

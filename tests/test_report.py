@@ -15,8 +15,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fdl import figures, report
+from fdl.report import report
 from fdl.tasks import Panel
+from fdl.tasks.panels import figures
 from fdl.types import UserError
 
 EVIL = '<script>alert("x")</script>'

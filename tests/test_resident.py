@@ -10,17 +10,20 @@ import jax
 import numpy as np
 import pytest
 
-from fdl import checkpoint, logs, parallel, resident, train
+from fdl.checkpoint import saving
 from fdl.data import Data, Request, Splits, augment, ops, pipeline
+from fdl.distributed import layouts
 from fdl.experiment import Experiment
 from fdl.models import CNN, MLP
 from fdl.optim import Optimizer
-from fdl.program import Program, build
-from fdl.stopping import Interrupted
+from fdl.rundir import logs
 from fdl.tasks import Classification
+from fdl.train import loop, resident
+from fdl.train.program import Program, build
+from fdl.train.stopping import Interrupted
 from fdl.types import RunError, UserError, is_due, named_leaves
 
-QUIET = train.Calls()
+QUIET = loop.Calls()
 
 
 def stripes(request: Request) -> Splits:
@@ -43,14 +46,14 @@ def program_of(mode: str = "jit", devices: int = 1, on: bool | None = True, **ch
         steps=61, batch_size=16, eval_batch_size=24, log_every=7, eval_every=20, save_every=25,
     )  # fmt: skip
     experiment = dataclasses.replace(experiment, **changes)
-    layout = parallel.choose_layout(mode, jax.devices()[:devices])  # type: ignore[arg-type]
+    layout = layouts.choose_layout(mode, jax.devices()[:devices])  # type: ignore[arg-type]
     return build(experiment, pipeline.load(data, Request()), 0, layout)
 
 
-def run(program: Program, workdir: Path, calls: train.Calls = QUIET) -> tuple[dict[str, Any], str]:
-    train.train(program, workdir, calls)
-    state, _ = train.restore(program, workdir / "checkpoints")
-    return named_leaves(jax.device_get(state)), checkpoint.state_sha256(state)
+def run(program: Program, workdir: Path, calls: loop.Calls = QUIET) -> tuple[dict[str, Any], str]:
+    loop.train(program, workdir, calls)
+    state, _ = loop.restore(program, workdir / "checkpoints")
+    return named_leaves(jax.device_get(state)), saving.state_sha256(state)
 
 
 def plain(row: logs.Row) -> dict[str, Any]:
@@ -79,7 +82,7 @@ def test_however_it_is_cut_into_calls_the_bits_are_the_same(tmp_path: Path) -> N
         asked = iter([0] * (1 + starts % 3) + [15] * 1000)
         starts += 1
         try:
-            _, resumed = run(again, tmp_path / "resumed", train.Calls(asked=lambda: next(asked)))
+            _, resumed = run(again, tmp_path / "resumed", loop.Calls(asked=lambda: next(asked)))
             break
         except Interrupted:
             assert starts < 60

@@ -17,7 +17,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fdl.data import download, idx, images, sources, tables, tfds
+from fdl.data import sources
+from fdl.data.formats import download, idx, images, tables, tfds
 from fdl.data.splits import Request
 from fdl.types import UserError
 
@@ -649,7 +650,7 @@ def test_sha256_sees_every_array() -> None:
     rows = {"a": np.zeros(3), "b": {"c": np.ones(2)}}
     same = {"b": {"c": np.ones(2)}, "a": np.zeros(3)}
     other = {"a": np.zeros(3), "b": {"c": np.array([1, np.nextafter(1, 2)])}}
-    from fdl.data.forms import sha256_of
+    from fdl.data.formats.forms import sha256_of
 
     assert sha256_of(rows) == sha256_of(same) != sha256_of(other)
     assert idx.find(Path("/nowhere")) is None

@@ -16,8 +16,8 @@ from typing import Any
 
 import pytest
 
-from fdl.many import spawn
-from fdl.stopping import Interrupted
+from fdl.multirun import spawn
+from fdl.train.stopping import Interrupted
 from fdl.types import RunError, UserError
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -206,7 +206,7 @@ import sys
 sys.path.insert(0, {root!r})
 from pathlib import Path
 from fdl import stopping
-from fdl.many import spawn
+from fdl.multirun import spawn
 del sys.path[0]
 with stopping.asked_to_stop() as asked:
     spawn.run("any", Path("run"), overrides=["do=wait", "at=2"], asked=asked)

@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fdl.data import garments, handwriting, standin, tables
+from fdl.data.formats import tables
+from fdl.data.standins import garments, handwriting, standin
 
 
 @pytest.fixture

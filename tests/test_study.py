@@ -14,8 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from fdl import study
-from fdl.experiment import experiment_names, find_experiment, load_experiment, settings, show
+from fdl.experiment import experiment_names, find_experiment, load_experiment, settings, show, study
 
 ROOT = Path(__file__).resolve().parent.parent
 Call = Callable[..., subprocess.CompletedProcess[str]]
@@ -24,7 +23,7 @@ STUDY = '''"""Do wider nets help? <b>Bold</b> question."""
 import dataclasses
 from experiments.digits_cnn import experiment as base
 from fdl.models import MLP
-from fdl.study import Study
+from fdl.experiment.study import Study
 
 
 def experiment():

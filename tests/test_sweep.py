@@ -17,13 +17,12 @@ import pytest
 pytest.importorskip("optuna", reason="optuna is not installed: pip install -e '.[tune]'")
 
 from experiments import digits_cnn, fashion_mlp
-from fdl import tuning
 from fdl.data import Request
-from fdl.experiment import Experiment, settings, show
-from fdl.many import sampling, spawn, sweep, trials
-from fdl.many.trials import Trial
-from fdl.many.workers import Order
-from fdl.tuning import Choice, Int, Log, Search, Uniform
+from fdl.experiment import Experiment, settings, show, tuning
+from fdl.experiment.tuning import Choice, Int, Log, Search, Uniform
+from fdl.multirun import sampling, spawn, sweep, trials
+from fdl.multirun.trials import Trial
+from fdl.multirun.workers import Order
 from fdl.types import RunError, UserError
 
 ROOT = Path(__file__).resolve().parent.parent

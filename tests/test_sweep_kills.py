@@ -27,7 +27,7 @@ from fdl.experiment import Experiment
 from fdl.models import MLP
 from fdl.optim import Optimizer
 from fdl.tasks import Classification
-from fdl.tuning import Log, Search
+from fdl.experiment.tuning import Log, Search
 
 
 class Bare(Classification):

@@ -20,11 +20,11 @@ from PIL import Image
 from sklearn.linear_model import LinearRegression
 from sklearn.metrics import confusion_matrix, log_loss, precision_recall_fscore_support
 
-from fdl import figures
-from fdl.data import images
+from fdl.data.formats import images
 from fdl.data.splits import Splits
 from fdl.models.cnn import CNN
 from fdl.tasks import Classification, LanguageModel, Panel, Regression, View
+from fdl.tasks.panels import figures
 from fdl.types import Arrays, UserError, take
 
 RNG = np.random.default_rng(0)

@@ -10,14 +10,16 @@ import jax
 import numpy as np
 import pytest
 
-from fdl import logs, parallel, train
 from fdl.data import Data, Request, Splits, augment, ops, pipeline
+from fdl.distributed import layouts
 from fdl.experiment import Experiment
-from fdl.many.together import obstacle, train_together
 from fdl.models import CNN, MLP
+from fdl.multirun.vmapped import obstacle, train_together
 from fdl.optim import Optimizer
-from fdl.program import Program, build, evaluate
+from fdl.rundir import logs
 from fdl.tasks import Classification
+from fdl.train import loop
+from fdl.train.program import Program, build, evaluate
 from fdl.types import named_leaves
 
 
@@ -46,7 +48,7 @@ def small(**changes: Any) -> Experiment:
 
 def program_of(experiment: Experiment, seed: int = 0, devices: int = 1) -> Program:
     data = pipeline.load(experiment.data, Request(), experiment.num_examples)
-    return build(experiment, data, seed, parallel.choose_layout("jit", jax.devices()[:devices]))
+    return build(experiment, data, seed, layouts.choose_layout("jit", jax.devices()[:devices]))
 
 
 def test_each_seed_is_what_it_is_alone(tmp_path: Path) -> None:
@@ -56,9 +58,9 @@ def test_each_seed_is_what_it_is_alone(tmp_path: Path) -> None:
     for found in together:
         alone = program_of(experiment, found.seed)
         workdir = tmp_path / str(found.seed)
-        progress = train.train(alone, workdir, train.Calls())
+        progress = loop.train(alone, workdir, loop.Calls())
         assert found.best_step == progress["best_step"]
-        state, _ = train.restore_best(alone, workdir / "checkpoints")
+        state, _ = loop.restore_best(alone, workdir / "checkpoints")
         expected = named_leaves(jax.device_get(state.variables))
         assert found.view is not None
         for name, leaf in named_leaves(found.view.variables).items():

@@ -12,14 +12,17 @@ import jax
 import numpy as np
 import pytest
 
-from fdl import checkpoint, logs, manifest, parallel, train
+from fdl.checkpoint import manifest, saving
 from fdl.data import Data, Request, Splits, augment, ops, pipeline
+from fdl.distributed import layouts
 from fdl.experiment import Experiment
 from fdl.models import CNN, MLP
 from fdl.optim import Optimizer
-from fdl.program import Program, evaluate, view
-from fdl.progress import begin, judge
+from fdl.rundir import logs
 from fdl.tasks import Classification
+from fdl.train import loop
+from fdl.train.program import Program, evaluate, view
+from fdl.train.progress import begin, judge
 from fdl.types import RunError, UserError
 
 
@@ -51,22 +54,22 @@ def small(**changes: Any) -> Experiment:
 
 def program_of(experiment: Experiment, mode: str = "jit", devices: int = 1, seed: int = 0) -> Program:
     data = pipeline.load(experiment.data, Request(), experiment.num_examples)
-    layout = parallel.choose_layout(mode, jax.devices()[:devices])  # type: ignore[arg-type]
+    layout = layouts.choose_layout(mode, jax.devices()[:devices])  # type: ignore[arg-type]
     total = experiment.steps.in_steps(experiment.batch_size, len(data.splits.train["targets"]))
     return Program(experiment, data, layout, seed, round(total))
 
 
 def run(experiment: Experiment, workdir: Path, **kind: Any) -> tuple[Any, dict[str, Any]]:
     program = program_of(experiment, **kind)
-    progress = train.train(program, workdir, train.Calls())
+    progress = loop.train(program, workdir, loop.Calls())
     saved = manifest.latest(workdir / "checkpoints")
     assert saved is not None
-    return checkpoint.restore(saved, program.like), progress
+    return saving.restore(saved, program.like), progress
 
 
 def test_a_batch_that_does_not_split_is_refused() -> None:
     with pytest.raises(UserError, match="batch_size=30"):
-        parallel.check_divides(parallel.choose_layout("jit"), batch_size=30)
+        layouts.check_divides(layouts.choose_layout("jit"), batch_size=30)
 
 
 def test_evaluation_is_exact_over_a_ragged_end(tmp_path: Path) -> None:
@@ -83,20 +86,19 @@ def test_evaluation_is_exact_over_a_ragged_end(tmp_path: Path) -> None:
 def test_evaluating_in_between_leaves_the_training_bits_alone(tmp_path: Path) -> None:
     often, _ = run(small(eval_every=2, save_every=3), tmp_path / "often")
     seldom, _ = run(small(eval_every=20, save_every=20), tmp_path / "seldom")
-    assert checkpoint.state_sha256(often) == checkpoint.state_sha256(seldom)
+    assert saving.state_sha256(often) == saving.state_sha256(seldom)
 
 
 def test_the_feeds_train_the_same_bits(tmp_path: Path) -> None:
     data = dataclasses.replace(small().data, feed="tf")
-    assert checkpoint.state_sha256(run(small(data=data), tmp_path / "tf")[0]) == checkpoint.state_sha256(
+    assert saving.state_sha256(run(small(data=data), tmp_path / "tf")[0]) == saving.state_sha256(
         run(small(), tmp_path / "numpy")[0]
     )
 
 
 def test_the_seed_decides_the_run(tmp_path: Path) -> None:
     digests = [
-        checkpoint.state_sha256(run(small(steps=5), tmp_path / str(i), seed=seed)[0])
-        for i, seed in enumerate((0, 0, 1))
+        saving.state_sha256(run(small(steps=5), tmp_path / str(i), seed=seed)[0]) for i, seed in enumerate((0, 0, 1))
     ]
     assert digests[0] == digests[1] != digests[2]
 
@@ -104,12 +106,12 @@ def test_the_seed_decides_the_run(tmp_path: Path) -> None:
 def test_stop_at_a_target_with_the_classic_message(tmp_path: Path) -> None:
     said: list[str] = []
     program = program_of(small(steps=400, stop_at=0.6, task=Classification()))
-    progress = train.train(program, tmp_path, train.Calls(said.append))
+    progress = loop.train(program, tmp_path, loop.Calls(said.append))
     assert "Reached 60% accuracy so cancelling training!" in said
     assert manifest.latest(tmp_path / "checkpoints").step < 400  # type: ignore[union-attr]
-    again = train.train(program_of(small(steps=400, stop_at=0.6)), tmp_path, train.Calls(said.append))
+    again = loop.train(program_of(small(steps=400, stop_at=0.6)), tmp_path, loop.Calls(said.append))
     assert again == progress, "a run that stopped itself goes on when it is started again"
-    further = train.train(program_of(small(steps=400, stop_at=0.7)), tmp_path, train.Calls(said.append))
+    further = loop.train(program_of(small(steps=400, stop_at=0.7)), tmp_path, loop.Calls(said.append))
     assert further["best"] >= 0.7, "a higher target does not take the run further"
 
 
@@ -118,7 +120,7 @@ def test_early_stopping_keeps_the_best(tmp_path: Path) -> None:
     frozen = small(steps=200, patience=3, optimizer=Optimizer(learning_rate=1e-30), model=MLP(widths=(), outputs=3))
     program = program_of(frozen)
     said: list[str] = []
-    progress = train.train(program, tmp_path, train.Calls(said.append))
+    progress = loop.train(program, tmp_path, loop.Calls(said.append))
     assert progress["best_step"] == 40, "of equals the later one is the best"
     assert manifest.latest(tmp_path / "checkpoints").step == 40  # type: ignore[union-attr]
     assert any("stopped early" in line for line in said)
@@ -127,10 +129,10 @@ def test_early_stopping_keeps_the_best(tmp_path: Path) -> None:
 def test_a_nan_ends_the_run_and_is_never_saved(tmp_path: Path) -> None:
     wild = small(optimizer=Optimizer(rule="sgd", learning_rate=1e20), model=MLP(widths=(8,), outputs=3), save_every=1)
     with pytest.raises(RunError, match=r"of step \d+ is not finite.*nothing of it was saved"):
-        train.train(program_of(wild), tmp_path, train.Calls())
+        loop.train(program_of(wild), tmp_path, loop.Calls())
     saved = manifest.latest(tmp_path / "checkpoints")
     if saved is not None:
-        state = checkpoint.restore(saved, program_of(wild).like)
+        state = saving.restore(saved, program_of(wild).like)
         assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(state))
 
 

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from fdl import weights
+from fdl.checkpoint import weights
 from fdl.types import UserError, named_leaves
 
 TREE = {

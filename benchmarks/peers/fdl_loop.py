@@ -22,11 +22,13 @@ environment.enable_compile_cache()
 import jax  # noqa: E402
 
 from benchmarks.peers import common  # noqa: E402
-from fdl import logs, parallel, stopping, train  # noqa: E402
 from fdl.data import Request, Splits, ops, pipeline  # noqa: E402
+from fdl.distributed import layouts  # noqa: E402
 from fdl.experiment import Experiment, load_experiment  # noqa: E402
 from fdl.optim import Optimizer  # noqa: E402
-from fdl.program import build  # noqa: E402
+from fdl.rundir import logs  # noqa: E402
+from fdl.train import loop, stopping  # noqa: E402
+from fdl.train.program import build  # noqa: E402
 
 NEVER = 2**31 - 1
 BARE = ["model.dropout=0", "task.label_smoothing=0"]
@@ -51,7 +53,7 @@ def experiment_of(spec: common.Spec) -> Experiment:
         plain.data, load=lambda request: splits_of(spec), validation=0, augment=(),
         prepare=(ops.NextToken() if len(spec["shape"]) == 1 else ops.Standardize("unit"),),
     )  # fmt: skip
-    from fdl.overrides import override
+    from fdl.experiment.overrides import override
 
     plain = dataclasses.replace(plain, data=data, batch_size=spec["batch"], name=name)
     return override(plain, *never, *sizes, *spec.get("overrides", []))
@@ -75,7 +77,7 @@ def without_tensorboard() -> None:
 
 def measure(spec: common.Spec) -> None:
     experiment, clock = experiment_of(spec), common.Clock(spec)
-    program = build(experiment, pipeline.load(experiment.data, Request()), 0, parallel.choose_layout("auto"))
+    program = build(experiment, pipeline.load(experiment.data, Request()), 0, layouts.choose_layout("auto"))
     ends: list[float] = []
 
     def first_step() -> None:
@@ -87,7 +89,7 @@ def measure(spec: common.Spec) -> None:
 
     with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()):
         with contextlib.suppress(stopping.Interrupted):
-            train.train(program, Path(folder), train.Calls(asked=asked, first_step=first_step))
+            loop.train(program, Path(folder), loop.Calls(asked=asked, first_step=first_step))
         rows = [row for row in logs.read_rows(Path(folder)) if "examples_per_second" in row]
     # A row tells the rate of the steps since the row before it.
     warm, steps, seconds, at = 0.0, 0, 0.0, 1

@@ -153,7 +153,7 @@ class Cutmix:
 class RandomWindow:
     """Of rows of tokens [B, S], S even, a window [B, S / 2 + 1] at a random offset below S / 2.
 
-    With rows that overlap by half (`fdl.data.characters.chunks`), every window of the text is as likely as any other.
+    With rows that overlap by half (`fdl.data.formats.characters.chunks`), every window of the text is as likely as any other.
     """
 
     def fit(self, train: Arrays) -> Transform:

@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from fdl.data.augment import Cutmix, Cutout, Flip, Mixup, Noise, RandomWindow, Shift
-from fdl.data.encoded import Encoded
+from fdl.data.columns import Encoded
 from fdl.types import Array, Arrays, Batch, Count, Draw, Transform, UserError, Whole
 
 __all__ = [

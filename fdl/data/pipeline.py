@@ -11,7 +11,7 @@ from typing import Any, Literal
 import jax
 import numpy as np
 
-from fdl.data import encoded
+from fdl.data import columns
 from fdl.data.splits import Data, Op, Request, Splits
 from fdl.types import Arrays, Batch, Draw, Transform, UserError, count_examples, take
 
@@ -123,20 +123,20 @@ def feed(
     Pictures that are not in memory (`encoded.Encoded`) are cropped at random and decoded ahead of time, by the same
     threads whichever feed carries the rest; "auto" is then NumPy, for what is left is labels.
     """
-    pictures = encoded.lazy(arrays)
+    pictures = columns.lazy(arrays)
     if kind == "auto":
         ahead = jax.default_backend() != "cpu" and importlib.util.find_spec("tensorflow") and not pictures
         kind = "tf" if ahead else "numpy"
     rest = {name: column for name, column in arrays.items() if name not in pictures}
     batches = (tf_feed if kind == "tf" else numpy_feed)(rest, stream, start, stop)
-    return encoded.decoded(_with_crops(batches, pictures, stream, start)) if pictures else batches
+    return columns.decoded(_with_crops(batches, pictures, stream, start)) if pictures else batches
 
 
 def _with_crops(
-    batches: Iterator[Batch], pictures: Mapping[str, encoded.Encoded], stream: Stream, start: int
+    batches: Iterator[Batch], pictures: Mapping[str, columns.Encoded], stream: Stream, start: int
 ) -> Iterator[Batch]:
     for step, batch in enumerate(batches, start):
-        rows, draws = stream.rows(step), stream.draws(step, encoded.DRAWS)
+        rows, draws = stream.rows(step), stream.draws(step, columns.DRAWS)
         yield batch | {name: column[rows].cropped(draws) for name, column in pictures.items()}
 
 
@@ -147,7 +147,7 @@ def padded_batches(arrays: Arrays, batch_size: int, shard: int = 0, num_shards: 
     the same number of batches. Pictures that are not in memory are decoded ahead of time.
     """
     batches = _padded(arrays, batch_size, shard, num_shards)
-    return encoded.decoded(batches) if encoded.lazy(arrays) else batches
+    return columns.decoded(batches) if columns.lazy(arrays) else batches
 
 
 def _padded(arrays: Arrays, batch_size: int, shard: int, num_shards: int) -> Iterator[Batch]:

@@ -15,7 +15,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from fdl.data.forms import choose, splits
+from fdl.data.formats.forms import choose, splits
 from fdl.data.splits import Request, Splits
 from fdl.types import Arrays, Count, Fraction, NonNegative, Positive
 

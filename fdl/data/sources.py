@@ -13,11 +13,12 @@ from pathlib import Path
 
 import numpy as np
 
-from fdl.data import characters, cifar, download, garments, handwriting, idx, standin, tables, tfds
-from fdl.data.folders import folder as folder
-from fdl.data.forms import choose, first, forms_of, roots, splits, stratified
-from fdl.data.imagenet import imagenet as imagenet
+from fdl.data.formats import characters, cifar, download, idx, tables, tfds
+from fdl.data.formats.folders import folder as folder
+from fdl.data.formats.forms import choose, first, forms_of, roots, splits, stratified
+from fdl.data.formats.imagenet import imagenet as imagenet
 from fdl.data.splits import Request, Splits
+from fdl.data.standins import garments, handwriting, standin
 from fdl.types import Arrays, Count, UserError, printable, take
 
 _FASHION_URL = "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/t10k-labels-idx1-ubyte.gz"
@@ -108,7 +109,7 @@ def tiny_shakespeare(request: Request, *, length: Count = 128, eval_length: Coun
     Args:
         length: training rows are chunks of 2 * length characters, from which windows of length + 1 are cut.
         eval_length: targets in a row of validation and test; rows also hold a "mask", 0 on padding.
-            (`fdl.data.characters` says it exactly.)
+            (`fdl.data.formats.characters` says it exactly.)
 
     Returns:
         Splits without "targets": they are the inputs, one character on. `info["vocabulary"]`: the characters by number.
@@ -134,7 +135,9 @@ def tiny_shakespeare(request: Request, *, length: Count = 128, eval_length: Coun
         return from_texts("files", str(path), *characters.split(characters.read(path))) if path else None
 
     def made() -> Splits:
-        where = f"a stand-in, not Shakespeare: text from a random grammar (fdl.data.standin), seed {standin.SEED}"
+        where = (
+            f"a stand-in, not Shakespeare: text from a random grammar (fdl.data.standins.standin), seed {standin.SEED}"
+        )
         return from_texts("builtin", where, *characters.split(standin.play()), suffix="-standin")
 
     return choose(name, request, forms_of(name, request, from_tfds, from_files, made, _SHAKESPEARE_URL))
@@ -166,7 +169,7 @@ def california_housing(request: Request) -> Splits:
         return from_table("download", str(path), tables.read(path))
 
     def made() -> Splits:
-        where = f"a stand-in, not census data: a table made by fdl.data.standin, seed {standin.SEED}"
+        where = f"a stand-in, not census data: a table made by fdl.data.standins.standin, seed {standin.SEED}"
         return from_table("builtin", where, list(enumerate(standin.housing(), 1)), suffix="-standin")
 
     files = [("files", functools.partial(from_files, root)) for root in roots(request)]

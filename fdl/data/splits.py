@@ -37,13 +37,13 @@ class Splits:
     Attributes:
         name: the data set ("fashion_mnist"); a stand-in's says so ("fashion_mnist-standin").
         source: the form that was used: "tfds", "files", "download", "builtin".
-        where: the same for a person: a folder, "drawn by fdl.data.standin, seed 0", ...
+        where: the same for a person: a folder, "drawn by fdl.data.standins.standin, seed 0", ...
         train, test: rows of examples; "inputs" and "targets" by habit.
         validation: the publisher's own validation split, or None: then one is cut from training.
         sha256: over the bytes of the arrays as loaded.
         classes: the class names, in the order of their numbers.
         info: what else a task, its report or a prediction needs (vocabulary, column names, units); "skipped": the bad
-            inputs left out (`fdl.data.bad_inputs`), where there were any.
+            inputs left out (`fdl.data.formats.bad_inputs`), where there were any.
     """
 
     name: str
@@ -79,7 +79,7 @@ class Data:
         prepare: ops applied to every batch.
         on_bad: what becomes of images and rows that cannot be read: "stop" lists them and refuses, "skip" leaves them out.
         feed: what carries batches to the step: a tf.data pipeline, or plain NumPy (the same batches to the bit).
-        resident: the training rows lie on the device, and many steps are one call (`fdl.resident`). None: so where no feed
+        resident: the training rows lie on the device, and many steps are one call (`fdl.train.resident`). None: so where no feed
             is named and they take less than 1 GiB, in one process; on a CPU only for short steps without convolutions.
     """
 

@@ -11,13 +11,13 @@ from typing import ClassVar, Literal
 
 import numpy as np
 
-from fdl import figures, losses
-from fdl.data.encoded import Encoded, of_files
-from fdl.data.images import border, find_images, read
+from fdl.data.columns import Encoded, of_files
+from fdl.data.formats.images import border, find_images, read
 from fdl.data.splits import Splits
 from fdl.files import write_all
-from fdl.tasks import classification_panels
-from fdl.tasks.classification_panels import class_names, softmax
+from fdl.tasks import losses
+from fdl.tasks.panels import classification, figures
+from fdl.tasks.panels.classification import class_names, softmax
 from fdl.tasks.task import Panel, View
 from fdl.types import Array, Arrays, Batch, Count, Metrics, Probability, UserError, take
 
@@ -65,13 +65,13 @@ class Classification:
         return {"majority class": {"accuracy": float(np.mean(test == np.bincount(train).argmax()))}}
 
     def panels(self, view: View) -> Iterable[Panel]:
-        return classification_panels.panels(view)
+        return classification.panels(view)
 
     def predict(self, view: View, source: str, out: Path) -> list[Path]:
         """predictions.csv and predictions.png for an image file, or a folder searched through for images.
 
-        Every picture is brought to the form of the training images (see `fdl.data.images.read`). Where those are grey with
-        a dark border (white on black), one with a bright border is inverted, and the column `inverted` says so.
+        Every picture is brought to the form of the training images (see `fdl.data.formats.images.read`). Where those are
+        grey with a dark border (white on black), one with a bright border is inverted, and the column `inverted` says so.
         """
         files = find_images(source)
         raw, inverted = _as_trained([path for _, path in files], view.splits.train)

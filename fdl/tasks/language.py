@@ -14,10 +14,10 @@ import jax
 import numpy as np
 from flax import linen as nn
 
-from fdl import losses
 from fdl.data.splits import Splits
 from fdl.files import write_all
-from fdl.tasks import language_panels
+from fdl.tasks import losses
+from fdl.tasks.panels import language
 from fdl.tasks.task import Panel, View
 from fdl.types import Array, Batch, Count, Metrics, Positive, UserError
 
@@ -79,7 +79,7 @@ class LanguageModel:
 
     def panels(self, view: View) -> Iterable[Panel]:
         temperatures = sorted({0.5, self.temperature, 1.2})
-        return language_panels.panels(view, lambda: self.continuations(view, self.prompt, temperatures))
+        return language.panels(view, lambda: self.continuations(view, self.prompt, temperatures))
 
     def predict(self, view: View, source: str, out: Path) -> list[Path]:
         """sample.txt: a prompt (or the text of a file, if `source` is one) and the characters drawn after it."""

@@ -15,10 +15,10 @@ from typing import Any, ClassVar, Literal
 import jax.numpy as jnp
 import numpy as np
 
-from fdl import figures, losses
 from fdl.data.splits import Splits
 from fdl.files import write_all
-from fdl.tasks import tables
+from fdl.tasks import losses, tables
+from fdl.tasks.panels import figures
 from fdl.tasks.task import Panel, View
 from fdl.types import Array, Batch, Metrics, Positive, count_examples, take
 

@@ -26,7 +26,7 @@ import fdl  # noqa: E402, F401
 from faults import points  # noqa: E402
 
 _EARLY = (
-    "fdl.main", "fdl.modes", "experiments.fashion_cnn", "experiments.shakespeare_lstm", "tensorboardX", "jinja2", "PIL.Image",
+    "fdl.main", "fdl.cli.modes", "experiments.fashion_cnn", "experiments.shakespeare_lstm", "tensorboardX", "jinja2", "PIL.Image",
     "matplotlib.backends.backend_agg", "matplotlib.figure", "sklearn.metrics", "rich.console", "rich.table",
 )  # fmt: skip
 

@@ -3,7 +3,9 @@
 import dataclasses
 
 from experiments.fashion_cnn import experiment as real
-from fdl.data import Request, Splits, forms, standin
+from fdl.data import Request, Splits
+from fdl.data.formats import forms
+from fdl.data.standins import standin
 from fdl.tasks import Classification
 
 

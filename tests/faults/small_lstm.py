@@ -3,7 +3,9 @@
 import dataclasses
 
 from experiments.shakespeare_lstm import experiment as real
-from fdl.data import Request, Splits, characters, forms, standin
+from fdl.data import Request, Splits
+from fdl.data.formats import characters, forms
+from fdl.data.standins import standin
 from fdl.tasks import LanguageModel
 
 

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from fdl.data import sources
-from fdl.data.bad_inputs import BadInputs
+from fdl.data.formats.bad_inputs import BadInputs
 from fdl.data.splits import Request
 from fuzz.campaign import Case, cache_in
 from fuzz.images import corpus

@@ -15,7 +15,7 @@ import numpy as np
 from PIL import Image
 
 from fdl.data import sources
-from fdl.data.bad_inputs import BadInputs
+from fdl.data.formats.bad_inputs import BadInputs
 from fdl.data.splits import Request
 from fuzz.campaign import Case
 from fuzz.mutations import mutate

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 
 from fdl.data import sources
-from fdl.data.bad_inputs import BadInputs
+from fdl.data.formats.bad_inputs import BadInputs
+from fdl.data.formats.tables import CATEGORY, NUMERIC, TARGET
 from fdl.data.splits import Request
-from fdl.data.tables import CATEGORY, NUMERIC, TARGET
 from fuzz.campaign import Case
 from fuzz.mutations import mutate
 

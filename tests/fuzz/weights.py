@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import safetensors.numpy
 
-from fdl import weights
+from fdl.checkpoint import weights
 from fuzz.campaign import Case
 from fuzz.mutations import NUMBERS, mutate
 

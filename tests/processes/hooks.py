@@ -29,7 +29,7 @@ def stuck_feed(step: str) -> None:
 
 def stuck_save(nth: str) -> None:
     """The file system hangs in the nth save, behind the loop."""
-    from fdl import manifest
+    from fdl.checkpoint import manifest
 
     digests, calls = manifest.file_digests, iter(range(1_000_000))
 
@@ -78,10 +78,10 @@ def other_data() -> None:
 
 def other_disk(there: str) -> None:
     """The run directory is on a disk of this process's own: it does not see `there`."""
-    from fdl import hosts
+    from fdl.distributed import processes
 
-    is_shared = hosts.check_shared
-    hosts.check_shared = lambda folder: is_shared(Path(there) / "elsewhere")
+    is_shared = processes.check_shared
+    processes.check_shared = lambda folder: is_shared(Path(there) / "elsewhere")
 
 
 def _splits(change: Callable[[Any], Any]) -> None:
@@ -98,22 +98,23 @@ def _splits(change: Callable[[Any], Any]) -> None:
 
 def no_report() -> None:
     """Leave out the page at the end, which needs more time than the rest of a short run."""
-    from fdl import report
+    from fdl.report import report
 
     report.write_report = lambda path, **_: path / "report.html"
 
 
 def note_restored(path: str) -> None:
     """Write down the digest of the state that the loop begins with."""
-    from fdl import checkpoint, train
+    from fdl.checkpoint import saving
+    from fdl.train import loop
 
-    restore = train.restore
+    restore = loop.restore
 
     def noting(program: Any, root: Path) -> Any:
         state, progress = restore(program, root)
-        digest = checkpoint.state_sha256(state)
+        digest = saving.state_sha256(state)
         if not Path(path).exists():
             Path(path).write_text(digest)
         return state, progress
 
-    train.restore = noting
+    loop.restore = noting

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 IMPORTED_ONCE = (
-    "fdl.main", "fdl.modes", "fdl.tasks.classification_panels", "matplotlib.pyplot", "orbax.checkpoint", "sklearn.metrics",
+    "fdl.main", "fdl.cli.modes", "fdl.tasks.panels.classification", "matplotlib.pyplot", "orbax.checkpoint", "sklearn.metrics",
     "tensorboardX",
 )  # fmt: skip
 

@@ -1,0 +1,185 @@
+"""Checkpoints that are whole or absent: Orbax writes the arrays, a sha256 manifest written last makes them count.
+
+checkpoints/<step>/state/          Orbax: every leaf of the state by its name
+checkpoints/<step>/manifest.json   see `fdl.checkpoint.manifest`
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import hashlib
+import logging as standard_logging
+import os
+import re
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+
+from fdl.checkpoint import manifest
+from fdl.checkpoint.manifest import Saved
+from fdl.distributed import processes
+from fdl.types import RunError, UserError, named_leaves, one_line
+
+KEEP = 2
+
+
+def state_sha256(state: Any) -> str:
+    """Digest over every leaf's name, dtype, shape and bytes: equal digests mean equal runs. Every process must call it."""
+    digest = hashlib.sha256()
+    for name, leaf in named_leaves(state).items():
+        array = np.ascontiguousarray(processes.to_host(leaf))
+        digest.update(f"{name} {array.dtype} {array.shape}\n".encode())
+        digest.update(array.tobytes())
+    return digest.hexdigest()
+
+
+def restore(saved: Saved, like: Any) -> Any:
+    """The state of a checkpoint, placed as `like` (arrays, or specs with shardings) is.
+
+    Raises:
+        UserError: a leaf is missing, unknown, or of another shape or dtype than the experiment's. Nothing is cast.
+    """
+    wanted = named_leaves(like)
+    for name in sorted(wanted.keys() | saved.leaves.keys()):
+        have = saved.leaves.get(name)
+        want = [str(wanted[name].dtype), list(wanted[name].shape)] if name in wanted else None
+        if have is None or want is None or list(have) != want:
+            raise UserError(
+                f"{saved.path} does not fit this experiment: {name} is {_describe(have)} there and {_describe(want)} "
+                "here; use the settings it was trained with or a new --workdir"
+            )
+    specs = {n: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding) for n, x in wanted.items()}
+    with ocp.Checkpointer(ocp.StandardCheckpointHandler()) as checkpointer:
+        leaves = checkpointer.restore((saved.path / "state").absolute(), args=ocp.args.StandardRestore(specs))
+    paths, treedef = jax.tree_util.tree_flatten_with_path(like)
+    names = [jax.tree_util.keystr(path, simple=True, separator="/") for path, _ in paths]
+    return jax.tree_util.tree_unflatten(treedef, [leaves[name] for name in names])
+
+
+def _describe(leaf: Any) -> str:
+    return "absent" if leaf is None else f"{leaf[0]}{list(leaf[1])}"
+
+
+def _needed(num_bytes: int) -> int:
+    return 2 * num_bytes + (1 << 20)
+
+
+def _check_room(root: Path, num_bytes: int) -> None:
+    free = shutil.disk_usage(root).free
+    if free < _needed(num_bytes):
+        raise RunError(
+            f"no room to save a checkpoint in {root}: {_needed(num_bytes):,} bytes needed, {free:,} free; earlier ones are "
+            "kept; make room, and the same command goes on"
+        )
+
+
+def _not_saved(folder: Path, num_bytes: int, error: Exception) -> RunError:
+    free = shutil.disk_usage(folder.parent).free
+    # TensorStore writes a page about it, and calls a full disk RESOURCE_EXHAUSTED, as XLA calls memory that is.
+    number = re.search(r"os_error_code='(\d+)'", str(error))
+    reason = os.strerror(int(number[1])) if number else one_line(error)
+    return RunError(
+        f"a checkpoint could not be saved in {folder}: {reason} ({_needed(num_bytes):,} bytes needed, "
+        f"{free:,} free); earlier ones are kept; when that is mended the same command goes on"
+    )
+
+
+def _finish(checkpointer: ocp.AsyncCheckpointer, folder: Path, body: dict[str, Any], keep: int, first: bool) -> None:
+    """In the background, when the arrays are on the disk: hash, seal, and only then drop what is older."""
+    checkpointer.wait_until_finished()
+    if not first:
+        return  # the arrays of all processes are there when process 0 has waited
+    manifest.seal(folder, body | {"files": manifest.file_digests(folder)})
+    manifest.drop_older(folder, keep)
+
+
+Save = Callable[[int, Any, Mapping[str, Any]], None]
+
+
+@contextlib.contextmanager
+def _orbax() -> Iterator[ocp.AsyncCheckpointer]:
+    checkpointer = ocp.AsyncCheckpointer(ocp.StandardCheckpointHandler())
+    try:
+        yield checkpointer
+    finally:
+        with contextlib.suppress(Exception):  # it raises the last save's error again, which has been told
+            checkpointer.close()
+
+
+def _told_once(record: standard_logging.LogRecord) -> bool:
+    """Orbax's threads tell of one failure many times over, with tracebacks; here it ends as one line."""
+    return record.levelno < standard_logging.ERROR or not (record.name == "asyncio" or "orbax" in record.pathname)
+
+
+@contextlib.contextmanager
+def saver(root: Path, keep: int = KEEP) -> Iterator[Save]:
+    """`save(step, state, progress)`: returns once the arrays are copied; writing and hashing go on behind the loop.
+
+    The newest `keep` steps are kept, and each one's `progress["best_step"]`. Leaving the context waits for the last save.
+    Every process of a run must call it with its part of the state; process 0 seals and deletes.
+
+    Raises:
+        RunError: a save failed. It comes from the next `save` or from leaving the context, the last one's included.
+    """
+    root.mkdir(parents=True, exist_ok=True)
+    for name in ("absl", "asyncio"):
+        standard_logging.getLogger(name).addFilter(_told_once)
+    pending: list[tuple[Future[None], Path, int]] = []
+    with ThreadPoolExecutor(1) as executor, _orbax() as checkpointer:
+
+        def settle() -> None:
+            while pending:
+                future, folder, num_bytes = pending.pop()
+                try:
+                    future.result()
+                except Exception as error:
+                    raise _not_saved(folder, num_bytes, error) from error
+
+        def save(step: int, state: Any, progress: Mapping[str, Any]) -> None:
+            settle()
+            folder = root.absolute() / str(step)
+            leaves = named_leaves(state)
+            num_bytes = sum(leaf.nbytes for leaf in leaves.values())
+
+            def known() -> bool:
+                """Whether this very state is there already; then only what is known of it is written again."""
+                try:
+                    if isinstance(manifest.verify(folder), Saved):
+                        manifest.reseal(folder, progress)
+                        return True
+                    if folder.exists():  # damaged, so it was passed over: this is the same step, made again
+                        shutil.rmtree(folder)
+                    _check_room(root, num_bytes)
+                    folder.mkdir()  # what forbids this is told here at once; Orbax would try for minutes
+                except OSError as error:
+                    raise _not_saved(folder, num_bytes, error) from error
+                return False
+
+            if processes.from_first(known):
+                return
+            body = {
+                "step": step,
+                "progress": dict(progress),
+                "leaves": {name: [str(leaf.dtype), list(leaf.shape)] for name, leaf in leaves.items()},
+            }
+            try:
+                checkpointer.save(folder / "state", args=ocp.args.StandardSave(leaves))
+            except Exception as error:  # whatever Orbax and TensorStore make of it
+                raise _not_saved(folder, num_bytes, error) from error
+            finish = functools.partial(_finish, checkpointer, folder, body, keep, processes.is_first())
+            pending.append((executor.submit(finish), folder, num_bytes))
+
+        try:
+            yield save
+        except BaseException:
+            with contextlib.suppress(Exception):
+                settle()  # what is on its way is finished; the error that ends the run is the one to tell
+            raise
+        settle()

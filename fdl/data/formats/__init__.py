@@ -1,0 +1,1 @@
+"""Readers of files: what people have on disk, as arrays."""

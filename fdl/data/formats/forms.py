@@ -1,0 +1,115 @@
+"""Choosing among the forms of a data set: what is at hand first, a stand-in last, and what was used said plainly."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from absl import logging
+
+from fdl.data.columns import Encoded
+from fdl.data.formats import tfds
+from fdl.data.formats.download import UnavailableError, reach
+from fdl.data.splits import Request, Splits
+from fdl.types import Arrays, UserError
+
+SPLIT_SEED = 0  # where a publisher cut no test split, this cut is the same for everybody
+Form = tuple[str, Callable[[], Splits | None]]
+"""What `request.source` calls it, and the reader: None where there is nothing to read."""
+
+
+def forms_of(
+    name: str, request: Request, from_tfds: Callable[[str, Path], Splits], from_files: Callable[[Path], Splits | None],
+    made: Callable[[], Splits], url: str,
+) -> list[Form]:  # fmt: skip
+    """The forms of a set that TFDS has, in the order of "auto"; `url` is one of its publisher's files."""
+
+    def prepared(root: Path) -> Splits | None:
+        found = tfds.prepared(name, root)
+        return from_tfds("tfds", found) if found else None
+
+    def download() -> Splits | None:
+        own = [root / spelling for root in roots(request) for spelling in (name.replace("_", "-"), name)]
+        files = next((place for place in own if place.is_dir()), None)
+        if files is None:
+            if request.offline:
+                return None
+            reach(url)  # importing TensorFlow takes seconds, so it comes after
+        made_now = tfds.prepare(name, roots(request), files, request.offline)
+        return from_tfds("download", made_now) if made_now else None
+
+    at_hand: list[Form] = []
+    for root in roots(request):
+        at_hand += [("tfds", functools.partial(prepared, root)), ("files", functools.partial(from_files, root))]
+    return [*at_hand, ("tfds", download), ("builtin", made)]
+
+
+def choose(name: str, request: Request, forms: list[Form]) -> Splits:
+    """The first form there is. A form that is there but damaged is an error, never passed over for the next."""
+    known = {"auto", *(source for source, _ in forms)}
+    if request.source not in known:
+        raise UserError(f"{name} has no form data.source={request.source}: choose one of {', '.join(sorted(known))}")
+    why = "with --offline nothing is downloaded" if request.offline else ""
+    for source, read in forms:
+        if request.source not in ("auto", source):
+            continue
+        try:
+            held = read()
+        except UnavailableError as error:
+            why = f"the download failed: {error}"
+            if request.source == "auto":
+                logging.warning("%s: %s; using the stand-in", name, why)
+            continue
+        if held is not None:
+            return held
+    raise UserError(
+        f"{name}: no form data.source={request.source} in {places(request)}{why and f' ({why})'}: put it there, name "
+        "its folder with --data_dir, or set data.source=auto"
+    )
+
+
+def splits(name: str, source: str, where: str, train: Arrays, test: Arrays, **more: Any) -> Splits:
+    validation = more.get("validation")
+    digest = sha256_of(train, test, *([] if validation is None else [validation]))
+    return Splits(name=name, source=source, where=where, train=train, test=test, sha256=digest, **more)
+
+
+def roots(request: Request) -> list[Path]:
+    """Where to look: --data_dir first, then TFDS' own folder."""
+    given = [] if request.data_dir is None else [Path(request.data_dir).expanduser()]
+    return list(dict.fromkeys([*given, tfds.default_dir()]))
+
+
+def places(request: Request) -> str:
+    return " or ".join(map(str, roots(request)))
+
+
+def first(root: Path, *names: str) -> Path | None:
+    return next((root / name for name in names if (root / name).is_file()), None)
+
+
+def sha256_of(*splits: Arrays) -> str:
+    """The digest of the arrays' bytes: split by split, each one's arrays in the order of their names.
+
+    For a column of pictures that is not in memory it is over the names and sizes of their files instead.
+    """
+    digest = hashlib.sha256()
+    for leaf in jax.tree.leaves(splits):  # jax sorts the keys of a dict
+        held = leaf.fingerprint() if isinstance(leaf, Encoded) else np.ascontiguousarray(leaf)
+        digest.update(held.data)
+    return digest.hexdigest()
+
+
+def stratified(targets: np.ndarray, share: float) -> np.ndarray:
+    """bool [N]: true for this share of the rows of every class (at least one), by a fixed seed."""
+    chosen = np.zeros(len(targets), bool)
+    rng = np.random.default_rng(SPLIT_SEED)
+    for label in np.unique(targets):
+        rows = rng.permutation(np.flatnonzero(targets == label))
+        chosen[rows[: max(1, round(share * len(rows)))]] = True
+    return chosen

@@ -1,0 +1,129 @@
+"""TensorFlow Datasets, read whole into NumPy: what is prepared, and preparing it within bounds of time.
+
+TFDS itself retries a host that does not answer for minutes, and reads a stalled one for ever. So its own downloader is
+not used: the builder is given the publisher's files (from disk or by `fdl.data.formats.download`), checks their checksums, and
+does the rest. TensorFlow is imported when there is something to read, not before.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import sys
+import tempfile
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fdl.data.formats.download import Remote, UnavailableError, fetch, sha256_of
+from fdl.types import Arrays, UserError
+
+
+def default_dir() -> Path:
+    """Where TFDS keeps its data when nobody says otherwise."""
+    return Path(os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets").expanduser()
+
+
+def prepared(name: str, data_dir: Path) -> Path | None:
+    """The folder of the newest prepared version of a data set, or None; TensorFlow is not needed to see it."""
+    versions = [
+        (tuple(map(int, folder.name.split("."))), folder)
+        for folder in (data_dir / name).glob("*.*.*")
+        if re.fullmatch(r"\d+\.\d+\.\d+", folder.name) and (folder / "dataset_info.json").is_file()
+    ]
+    return max(versions)[1] if versions else None
+
+
+def read(folder: Path) -> tuple[dict[str, Arrays], dict[str, tuple[str, ...]]]:
+    """Every split of a prepared data set, in the order of its files: ({split: {feature: [N, ...]}}, {label: classes}).
+
+    Raises:
+        UserError: it is damaged.
+    """
+    tfds = _import()
+    splits, classes = {}, {}
+    read_config = tfds.ReadConfig(interleave_cycle_length=1, try_autocache=False)
+    try:
+        builder = tfds.builder_from_directory(folder)
+        for split, info in builder.info.splits.items():
+            data = builder.as_dataset(split=split, batch_size=-1, shuffle_files=False, read_config=read_config)
+            splits[split] = dict(tfds.as_numpy(data))
+            held = {len(column) for column in splits[split].values()}
+            if held != {info.num_examples}:
+                raise ValueError(f"split {split} holds {max(held)} examples, {info.num_examples} were written")
+        for feature, kind in builder.info.features.items():
+            if isinstance(kind, tfds.features.ClassLabel):
+                classes[feature] = tuple(kind.names)
+    except Exception as error:
+        # TensorFlow's errors, TFDS' own, JSON's: whatever the reason, it is this folder that cannot be read.
+        first = (str(error).splitlines() or [type(error).__name__])[0]
+        raise UserError(
+            f"the prepared TFDS data in {folder} is damaged ({first[:200]}): move the folder away, or choose another "
+            "form with --set data.source=..."
+        ) from error
+    return splits, classes
+
+
+def prepare(name: str, data_dirs: Iterable[Path], files: Path | None, offline: bool) -> Path | None:
+    """Runs the TFDS builder `name` on its publisher's files and returns the prepared folder.
+
+    Args:
+        data_dirs: the first of these that can be written is where it goes.
+        files: a folder that may hold the publisher's files already; those with the right checksum are used.
+        offline: do not fetch the files that are missing; then None where some are.
+
+    Raises:
+        UnavailableError: a file cannot be had, or nothing can be written.
+    """
+    tfds = _import()
+    tfds.disable_progress_bar()
+    data_dir = _writable(data_dirs)
+    builder = tfds.builder(name, data_dir=data_dir)
+    remotes = {info.filename: Remote(url, int(info.size), info.checksum) for url, info in builder.url_infos.items()}
+    # TFDS names unpacked files by their own names alone: in a shared folder MNIST would be given Fashion-MNIST's.
+    with tempfile.TemporaryDirectory(prefix="fdl-") as scratch:
+        manual = Path(scratch, "files")
+        manual.mkdir()
+        for filename, remote in remotes.items():
+            own = files / filename if files else None
+            if own and own.is_file() and own.stat().st_size == remote.size and sha256_of(own) == remote.sha256:
+                (manual / filename).symlink_to(own.resolve())
+            elif offline:
+                return None
+            else:
+                fetch(remote, manual / filename)
+        config = tfds.download.DownloadConfig(manual_dir=manual, try_download_gcs=False)
+        with contextlib.redirect_stdout(sys.stderr):
+            builder.download_and_prepare(download_dir=Path(scratch, "downloads"), download_config=config)
+    return Path(builder.data_path)
+
+
+def text(column: np.ndarray) -> str:
+    """A column of strings as TFDS gives it (bytes), joined."""
+    return b"".join(column.tolist()).decode("utf-8")
+
+
+def _writable(data_dirs: Iterable[Path]) -> Path:
+    reasons = []
+    for data_dir in data_dirs:
+        try:
+            data_dir.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=data_dir):
+                return data_dir
+        except OSError as error:
+            reasons.append(f"{data_dir} ({error.strerror})")
+    raise UnavailableError(f"nothing can be written to {' or '.join(reasons)}")
+
+
+def _import() -> Any:
+    """tensorflow_datasets, with TensorFlow kept off the accelerators: they belong to JAX."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    import tensorflow as tf
+    import tensorflow_datasets as tfds
+
+    with contextlib.suppress(RuntimeError):  # TensorFlow is in use already, so this was settled before
+        tf.config.set_visible_devices([], "GPU")
+    return tfds

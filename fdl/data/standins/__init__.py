@@ -1,0 +1,1 @@
+"""Drawn data for where the real data set cannot be had."""

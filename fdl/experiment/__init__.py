@@ -1,0 +1,19 @@
+"""What a user declares: one frozen experiment, and what may be declared beside it in the same file."""
+
+from fdl.experiment.experiment import (
+    EXPERIMENTS,
+    Experiment,
+    Found,
+    docstring,
+    experiment_names,
+    find_experiment,
+    load_experiment,
+)
+from fdl.experiment.overrides import override, settings, show
+from fdl.experiment.study import Study
+from fdl.experiment.tuning import Choice, Int, Log, Search, Uniform
+
+__all__ = [
+    "EXPERIMENTS", "Choice", "Experiment", "Found", "Int", "Log", "Search", "Study", "Uniform", "docstring",
+    "experiment_names", "find_experiment", "load_experiment", "override", "settings", "show",
+]  # fmt: skip

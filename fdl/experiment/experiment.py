@@ -1,0 +1,188 @@
+"""An experiment is one frozen value. Here: the value, and finding it by name (`fdl.experiment.overrides` changes it)."""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import difflib
+import importlib
+import importlib.util
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+from typing import Annotated, Any, Literal
+
+from flax import linen as nn
+
+from fdl.data.splits import Data
+from fdl.experiment.overrides import override, settings, show
+from fdl.optim import Optimizer
+from fdl.tasks.task import Task
+from fdl.types import Count, Duration, DurationLike, Positive, Range, UserError, one_line, printable
+
+__all__ = [
+    "EXPERIMENTS", "Experiment", "Found", "docstring", "experiment_names", "find_experiment", "load_experiment", "override",
+    "settings", "show",
+]  # fmt: skip
+EXPERIMENTS = Path(__file__).resolve().parents[2] / "experiments"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Experiment:
+    """Everything a run depends on, but for its seed and its machine.
+
+    Attributes:
+        data: where rows come from and what is done to them.
+        model: the Linen module, applied to a batch's "inputs".
+        task: how outputs are scored, compared and shown.
+        optimizer: the recipe, given the run's number of steps.
+        steps: how long to train.
+        batch_size, eval_batch_size: examples of a global batch.
+        num_examples: train on the first so many of the shuffled training examples (None: all).
+        log_every, eval_every, save_every: how often to write a row, evaluate on the validation split, save.
+        sample_every: how often to show what the model makes up (0: never).
+        patience: stop after so many evaluations without a new best (None: never).
+        stop_at: stop once the task's monitored metric is this good on the validation split (None: never).
+        on_bad_step: what follows a step whose inputs, loss or gradient is not finite: "stop"; "skip": leave state and
+            statistics as they were and go on with the next batch; "rollback": go back to the last checkpoint and leave that
+            batch out, three times at most.
+        init_from: a .safetensors or .npz file of --mode=export, to start from its weights (None: newly drawn ones).
+        loss_limit: a training loss above this counts as not finite (None: no limit).
+        name: set by `load_experiment`.
+    """
+
+    data: Data
+    model: nn.Module
+    task: Task
+    optimizer: Optimizer = Optimizer()
+    steps: DurationLike = Duration(10, "epochs")
+    batch_size: Count = 128
+    eval_batch_size: Count = 512
+    num_examples: Count | None = None
+    log_every: DurationLike = Duration(50)
+    eval_every: DurationLike = Duration(1, "epochs")
+    save_every: DurationLike = Duration(1, "epochs")
+    sample_every: DurationLike = Duration(0)
+    patience: Count | None = None
+    stop_at: Annotated[float, Range()] | None = None
+    on_bad_step: Literal["stop", "skip", "rollback"] = "stop"
+    loss_limit: Positive | None = None
+    init_from: str | None = None
+    name: str = ""
+
+    def __post_init__(self) -> None:
+        for field in ("steps", "log_every", "eval_every", "save_every", "sample_every"):
+            value = Duration.parse(getattr(self, field))
+            if value.value == 0 and field != "sample_every":
+                raise ValueError(f"{field} must be longer than 0")
+            object.__setattr__(self, field, value)
+        if Duration.parse(self.steps).unit == "%":
+            raise ValueError("steps cannot be a share of itself: expected 300, 5epochs or 20000examples")
+
+
+@dataclasses.dataclass(frozen=True)
+class Found:
+    """Where an experiment's name leads: its file, its docstring, the function that makes it, and what else is in the file.
+
+    Attributes:
+        study: makes the `fdl.experiment.study.Study` that the file declares, None where it declares none.
+        search: makes the `fdl.experiment.tuning.Search` that the file declares, None where it declares none.
+    """
+
+    name: str
+    path: Path
+    doc: str
+    make: Callable[[], Experiment]
+    study: Callable[[], Any] | None = None
+    search: Callable[[], Any] | None = None
+
+
+def experiment_names() -> list[str]:
+    """The files under experiments/, without their suffix."""
+    return sorted(path.stem for path in EXPERIMENTS.glob("*.py") if not path.stem.startswith("_"))
+
+
+def docstring(path: Path) -> str:
+    """A module's docstring, read without running it."""
+    return ast.get_docstring(ast.parse(path.read_bytes())) or ""
+
+
+def find_experiment(name: str) -> Found:
+    """The experiment called `name`: a file under experiments/, or the path of a .py file of the user's own.
+
+    Nothing else is imported: a dotted name of any other module is an unknown name.
+
+    Raises:
+        UserError: there is no such file, it cannot be imported, or it has no function `experiment`.
+    """
+    stem = name.removeprefix("experiments.")
+    if name.endswith(".py"):
+        path = _own_file(name)
+    elif stem in experiment_names():
+        path = EXPERIMENTS / f"{stem}.py"
+    else:
+        near = difflib.get_close_matches(stem[:80], experiment_names(), n=3, cutoff=0.4)
+        hint = f"did you mean {' or '.join(near)}? " if near else ""
+        raise UserError(f"--experiment={printable(name)}: there is no such experiment; {hint}--list names them all")
+    module = _module(path)
+    make = getattr(module, "experiment", None)
+    if not callable(make):
+        raise UserError(f"{printable(path)} has no function experiment() that returns an Experiment; write one")
+    others = {name: found for name in ("study", "search") if callable(found := getattr(module, name, None))}
+    return Found(path.stem, path, docstring(path), make, **others)
+
+
+def _own_file(name: str) -> Path:
+    try:
+        path = Path(name).expanduser().resolve()
+        found = path.is_file()
+    except (OSError, ValueError, RuntimeError):  # too long, a NUL in it, a loop of links, the home of nobody
+        found = False
+    if not found:
+        raise UserError(
+            f"--experiment={printable(name)}: there is no such file; give the path of a .py file, or a name of --list"
+        )
+    return path
+
+
+def _module(path: Path) -> ModuleType:
+    root = str(EXPERIMENTS.parent)
+    if root not in sys.path:
+        sys.path.insert(0, root)  # a user's own file imports `experiments.fashion_cnn` from wherever it is started
+    try:
+        if path.parent == EXPERIMENTS:
+            module = importlib.import_module(f"experiments.{path.stem}")
+        else:
+            # Its own name, lest a file called json.py should take the place of the module json.
+            spec = importlib.util.spec_from_file_location(f"experiment_{path.stem}", path)
+            if spec is None or spec.loader is None:
+                raise ImportError("not a Python file")
+            module = importlib.util.module_from_spec(spec)
+            sys.modules[spec.name] = module  # dataclasses look their module up
+            spec.loader.exec_module(module)
+    except (Exception, SystemExit) as error:
+        raise UserError(
+            f"{printable(path)} cannot be imported: {type(error).__name__}: {one_line(error)}; mend the file"
+        ) from error
+    return module
+
+
+def load_experiment(name: str, overrides: list[str] | tuple[str, ...] = ()) -> Experiment:
+    """The experiment called `name`, with each "path=value" applied in order.
+
+    Raises:
+        UserError: see `find_experiment` and `override`.
+    """
+    found = find_experiment(name)
+    try:
+        experiment = found.make()
+    except (Exception, SystemExit) as error:
+        raise UserError(
+            f"{printable(found.path)}: experiment() failed: {type(error).__name__}: {one_line(error)}; mend the file"
+        ) from error
+    if not isinstance(experiment, Experiment):
+        raise UserError(
+            f"{printable(found.path)}: experiment() returned {type(experiment).__name__}, not an Experiment"
+        )
+    return dataclasses.replace(override(experiment, *overrides), name=found.name)

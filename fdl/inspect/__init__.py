@@ -1,0 +1,1 @@
+"""Looking into a run: plans, costs, gradients, profiles, bad steps."""

@@ -1,0 +1,128 @@
+"""--mode=replay: a step that was not finite, made again from the checkpoint before it and looked at leaf by leaf."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import json
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from fdl.checkpoint import manifest, saving
+from fdl.data import pipeline
+from fdl.train import step
+from fdl.train.program import Program
+from fdl.train.progress import begin
+from fdl.types import Arrays, Batch, UserError, named_leaves, take
+
+MOST_EXAMPLES = 20
+
+
+@dataclasses.dataclass(frozen=True)
+class Seen:
+    """One array of the step.
+
+    Attributes:
+        name: "inputs", "outputs", "loss" or "gradient of params/...".
+        bad: how many of its numbers are not finite, of `size`.
+        largest: the largest finite magnitude.
+    """
+
+    name: str
+    bad: int
+    size: int
+    largest: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Replay:
+    """A bad step as it was.
+
+    Attributes:
+        step: its number; since: the checkpoint's that it was reached from; fault: what the run had found.
+        arrays: in the order of the computation.
+        examples: (row of the training split, loss) of those whose loss is not finite, or of the largest losses.
+    """
+
+    step: int
+    since: int
+    fault: str
+    arrays: list[Seen]
+    examples: list[tuple[int, float]]
+
+
+def newest_record(workdir: Path) -> dict[str, Any]:
+    """bad_step_<n>.json as the run wrote it last.
+
+    Raises:
+        UserError: there is none.
+    """
+    found = sorted(workdir.glob("bad_step_*.json"), key=lambda path: path.stat().st_mtime_ns)
+    if not found:
+        raise UserError(
+            f"{workdir} has no bad_step_<n>.json: none of its steps was bad, and there is nothing to replay"
+        )
+    return dict(json.loads(found[-1].read_text()))
+
+
+def replay(program: Program, workdir: Path) -> Replay:
+    """Go from the newest checkpoint before the bad step to it, and look.
+
+    The steps in between are the run's own. The look itself is taken on one device, so under pmap, where every device draws
+    its own dropout, it is the same batch under other dropout.
+    """
+    record = newest_record(workdir)
+    bad = int(record["step"])
+    state, left_out = _before(program, workdir / "checkpoints", bad)
+    since = int(state.step)
+    rows = program.data.splits.train
+    batches = pipeline.numpy_feed(rows, program.stream, since, bad - 1)
+    for at in range(since, bad - 1):
+        if at + 1 in left_out:
+            state = dataclasses.replace(state, step=state.step + 1)
+            next(batches)
+        else:
+            state, _ = program.advance(state, at, 1, batches)
+    examples = np.array(record["rows"])
+    arrays, losses = _look(program, jax.device_get(state), take(rows, examples))
+    losses = losses.reshape(len(examples), -1).mean(1)
+    worst = np.argsort(np.where(np.isfinite(losses), losses, np.inf), kind="stable")[::-1][:MOST_EXAMPLES]
+    fault = f"{record['place']} {record['fault']}"
+    return Replay(bad, since, fault, arrays, [(int(examples[i]), float(losses[i])) for i in worst])
+
+
+def _before(program: Program, root: Path, bad: int) -> tuple[step.State, list[int]]:
+    steps = sorted((int(p.name) for p in root.iterdir() if p.name.isdigit() and int(p.name) < bad), reverse=True)
+    for number in steps if root.is_dir() else []:
+        saved = manifest.at_step(root, number)
+        if saved is not None:
+            return saving.restore(saved, program.like), [b for b in saved.progress["bad"] if b > number]
+    return program.start(), list(begin()["bad"])
+
+
+def _look(program: Program, state: step.State, batch: Arrays) -> tuple[list[Seen], np.ndarray]:
+    experiment, data = program.experiment, program.data
+    prepared = functools.partial(step.augmented, augment=data.augment, prepare=data.prepare)
+
+    def run(params: Any, batch: Batch, key: jax.Array) -> tuple[jax.Array, Any]:
+        batch, dropout_key = prepared(batch, key, state.step)
+        outputs, _ = step.forward(params, state.stats, batch, dropout_key, experiment.model)
+        scores = experiment.task.score(outputs, batch)
+        return scores["loss"].mean(), (batch["inputs"], outputs, scores["loss"])
+
+    key = jax.random.key(program.seed)
+    grads, (inputs, outputs, losses) = jax.jit(jax.grad(run, has_aux=True))(state.params, batch, key)
+    named = {"inputs": inputs, "parameters": state.params, "outputs": outputs, "loss": losses, "gradient of": grads}
+    seen = []
+    for name, leaf in named_leaves(named).items():
+        values = np.asarray(leaf, np.float64)
+        good = np.isfinite(values)
+        largest = float(np.abs(values[good]).max(initial=0.0))
+        seen.append(Seen(name.replace("gradient of/", "gradient of "), int((~good).sum()), values.size, largest))
+    order = list(named)
+    seen.sort(key=lambda s: next(i for i, name in enumerate(order) if s.name.startswith(name)))
+    return seen, np.asarray(jnp.asarray(losses, jnp.float32))

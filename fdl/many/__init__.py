@@ -1,1 +1,0 @@
-"""More than one run: seeds, studies, sweeps; each run an ordinary one, in a directory of its own."""

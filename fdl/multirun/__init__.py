@@ -1,0 +1,1 @@
+"""More than one run: seeds, studies, sweeps."""

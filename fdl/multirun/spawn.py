@@ -1,0 +1,215 @@
+"""A run as a process of its own: python -m fdl.main, watched while it goes, and never left behind."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from absl import flags as absl_flags
+
+from fdl.rundir import logs
+from fdl.rundir.logs import Row
+from fdl.train.stopping import leave_if
+from fdl.types import RunError, UserError, printable
+
+PASSED_ON = ("data_dir", "offline", "parallel", "mesh", "watchdog", "require", "accept_changes", "test")
+"""The flags of this process that its runs are given too."""
+DONE = ("complete", "stopped early")
+MOST_STARTS = 3
+"""A run that a signal ended which did not come from here (from a full machine, or a person) is gone on with this often."""
+_POLL, _READ = 0.1, 1.0  # seconds between looks at the process, and at its rows
+_PATIENCE = 10.0  # seconds of waiting in silence
+# The kernel kills the child when the thread that started it ends, however it ends (PR_SET_PDEATHSIG, which survives the exec);
+# the child looks once whether its parent had died before it asked for that. SIGKILL, for a dying process of several threads
+# sends the signal once for each of them, and a run's second SIGTERM is as abrupt; it resumes bit for bit from its last save.
+# Not by preexec_fn, which runs Python in the fork of a process that has threads.
+_STUB = (
+    "import ctypes,os,sys;ctypes.CDLL(None).prctl(1,9,0,0,0);"
+    "os.getppid()==int(sys.argv[1]) or os._exit(137);os.execv(sys.argv[2],sys.argv[2:])"
+)
+
+
+def passed_on() -> tuple[str, ...]:
+    """The PASSED_ON flags that were given on this command line, as they are written on one."""
+    given = absl_flags.FLAGS
+    return tuple(given[name].serialize() for name in PASSED_ON if name in given and given[name].present)
+
+
+def arguments(experiment: str, seed: int, overrides: Iterable[str], flags: Iterable[str] = ()) -> list[str]:
+    """What follows `python -m` for such a run, but for its --workdir."""
+    sets = [f"--set={text}" for text in overrides]
+    return ["fdl.main", f"--experiment={experiment}", "--mode=train", f"--seed={seed}", *sets, *flags]
+
+
+def run(
+    experiment: str,
+    path: Path,
+    *,
+    seed: int = 0,
+    overrides: Sequence[str] = (),
+    flags: Sequence[str] = (),
+    settings: Mapping[str, str] | None = None,
+    asked: Callable[[], int] = lambda: 0,
+    between: Callable[[list[Row]], bool | None] = lambda rows: None,
+) -> dict[str, Any]:
+    """One training run in the directory `path`, begun or resumed, in a process of its own; its summary.json.
+
+    A run that is finished there already is not started again. What the process prints is added to `path`.log, beside the
+    directory. Several threads may call this at once, each for a directory of its own; a thread must outlive its call,
+    for on Linux the run ends with it (elsewhere a run outlives a parent that was killed).
+
+    Args:
+        experiment: as --experiment takes it.
+        overrides: each "path=value", as --set takes it.
+        flags: further flags ("--notest", `passed_on()`).
+        settings: what these come to, as --show names it: a run made when the file said otherwise is gone on with.
+        asked: the signal that asks this process to stop, else 0.
+        between: is given the rows of metrics.jsonl, each once and in order (those of an earlier start first), all of them
+            before this returns. Where it says True, the run is made to save and stop, and {"status": "stopped"} returned.
+
+    Raises:
+        RunError: the run failed (its own last words are repeated).
+        UserError: the run refused its input.
+        Interrupted: `asked`; the run has saved.
+    """
+    seen = 0
+
+    def wants_end() -> bool:
+        nonlocal seen
+        rows = [row for row in logs.read_rows(path) if row["step"] > seen]
+        seen = rows[-1]["step"] if rows else seen
+        return bool(rows) and between(rows) is True
+
+    for _ in range(MOST_STARTS):
+        wait_until_free(path, asked)
+        if wants_end():
+            return {"status": "stopped"}
+        done = finished(path, experiment, seed, overrides, flags, settings)
+        if done:
+            return done
+        log = path.with_name(f"{path.name}.log")
+        log.parent.mkdir(parents=True, exist_ok=True)
+        command = [*arguments(experiment, seed, overrides, flags), "--distributed=off", f"--workdir={path}"]
+        with open(log, "ab") as out:
+            begun = out.tell()
+            code, stopped = _watch([sys.executable, "-m", *command], out, asked, wants_end)
+        if stopped:
+            return {"status": "stopped"}
+        if code == 0:
+            return {"status": "stopped"} if wants_end() else dict(json.loads((path / "summary.json").read_text()))
+        if code == 2:
+            raise UserError(_last_words(log, begun, code))
+        if code >= 0 and code not in (130, 143):
+            break
+    raise RunError(f"{_last_words(log, begun, code)} ({log})")
+
+
+def finished(
+    path: Path,
+    experiment: str,
+    seed: int,
+    overrides: Sequence[str],
+    flags: Sequence[str],
+    settings: Mapping[str, str] | None = None,
+) -> dict[str, Any] | None:
+    """summary.json of the run that was asked for, where it is in `path` and done; else None.
+
+    A run made by `fdl.multirun.vmapped` has no page of its own, and one that failed there fails again.
+    """
+    name = Path(experiment).stem if experiment.endswith(".py") else experiment.removeprefix("experiments.")
+    try:
+        config = json.loads((path / "config.json").read_text())
+        summary = json.loads((path / "summary.json").read_text())
+        same = (config["experiment"], config["seed"], config["overrides"]) == (name, seed, list(overrides))
+        same &= settings is None or config["settings"] == dict(settings)
+        # A summary may be of a shorter run that is being gone on with, or of one that left the test split alone.
+        whole = summary["steps"] >= config["total_steps"] or summary["status"] == "stopped early"
+        together = "together_with" in summary
+        if together and summary["status"] == "failed":
+            return dict(summary) if same and whole else None
+        page = together or (path / "report.html").exists()
+        tested = "--notest" in flags or (page and any(k[:5] == "test/" for k in summary["metrics"]))
+        return dict(summary) if same and whole and tested and summary["status"] in DONE else None
+    except (OSError, ValueError, KeyError):
+        return None
+
+
+def _watch(command: list[str], out: Any, asked: Callable[[], int], wants_end: Callable[[], bool]) -> tuple[int, bool]:
+    """Start the command and wait for it: its exit code, and whether `wants_end` ended it.
+
+    It has a session of its own: a Ctrl-C at the terminal reaches this process alone, which passes it on once; a second
+    signal would end the run without saving.
+    """
+    with subprocess.Popen(
+        _tied(command), stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.STDOUT, start_new_session=True
+    ) as process:
+        stopped, read = False, time.monotonic()
+        try:
+            while process.poll() is None:
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    process.wait(_POLL)
+                leave_if(asked)
+                if time.monotonic() - read > _READ:
+                    read = time.monotonic()
+                    if wants_end():
+                        stopped = True
+                        break
+        finally:
+            process.send_signal(signal.SIGTERM)  # nothing happens where it has ended
+            process.wait()
+    return process.returncode, stopped
+
+
+def _tied(command: list[str]) -> list[str]:
+    if sys.platform != "linux":
+        return command
+    return [sys.executable, "-I", "-S", "-c", _STUB, str(os.getpid()), *command]
+
+
+def _last_words(log: Path, begun: int, code: int) -> str:
+    """The run's own error line, or how it ended."""
+    with open(log, "rb") as file:
+        file.seek(begun)
+        lines = file.read().decode(errors="replace").splitlines()
+    said = [line for line in lines if line.startswith("fdl: error: ")]
+    if said:
+        return printable(said[-1].removeprefix("fdl: error: "), 600)
+    return f"the run was ended by {signal.Signals(-code).name}" if code < 0 else f"the run ended with exit code {code}"
+
+
+def wait_until_free(path: Path, asked: Callable[[], int]) -> None:
+    """Until no process holds the run's lock: one that is being ended needs a moment, and may be saving."""
+    lock, began, said = path / ".lock", time.monotonic(), False
+    while lock.exists():
+        leave_if(asked)
+        handle = try_lock(lock)
+        if handle is not None:
+            os.close(handle)
+            return
+        if not said and time.monotonic() - began > _PATIENCE:
+            said = True
+            print(f"waiting for process {lock.read_text().strip()}, which uses {path}", flush=True)
+        time.sleep(_POLL)
+
+
+def try_lock(path: Path) -> int | None:
+    """The open file, locked for whoever holds this number until it is closed or its process ends; None if it is taken.
+
+    Two threads of one process exclude each other as two processes do.
+    """
+    handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(handle)
+        return None
+    return handle

@@ -1,0 +1,184 @@
+"""--mode=sweep: trials as processes of their own, until there are enough; then the best, once more, with the test split."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import itertools
+import json
+import os
+import shlex
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from absl import flags
+
+from fdl.cli import session
+from fdl.data import Request
+from fdl.experiment import Experiment, Found, tuning
+from fdl.files import write_json
+from fdl.multirun import sampling, spawn, sweep_panels, trials, workers
+from fdl.multirun.trials import Ledger, Trial
+from fdl.multirun.workers import Order
+from fdl.report import report
+from fdl.rundir import workdir
+from fdl.rundir.logs import short
+from fdl.train import stopping
+from fdl.types import RunError, UserError
+
+FLAGS = flags.FLAGS
+
+
+def sweep(found: Found, experiment: Experiment, settings: Mapping[str, str]) -> None:
+    """--mode=sweep: begin a sweep, go on with the one in --workdir, or help another process with it."""
+    search = tuning.declared(found.search, experiment, found.path, FLAGS.set)
+    sampling.import_optuna()
+    check_validation(experiment, Request(data_dir=session.data_dir(), offline=FLAGS.offline))
+    order = Order(
+        name=FLAGS.experiment, experiment=experiment, overrides=tuple(FLAGS.set), settings=settings, search=search,
+        seed=FLAGS.seed, flags=spawn.passed_on(), doc=found.doc,
+    )  # fmt: skip
+    folder = Path(FLAGS.workdir).expanduser() if FLAGS.workdir else workdir.create(f"{experiment.name}-sweep")
+    with stopping.asked_to_stop() as asked:
+        try:
+            tune(folder, order, FLAGS.trials or search.trials, FLAGS.workers, asked)
+        except stopping.Interrupted as stop:
+            stop.hint = f"its trials are saved; the same command with --workdir={folder} goes on from there"
+            raise
+
+
+def check_validation(experiment: Experiment, request: Request) -> None:
+    """A sweep chooses by the validation split.
+
+    Raises:
+        UserError: there is none.
+    """
+    data = experiment.data
+    if data.validation:
+        return
+    splits = data.load(dataclasses.replace(request, source=data.source, on_bad=data.on_bad))
+    if splits.validation is None:
+        raise UserError(
+            f"{experiment.name} has no validation split for a sweep to choose by; cut one from training, such as "
+            "--set data.validation=1000"
+        )
+
+
+def tune(folder: Path, order: Order, count: int, at_once: int, asked: Callable[[], int]) -> dict[str, Any]:
+    """Work on the sweep in `folder` until it has `count` finished trials; the summary.json it ends with.
+
+    Any number of processes may do so at once.
+
+    Raises:
+        UserError: the folder holds something else, or a trial refuses its input.
+        RunError: no trial came to its end, or the last run failed.
+        Interrupted: `asked`; the trials have saved.
+    """
+    begin(folder, order)
+    ledger = trials.open_ledger(folder, sampling.Rules(order.search, order.experiment.task.better, order.seed))
+    done = sum(trial.state != "running" for trial in trials.trials(ledger))
+    session.say(f"sweep: {folder}, {done} of {count} trials done, {at_once} at a time")
+    workers.work(folder, order, ledger, count, at_once, asked)
+    return _finish(folder, order, ledger, asked)
+
+
+def begin(folder: Path, order: Order) -> None:
+    """Make the sweep's directory, or see that it is this sweep's.
+
+    Raises:
+        UserError: it holds something else, or a sweep of other settings.
+    """
+    rules: dict[str, Any] = {"space": {name: str(where) for name, where in order.search.space.items()}}
+    rules |= {"sampler": order.search.sampler, "pruner": order.search.pruner}
+    now = {"experiment": order.experiment.name, "seed": str(order.seed), **order.settings, **rules}
+    path = folder / "sweep.json"
+    try:
+        others = [p.name for p in folder.iterdir() if not p.name.startswith(".")] if folder.exists() else []
+        if others and not path.exists():
+            raise UserError(f"--workdir={folder} is no sweep of fdl and not empty (it holds {others[0]}); give another")
+        folder.mkdir(parents=True, exist_ok=True)
+        with trials.alone(folder):
+            if not path.exists():
+                write_json(path, {"settings": now, "command": session.command()})
+            (folder / "trials").mkdir(exist_ok=True)
+    except OSError as error:
+        raise UserError(f"--workdir={folder} cannot be used: {error.strerror}; give another") from error
+    before = json.loads(path.read_text())["settings"]
+    differing = [
+        f"{name} was {before.get(name, 'absent')}, is {now.get(name, 'absent')}"
+        for name in sorted(before.keys() | now.keys())
+        if before.get(name) != now.get(name)
+    ]
+    if differing:
+        raise UserError(
+            f"--workdir={folder} holds another sweep: {'; '.join(differing)}; set them back or give another --workdir"
+        )
+
+
+def _finish(folder: Path, order: Order, ledger: Ledger, asked: Callable[[], int]) -> dict[str, Any]:
+    """Train with the best settings once more, look at the test split, and write it all down; one process at a time."""
+    while (handle := spawn.try_lock(folder / ".finish.lock")) is None:
+        stopping.leave_if(asked)
+        time.sleep(0.2)
+    try:
+        found = trials.trials(ledger)
+        champion = trials.best(ledger, found)
+        if champion is None:
+            raise RunError(f"no trial came to its end; the last: {found[-1].reason or found[-1].state}")
+        counts = Counter(trial.state for trial in found)
+        written = folder / "summary.json"
+        summary = json.loads(written.read_text()) if written.exists() else {}
+        if summary.get("trials") != counts:
+            summary = _refit(folder, order, ledger, champion, asked) | {"trials": counts}
+            _write_page(folder, order, ledger, found, summary)
+            write_json(written, summary)
+    finally:
+        os.close(handle)
+    figure = f"test/{order.experiment.task.monitor}"
+    if figure in summary["metrics"]:
+        rivals = "  ".join(f"{name} {short(m[figure])}" for name, m in summary["baselines"].items() if figure in m)
+        session.say(
+            f"{figure} {short(summary['metrics'][figure])}  ({rivals})  with the settings of trial {champion.number}"
+        )
+    session.say(f"the best again: {summary['best']['command']}")
+    session.say(f"report: {folder / 'report.html'}")
+    return dict(summary)
+
+
+def _refit(folder: Path, order: Order, ledger: Ledger, champion: Trial, asked: Callable[[], int]) -> dict[str, Any]:
+    """Train in `folder`/best; what there is to say of it. A run of an earlier best is moved aside."""
+    path, sets = folder / "best", order.sets(champion)
+    spawn.wait_until_free(path, asked)
+    config = path / "config.json"
+    if config.exists() and json.loads(config.read_text())["overrides"] != list(sets):
+        path.rename(next(p for i in itertools.count(1) if not (p := folder / f"best.{i}").exists()))
+    session.say(f"trial {champion.number} is the best: its settings once more, with the test split, in {path}")
+    done = spawn.run(order.name, path, seed=order.seed, overrides=sets, flags=order.flags, asked=asked)
+    command = [Path(sys.executable).name, "-m", *spawn.arguments(order.name, order.seed, sets, order.flags)]
+    return {
+        "experiment": order.experiment.name,
+        "status": "complete",
+        "seed": order.seed,
+        "monitor": order.monitor,
+        "best": {
+            "trial": champion.number,
+            "value": champion.value,
+            "overrides": list(tuning.texts(champion.values)),
+            "command": shlex.join(command),
+        },
+        **{name: done[name] for name in ("data", "metrics", "baselines", "devices", "state_sha256")},
+    }
+
+
+def _write_page(folder: Path, order: Order, ledger: Ledger, found: list[Trial], summary: Mapping[str, Any]) -> None:
+    config = json.loads((folder / "best" / "config.json").read_text())
+    shares = functools.partial(trials.importances, ledger)
+    report.write_report(
+        folder, doc=order.doc, config=config | {"command": session.command()}, summary=summary,
+        monitor=order.experiment.task.monitor, history=None,
+        panels=sweep_panels.panels(found, order.search, ledger.rules.better, order.monitor, summary["best"], shares),
+    )  # fmt: skip

@@ -1,0 +1,144 @@
+"""The workers of a sweep: each takes a trial, runs it as a process of its own to its end, and takes the next."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import json
+import math
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from fdl.cli import session
+from fdl.experiment import Experiment, tuning
+from fdl.multirun import spawn, trials
+from fdl.multirun.trials import Ledger, Trial
+from fdl.rundir.logs import Row, short
+from fdl.train import stopping
+from fdl.types import RunError
+
+_SAYING = threading.Lock()
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Order:
+    """What is swept, and how its runs are started.
+
+    Attributes:
+        name: as --experiment takes it.
+        experiment: the same, with the user's own --set.
+        overrides: those.
+        settings: the experiment's, by dotted name.
+        search: where to look.
+        seed: every trial's, and what decides the values tried.
+        flags: further flags of every run.
+        doc: the experiment's docstring.
+    """
+
+    name: str
+    experiment: Experiment
+    overrides: tuple[str, ...]
+    settings: Mapping[str, str]
+    search: tuning.Search
+    seed: int = 0
+    flags: tuple[str, ...] = ()
+    doc: str = ""
+
+    @property
+    def monitor(self) -> str:
+        return f"eval/{self.experiment.task.monitor}"
+
+    def sets(self, trial: Trial) -> tuple[str, ...]:
+        return (*self.overrides, *tuning.texts(trial.values))
+
+
+def work(folder: Path, order: Order, ledger: Ledger, count: int, at_once: int, asked: Callable[[], int]) -> None:
+    """Run trials, `at_once` at a time, until `count` of them are finished, those of other processes included.
+
+    Raises:
+        UserError: a trial refuses its input; the others have saved.
+        Interrupted: `asked`; all have saved.
+    """
+    faults: list[BaseException] = []
+
+    def stop() -> int:
+        return asked() or (signal.SIGTERM if faults else 0)
+
+    def work() -> None:
+        own = tuning.own_values(order.search, order.experiment)
+        try:
+            while not stop():
+                taken = trials.next_trial(ledger, count, own, functools.partial(_claim, folder))
+                if taken:
+                    try:
+                        _drive(folder, order, ledger, taken[0], stop)
+                    finally:
+                        os.close(taken[1])
+                elif any(trial.state == "running" for trial in trials.trials(ledger)):
+                    time.sleep(0.5)  # somebody's who may yet leave it
+                else:
+                    return
+        except BaseException as fault:  # raised below, in the thread that a signal and the user are answered by
+            faults.append(fault)
+
+    threads = [threading.Thread(target=work, name=f"worker {i}") for i in range(at_once)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for fault in faults:
+        if not isinstance(fault, stopping.Interrupted):
+            raise fault
+    stopping.leave_if(asked)
+
+
+def _claim(folder: Path, number: int) -> int | None:
+    return spawn.try_lock(folder / "trials" / f".{number:04}.lock")
+
+
+def _drive(folder: Path, order: Order, ledger: Ledger, trial: Trial, stop: Callable[[], int]) -> None:
+    """Run a trial to its end, which may be pruning or a failure, and say so in a line."""
+    path, reached = folder / "trials" / f"{trial.number:04}", 0
+
+    def between(rows: list[Row]) -> bool:
+        nonlocal reached
+        for row in rows:
+            if order.monitor in row:
+                percent = 100 * row["step"] // json.loads((path / "config.json").read_text())["total_steps"]
+                if percent > reached:
+                    reached = percent
+                    if trials.report(ledger, trial.number, percent, row[order.monitor]):
+                        return True
+        return False
+
+    own = (*(flag for flag in order.flags if flag not in ("--test", "--notest")), "--notest")
+    value, reason = None, ""
+    try:
+        done = spawn.run(
+            order.name, path, seed=order.seed, overrides=order.sets(trial), flags=own, asked=stop, between=between
+        )
+        if done["status"] != "stopped":
+            value = done["metrics"][order.monitor]
+            reason = "" if math.isfinite(value) else f"its {order.monitor} is {value}"
+    except RunError as error:
+        reason = str(error)
+    trials.finish(ledger, trial.number, None if reason else value, reason)
+    _tell(order, ledger, trial.number)
+
+
+def _tell(order: Order, ledger: Ledger, number: int) -> None:
+    found = trials.trials(ledger)
+    trial, champion = found[number], trials.best(ledger, found)
+    value = f"{order.monitor} {'-' if trial.value is None else short(trial.value)}"
+    how = {
+        "complete": value,
+        "pruned": f"pruned at {max(trial.reported, default=0)} % with {value}",
+        "failed": f"failed: {trial.reason}",
+    }
+    so_far = f"best {short(champion.value or 0)} of trial {champion.number}" if champion else "none complete so far"
+    with _SAYING:
+        session.say(f"trial {number}: {how[trial.state]} ({so_far})  {'  '.join(tuning.texts(trial.values))}")

@@ -1,0 +1,1 @@
+"""What a run leaves for a person: summary.json and report.html."""

@@ -1,0 +1,1 @@
+"""The run directory: its lock, its settings, its logs."""

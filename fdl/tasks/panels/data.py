@@ -1,0 +1,105 @@
+"""What a person wants to see of labelled data before anything is trained on it: counts, looks, augmentation."""
+
+from __future__ import annotations
+
+import jax
+import numpy as np
+
+from fdl.data import columns, pipeline
+from fdl.tasks.panels import figures
+from fdl.tasks.task import Panel, View
+from fdl.types import Arrays, count_examples, take
+
+
+def pictures(rows: Arrays) -> np.ndarray | None:
+    """The inputs [N, H, W, C] if they are images."""
+    inputs = rows["inputs"]
+    if isinstance(inputs, dict) or np.ndim(inputs) not in (3, 4):
+        return None
+    return figures.viewable(inputs)
+
+
+def held(rows: Arrays) -> Arrays:
+    """A few rows with every column in memory."""
+    return jax.tree.map(np.asarray, rows)
+
+
+def _cropped(rows: Arrays, seed: int) -> Arrays:
+    """Pictures that are decoded batch by batch, as the feed crops them for training; other columns as they are."""
+    stream = pipeline.Stream(seed, count_examples(rows), count_examples(rows))
+    return rows | {name: column.cropped(stream.draws(0, columns.DRAWS)) for name, column in columns.lazy(rows).items()}
+
+
+def class_counts(view: View) -> Panel:
+    """How many examples each class has, in training and in test."""
+    splits = view.splits
+    train, test = (np.bincount(np.asarray(rows["targets"])) for rows in (splits.train, splits.test))
+    count = max(len(train), len(test), len(splits.classes))
+    train, test = (np.pad(counts, (0, count - len(counts))) for counts in (train, test))
+    shown = (
+        np.argsort(-train, kind="stable")[: figures.MOST_CLASSES] if count > figures.MOST_CLASSES else np.arange(count)
+    )
+    names = splits.classes if len(splits.classes) == count else tuple(map(str, range(count)))
+    figure, axes = figures.new(1.2 + 0.24 * len(shown), columns=2)
+    for ax, counts, colour, title in zip(
+        axes[0], (train, test), (figures.BLUE, figures.ORANGE), ("training", "test"), strict=True
+    ):
+        figures.titled(ax, f"{title}: {counts.sum():,} examples")
+        ax.grid(False, axis="y")
+        bars = ax.barh(range(len(shown)), counts[shown], color=colour, height=0.72)
+        ax.bar_label(bars, [f"{n:,}" for n in counts[shown]], fontsize=7, padding=2)
+        ax.set_yticks(range(len(shown)), [figures.label(names[i]) for i in shown], fontsize=8)
+        ax.set_ylim(len(shown) - 0.5, -0.5)
+        ax.margins(x=0.12)
+    ratio = train.max() / max(1, train[train > 0].min())
+    some = f"The {len(shown)} commonest of {count} classes. " if len(shown) < count else ""
+    spread = f"is {ratio:.3g} times as frequent as" if ratio > 1 else "is as frequent as"
+    return Panel("Examples by class", f"{some}In training, the commonest class {spread} the rarest.", figure)
+
+
+def examples(view: View, columns: int = 16) -> Panel | None:
+    """Training images as they were read, by class."""
+    rows, targets = view.splits.train, np.asarray(view.splits.train["targets"])
+    if pictures(take(rows, slice(1))) is None:
+        return None
+    present = np.unique(targets)
+    if len(present) > 20:
+        images = pictures(take(rows, slice(columns * 8)))
+        sheet = figures.mosaic(images, columns)
+        figure, axes = figures.new(figures.WIDTH * sheet.shape[0] / sheet.shape[1], packed=True)
+        figures.picture(axes[0, 0], sheet)
+        return Panel("Training images", "The first of the training split, before any preparation.", figure)
+    chosen = [np.flatnonzero(targets == number)[:columns] for number in present]
+    blank = np.full_like(pictures(take(rows, slice(1))), 255)
+    lines = [np.concatenate([pictures(take(rows, pick)), *([blank] * (columns - len(pick)))]) for pick in chosen]
+    sheet = figures.mosaic(np.concatenate(lines), columns)
+    figure, axes = figures.new(0.1 + (figures.WIDTH - 1.0) * sheet.shape[0] / sheet.shape[1], packed=True)
+    figures.picture(axes[0, 0], sheet)
+    step = sheet.shape[0] / len(present)
+    names = view.splits.classes or tuple(map(str, range(int(present.max()) + 1)))
+    axes[0, 0].set_yticks(
+        step * (np.arange(len(present)) + 0.5), [figures.label(names[i]) for i in present], fontsize=9
+    )
+    axes[0, 0].tick_params(length=0)
+    return Panel("Training images", f"The first {columns} of each class, before any preparation.", figure)
+
+
+def augmented(view: View, pairs: int = 12) -> Panel | None:
+    """Training images beside the same as a training step would be given them."""
+    rows = take(view.splits.train, slice(2 * pairs))
+    plain, changed = view.prepared(held(rows))["inputs"], view.augmented(held(_cropped(rows, view.seed)))["inputs"]
+    if np.ndim(changed) not in (3, 4):
+        return None
+    if np.shape(plain) == np.shape(changed) and np.array_equal(plain, changed):
+        return Panel("One training batch", "No augmentation: a training step is given the images as they are.")
+    plain, changed = figures.viewable(plain), figures.viewable(changed)
+    figure, axes = figures.new(3.1, rows=2, packed=True)
+    for ax, half in zip(axes[:, 0], (slice(pairs), slice(pairs, None)), strict=True):
+        size = changed.shape[1]
+        sheet = figures.mosaic(np.concatenate([plain[half], changed[half]]), len(plain[half]))
+        figures.picture(ax, sheet)
+        ax.set_yticks([size / 2, size * 1.5], ["as prepared", "augmented"], fontsize=8)
+        ax.tick_params(length=0)
+    return Panel(
+        "One augmented batch", "Above, images as evaluation sees them; below, the same as training does.", figure
+    )

@@ -1,0 +1,1 @@
+"""The heart: the pure step, the compiled program, and the loop."""

@@ -1,0 +1,162 @@
+"""What ends a run from outside: signals that ask it to stop, peers that die, and a watchdog for a run that hangs."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import faulthandler
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from fdl.distributed import processes
+from fdl.types import RunError, UserError
+
+HUNG = 124
+_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+
+
+class Interrupted(BaseException):
+    """The run was told to stop, and all there was to save is saved; like KeyboardInterrupt, no `except Exception` takes it.
+
+    Attributes:
+        signum: the signal.
+        hint: how to go on.
+    """
+
+    def __init__(self, signum: int) -> None:
+        super().__init__(signum)
+        self.signum, self.hint = signum, "nothing was written"
+
+    def __str__(self) -> str:
+        return f"stopped by {signal.Signals(self.signum).name}: {self.hint}"
+
+
+@contextlib.contextmanager
+def asked_to_stop() -> Iterator[Callable[[], int]]:
+    """`asked()` is the first SIGTERM or SIGINT that came in, else 0. A second one ends the process at once."""
+    seen: list[int] = []
+
+    def note(signum: int, _frame: Any) -> None:
+        if seen:
+            os._exit(128 + signum)
+        seen.append(signum)
+
+    if threading.current_thread() is not threading.main_thread():
+        yield lambda: 0  # only the main thread may set handlers; a caller's thread keeps its own
+        return
+    before = {signum: signal.signal(signum, note) for signum in _SIGNALS}
+    try:
+        yield lambda: seen[0] if seen else 0
+    finally:
+        for signum, handler in before.items():
+            # None: the handler was not set from Python (jax.distributed sets one for SIGTERM) and cannot be put back.
+            signal.signal(signum, signal.SIG_DFL if handler is None else handler)
+
+
+def leave_if(asked: Callable[[], int]) -> None:
+    """Raises Interrupted if the run was asked to stop."""
+    signum = asked()
+    if signum:
+        raise Interrupted(signum)
+
+
+@contextlib.contextmanager
+def watched(limit: float, missing: Callable[[], list[str]]) -> Iterator[Callable[[], None]]:
+    """`alive()` is to be called whenever something has been finished; the first call arms the watchdog.
+
+    Without a call for `limit` seconds (0: for ever) the stacks of all threads are printed and the process exits with
+    124. When a peer of `missing()` has died, the process says which and exits with 1, even where the main thread is
+    stuck in a collective operation that will never end.
+
+    Raises:
+        RunError: in place of the runtime's error about a broken connection, where a peer has died.
+    """
+    last: list[float] = []
+    over = threading.Event()
+
+    def watch() -> None:
+        gone_since: float | None = None
+        while not over.wait(min(1.0, limit / 4 or 1.0)):
+            if limit and last and time.monotonic() - last[0] > limit:
+                _say(
+                    f"nothing was finished for {limit:g} s: this process or one it waits for hangs; its stacks are below; "
+                    "the same command resumes the run (--watchdog sets the limit)"
+                )
+                faulthandler.dump_traceback(all_threads=True)
+                if not processes.alone() and processes.is_first():
+                    time.sleep(3)  # its end is the end of all: first let the others show their stacks
+                os._exit(HUNG)
+            gone = missing()
+            gone_since = (gone_since or time.monotonic()) if gone else None
+            if gone_since and time.monotonic() - gone_since > 5:  # till then the main thread may say it itself
+                _say(_farewell(gone))
+                os._exit(1)
+
+    def alive() -> None:
+        last[:] = [time.monotonic()]
+
+    thread = threading.Thread(target=watch, name="fdl-watchdog", daemon=True)
+    thread.start()
+    try:
+        with _last_words(missing):
+            yield alive
+    except (UserError, RunError):
+        raise
+    except Exception as error:
+        gone = _gone_by_now(missing)
+        if gone:
+            raise RunError(_farewell(gone)) from error
+        raise
+    finally:
+        over.set()
+        thread.join()
+
+
+@contextlib.contextmanager
+def _last_words(missing: Callable[[], list[str]]) -> Iterator[None]:
+    """Where process 0 dies, JAX's client aborts the others from a thread of its own: name the dead before that, exit 1.
+
+    A handler of Python's own would never be run. This one is run by abort() itself; if it finds nobody missing, the abort
+    goes on.
+    """
+    if processes.alone():
+        yield
+        return
+
+    def say(_signum: int) -> None:
+        gone = _gone_by_now(missing)
+        if gone:
+            _say(_farewell(gone))
+            os._exit(1)
+
+    handler = ctypes.CFUNCTYPE(None, ctypes.c_int)(say)
+    libc = ctypes.CDLL(None)
+    libc.signal.argtypes, libc.signal.restype = [ctypes.c_int, ctypes.c_void_p], ctypes.c_void_p
+    before = libc.signal(signal.SIGABRT, ctypes.cast(handler, ctypes.c_void_p))
+    try:
+        yield
+    finally:
+        libc.signal(signal.SIGABRT, before)
+
+
+def _gone_by_now(missing: Callable[[], list[str]]) -> list[str]:
+    """`missing()`, with some patience: the connection breaks a moment before the lock is gone."""
+    for _ in range(20):
+        gone = missing()
+        if gone or processes.alone():
+            return gone
+        time.sleep(0.1)
+    return []
+
+
+def _farewell(gone: list[str]) -> str:
+    return f"{' and '.join(gone)} has died; the same command, started for every process again, resumes the run"
+
+
+def _say(text: str) -> None:
+    print(f"fdl: error: {text}", file=sys.stderr, flush=True)
