@@ -107,12 +107,12 @@ def poisoned(bad: dict[int, str], rng: random.Random) -> Callable[..., Iterator[
 def by_hand(policy: str, bad: dict[int, str]) -> str:
     """What must come out: the good steps in order, the bad ones counted and nothing else."""
     program = program_of(policy)
-    state = program.start()
+    state = program.compiled.initial_state()
     for step, batch in enumerate(pipeline.numpy_feed(program.data.splits.train, program.stream, 0, STEPS), 1):
         if step in bad:
             state = dataclasses.replace(state, step=state.step + 1)
         else:
-            state, _ = program.train(state, layouts.shard(batch, program.layout), program.key)
+            state, _ = program.compiled.train_step(state, layouts.shard(batch, program.layout), program.compiled.key)
     return saving.state_sha256(state)
 
 
@@ -163,7 +163,7 @@ def case(number: int, root: Path, monkeypatch: pytest.MonkeyPatch) -> str:
         if kill_at and len([t for t in told if "back to" in t]) == kill_at:
             raise Killed
 
-    calls = loop.Calls(say=say)
+    calls = loop.Hooks(say=say)
     if policy == "stop":
         with pytest.raises(
             RunError, match=rf"{KINDS[bad[first]]}.* of step {first} .*nothing of it was saved"
@@ -174,7 +174,7 @@ def case(number: int, root: Path, monkeypatch: pytest.MonkeyPatch) -> str:
         check_all_finite(root, policy)
         assert newest(root, policy)[0] < first
         monkeypatch.setattr(pipeline, "feed", poisoned({}, rng))  # the cause is mended: the same command goes on
-        loop.train(program, root, loop.Calls())
+        loop.train(program, root, loop.Hooks())
         assert newest(root, policy) == (STEPS, by_hand(policy, {}))
         return policy
     if policy == "rollback" and len(bad) > 3 and kill_at is None:
@@ -186,7 +186,7 @@ def case(number: int, root: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     try:
         loop.train(program, root, calls)
     except Killed:
-        calls = loop.Calls()
+        calls = loop.Hooks()
         loop.train(program, root, calls)
         policy_seen = "rollback, killed in between"
     else:

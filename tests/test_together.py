@@ -19,7 +19,8 @@ from fdl.optim import Optimizer
 from fdl.rundir import logs
 from fdl.tasks import Classification
 from fdl.train import loop
-from fdl.train.program import Program, build, evaluate
+from fdl.train.evaluation import evaluate
+from fdl.train.program import Program, build
 from fdl.types import named_leaves
 
 
@@ -58,8 +59,8 @@ def test_each_seed_is_what_it_is_alone(tmp_path: Path) -> None:
     for found in together:
         alone = program_of(experiment, found.seed)
         workdir = tmp_path / str(found.seed)
-        progress = loop.train(alone, workdir, loop.Calls())
-        assert found.best_step == progress["best_step"]
+        progress = loop.train(alone, workdir, loop.Hooks())
+        assert found.best_step == progress.best_step
         state, _ = loop.restore_best(alone, workdir / "checkpoints")
         expected = named_leaves(jax.device_get(state.variables))
         assert found.view is not None

@@ -17,6 +17,7 @@ from flax import linen as nn
 
 from fdl.data.splits import Data
 from fdl.experiment.overrides import override, settings, show
+from fdl.experiment.updates import Update
 from fdl.optim import Optimizer
 from fdl.tasks.task import Task
 from fdl.types import Count, Duration, DurationLike, Positive, Range, UserError, one_line, printable
@@ -49,6 +50,7 @@ class Experiment:
             batch out, three times at most.
         init_from: a .safetensors or .npz file of --mode=export, to start from its weights (None: newly drawn ones).
         loss_limit: a training loss above this counts as not finite (None: no limit).
+        updates: arrays of the state that are replaced between steps (`fdl.experiment.Update`).
         name: set by `load_experiment`.
     """
 
@@ -69,6 +71,7 @@ class Experiment:
     on_bad_step: Literal["stop", "skip", "rollback"] = "stop"
     loss_limit: Positive | None = None
     init_from: str | None = None
+    updates: tuple[Update, ...] = ()
     name: str = ""
 
     def __post_init__(self) -> None:
