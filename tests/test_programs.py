@@ -88,7 +88,7 @@ def test_many_steps_in_one_call_hold_one_step(tmp_path: Path) -> None:
     many = dataclasses.replace(single, experiment=experiment)
     counted = [
         collections.Counter(re.findall(r"stablehlo\.(dot_general|while)", lowered.as_text()))
-        for lowered in (single.lowered, many.lowered_stretch)
+        for lowered in (single.compiled.lowered_step, many.compiled.lowered_many)
     ]
     assert counted[1]["dot_general"] == counted[0]["dot_general"], "the loop's body stands once"
     assert counted[1]["while"] == counted[0]["while"] + 1

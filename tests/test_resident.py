@@ -20,6 +20,7 @@ from fdl.rundir import logs
 from fdl.tasks import Classification
 from fdl.train import loop, resident
 from fdl.train.program import Program, build
+from fdl.train.schedule import steps_until_due
 from fdl.train.stopping import Interrupted
 from fdl.types import RunError, UserError, is_due, named_leaves
 
@@ -118,14 +119,14 @@ def test_calls_end_where_the_host_has_something_to_do() -> None:
 
 
 def test_short_steps_lie_on_the_device_by_themselves() -> None:
-    assert program_of(on=None).on_device is not None
-    assert program_of(on=False).on_device is None
-    assert program_of(on=None, devices=4).on_device is None
-    assert program_of(on=None, model=MLP(widths=(3000, 3000), outputs=3)).on_device is None
-    assert program_of(on=None, model=CNN(filters=(4,), pool=1, dense=(8,), outputs=3)).on_device is None
+    assert program_of(on=None).compiled.resident_rows is not None
+    assert program_of(on=False).compiled.resident_rows is None
+    assert program_of(on=None, devices=4).compiled.resident_rows is None
+    assert program_of(on=None, model=MLP(widths=(3000, 3000), outputs=3)).compiled.resident_rows is None
+    assert program_of(on=None, model=CNN(filters=(4,), pool=1, dense=(8,), outputs=3)).compiled.resident_rows is None
     named = program_of(on=None)
     data = dataclasses.replace(named.experiment.data, feed="numpy")
-    assert dataclasses.replace(named, experiment=dataclasses.replace(named.experiment, data=data)).on_device is None
+    assert dataclasses.replace(named, experiment=dataclasses.replace(named.experiment, data=data)).compiled.resident_rows is None
 
 
 def test_what_is_not_in_memory_is_refused() -> None:
@@ -134,4 +135,4 @@ def test_what_is_not_in_memory_is_refused() -> None:
     train_rows = {**lazy.data.splits.train, "inputs": column}
     data = dataclasses.replace(lazy.data, splits=dataclasses.replace(lazy.data.splits, train=train_rows))
     with pytest.raises(UserError, match=r"data\.resident"):
-        _ = dataclasses.replace(lazy, data=data).on_device
+        _ = dataclasses.replace(lazy, data=data).compiled.resident_rows

@@ -23,7 +23,7 @@ from fdl.tasks import Classification
 from fdl.train import loop
 from fdl.train.evaluation import evaluate, view
 from fdl.train.program import Program
-from fdl.train.progress import begin, judge
+from fdl.train.progress import Progress, update_best
 from fdl.types import RunError, UserError
 
 
@@ -113,7 +113,7 @@ def test_stop_at_a_target_with_the_classic_message(tmp_path: Path) -> None:
     again = loop.train(program_of(small(steps=400, stop_at=0.6)), tmp_path, loop.Hooks(said.append))
     assert again == progress, "a run that stopped itself goes on when it is started again"
     further = loop.train(program_of(small(steps=400, stop_at=0.7)), tmp_path, loop.Hooks(said.append))
-    assert further["best"] >= 0.7, "a higher target does not take the run further"
+    assert further.best >= 0.7, "a higher target does not take the run further"
 
 
 def test_early_stopping_keeps_the_best(tmp_path: Path) -> None:
@@ -133,18 +133,18 @@ def test_a_nan_ends_the_run_and_is_never_saved(tmp_path: Path) -> None:
         loop.train(program_of(wild), tmp_path, loop.Hooks())
     saved = manifest.latest(tmp_path / "checkpoints")
     if saved is not None:
-        state = saving.restore(saved, program_of(wild).like)
+        state = saving.restore(saved, program_of(wild).state_spec)
         assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(state))
 
 
-def test_judge_never_takes_a_nan_for_the_best() -> None:
+def test_update_best_never_takes_a_nan_for_the_best() -> None:
     program = program_of(small())
-    progress = judge(program, 10, {"accuracy": 0.5}, Progress())
-    progress = judge(program, 20, {"accuracy": math.nan}, progress)
+    progress = update_best(Progress(), program.experiment, 10, {"accuracy": 0.5})
+    progress = update_best(progress, program.experiment, 20, {"accuracy": math.nan})
     assert (progress.best_step, progress.best, progress.since_best) == (10, 0.5, 1)
-    progress = judge(program, 30, {"accuracy": 0.4}, progress)
+    progress = update_best(progress, program.experiment, 30, {"accuracy": 0.4})
     assert (progress.best_step, progress.best, progress.since_best) == (10, 0.5, 2)
-    progress = judge(program, 40, {"accuracy": 0.6}, progress)
+    progress = update_best(progress, program.experiment, 40, {"accuracy": 0.6})
     assert (progress.best_step, progress.best, progress.since_best) == (40, 0.6, 0)
 
 

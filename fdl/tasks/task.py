@@ -81,7 +81,7 @@ class MetricStyle:
         '1.521 nats'
         """
         if self.percent:
-            return f"{100 * value:.2f}%"
+            return f"{100 * value:.4g}%"
         number = f"{value:,.0f}" if 1000 <= abs(value) < 1e6 else f"{value:.4g}"
         return f"{number} {self.unit}".rstrip()
 
