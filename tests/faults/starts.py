@@ -41,7 +41,8 @@ class Server:
         log.write_text("")
         what = {
             "argv": list(argv), "cwd": str(cwd), "log": str(log), "rows": str(rows) if rows else None, "limits": limits or {},
-            "env": {"XDG_CACHE_HOME": os.environ["XDG_CACHE_HOME"], **(env or {})}, "points": [dataclasses.asdict(p) for p in points],
+            "env": {"XDG_CACHE_HOME": os.environ["XDG_CACHE_HOME"], **(env or {})},
+            "points": [dataclasses.asdict(p) for p in points],
         }  # fmt: skip
         assert self.process.stdin
         self.process.stdin.write((json.dumps(what) + "\n").encode())
