@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from flax import linen as nn
 
-from fdl import logs, manifest, parallel, train, weights
+from fdl import logs, parallel, train, weights
 from fdl.data import Data, Request, Splits, pipeline
 from fdl.experiment import Experiment
 from fdl.models import MLP
@@ -23,7 +23,7 @@ from fdl.optim import Optimizer
 from fdl.program import build
 from fdl.tasks import Classification, LanguageModel, Regression
 
-# ---- how a run is made and looked at; all that these tests know of fdl's inside --------------------------------------
+# ---- how a run is made and looked at: everything these tests know of fdl's internals ---------------------------------
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,7 +55,6 @@ def train_run(
     root = workdir / "checkpoints"
     state, _ = train.restore(program, root)
     best, best_step = train.restore_best(program, root)
-    assert manifest.latest(root) is not None
     host = jax.device_get((state.params, state.ema, best.params))
     return Run(logs.read_rows(workdir), host[0], host[1], int(state.step), best_step, host[2])
 
