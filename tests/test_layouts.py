@@ -279,7 +279,9 @@ def all_reduces(built: program.Program) -> list[str]:
 @pytest.mark.parametrize("name", ["mlp", "lstm"])
 def test_gradient_and_metrics_share_one_reduction(name: str, mode: str) -> None:
     assert len(all_reduces(program_of(name, mode, 8))) == 1
-    assert not all_reduces(program_of(name, mode, 1)) or mode == "pmap"
+    alone = all_reduces(program_of(name, mode, 1))
+    assert len(alone) == (1 if mode == "pmap" else 0)
+    assert all("replica_groups={{0}}" in line for line in alone), "a single device reduces with itself alone"
 
 
 @pytest.mark.parametrize("mode", ["jit", "pmap"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import signal
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -104,7 +105,7 @@ def translation() -> Experiment:
 class Boxes(Task):
     def score(self, outputs: Any, batch: Batch) -> Any:
         predicted = outputs.reshape(*batch["targets"].shape)
-        there = batch["count"][:, None] > jnp.arange(predicted.shape[1])
+        there = batch["count"][:, None] > jnp.arange(predicted.shape[1])[None]
         corners = jnp.abs(predicted - batch["targets"])
         return {"loss": (corners, there), "boxes": (predicted[..., 0] * 0 + 1, there)}
 
@@ -163,7 +164,7 @@ class Clusters(nn.Module):
         z = nn.Dense(2, name="encoder")(x)
         centres = self.param("centres", nn.initializers.zeros, (3, 2))
         shares = self.variable("targets", "shares", lambda: jnp.full((3,), 1 / 3))
-        near = 1 / (1 + ((z[:, None] - centres) ** 2).sum(-1))
+        near = 1 / (1 + ((z[:, None] - centres[None]) ** 2).sum(-1))
         return near / near.sum(-1, keepdims=True), shares.value
 
 
@@ -171,7 +172,7 @@ class Clusters(nn.Module):
 class Assignment(Task):
     def score(self, outputs: Any, batch: Batch) -> Any:
         near, shares = outputs
-        return {"loss": -(near**2 / shares).sum(-1)}
+        return {"loss": -(near**2 / shares[None]).sum(-1)}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -197,7 +198,7 @@ class Shares(Update):
 class Clustering(Assignment):
     def decode(self, model: nn.Module, variables: Any, batch: Batch, rngs: Any = None) -> Any:
         near, shares = super().decode(model, variables, batch, rngs)
-        return near, jnp.broadcast_to(shares, near.shape)
+        return near, jnp.broadcast_to(shares[None], near.shape)
 
 
 def clustering() -> Experiment:
@@ -289,8 +290,6 @@ def test_one_device_and_two_agree_and_a_stopped_run_resumes_to_the_same_bits(pro
 
 
 def rows_of(workdir: Path) -> list[dict[str, float]]:
-    import json
-
     return [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
 
 
