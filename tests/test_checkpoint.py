@@ -82,7 +82,7 @@ def test_more_that_is_known_of_a_step_replaces_what_was_known(tmp_path: Path) ->
     save_steps(tmp_path, 4, best=4)
     saved = manifest.latest(tmp_path)
     assert saved is not None
-    assert saved.progress.best_step == 4
+    assert saved.progress["best_step"] == 4
 
 
 def files_of(folder: Path) -> list[Path]:

@@ -130,7 +130,7 @@ def check_all_finite(root: Path, policy: str) -> None:
         if saved is not None:
             state = jax.device_get(saving.restore(saved, program_of(policy).state_spec))
             assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(state))
-            assert saved.progress.best is None or np.isfinite(saved.progress.best)
+            assert saved.progress["best"] is None or np.isfinite(saved.progress["best"])
     for line in (root / "metrics.jsonl").read_text().splitlines():
         row = json.loads(line)
         assert all(np.isfinite(value) for value in row.values()), row

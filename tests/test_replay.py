@@ -79,7 +79,7 @@ def test_skip_leaves_everything_but_the_step_as_it_was(tmp_path: Path) -> None:
     bad, said = first_sight(program), []
     short = dataclasses.replace(program, total_steps=bad)
     progress = loop.train(short, tmp_path / "with", loop.Hooks(said.append))
-    assert progress.bad == [bad]
+    assert progress.bad == (bad,)
     assert any(f"of step {bad} is not finite: skipped" in line for line in said)
     after = saving.restore(manifest.latest(tmp_path / "with" / "checkpoints"), program.state_spec)  # type: ignore[arg-type]
     loop.train(dataclasses.replace(program, total_steps=bad - 1), tmp_path / "before", loop.Hooks())
