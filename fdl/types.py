@@ -60,6 +60,16 @@ class Range:
         return f"{low}{self.low:g}, {self.high:g}{high}"
 
 
+@dataclasses.dataclass(frozen=True)
+class Fact:
+    """Marks a field whose 0 (or empty tuple) means "from the data": `fdl.data.splits.Facts` gives the value called `name`.
+
+    For a number, a fact that is a sequence counts: `Fact("vocabulary")` is the number of tokens.
+    """
+
+    name: str
+
+
 Count = Annotated[int, Range(1)]
 Whole = Annotated[int, Range(0)]
 Positive = Annotated[float, Range(0, open="both")]

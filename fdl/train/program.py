@@ -70,7 +70,7 @@ class Program:
 
     def init(self, key: jax.Array) -> step.State:
         """The state at step 0 that a key draws: pure, not yet compiled; without `initial`."""
-        row = jax.tree.map(lambda leaf: np.asarray(leaf[:1]), self.data.splits.test)
+        row = jax.tree.map(lambda leaf: np.asarray(leaf[:1]), self.data.splits.evaluated)
         optimizer = self.experiment.optimizer
         return step.init_state(
             key, row, model=self._settings["model"], prepare=self.data.prepare,
@@ -210,7 +210,7 @@ class Program:
     @functools.cached_property
     def evaluate(self) -> Any:
         """(variables, batch) -> masked sums, compiled."""
-        rows = take(self.data.splits.test, slice(0, 1))
+        rows = take(self.data.splits.evaluated, slice(0, 1))
         batch = next(pipeline.padded_batches(rows, self.experiment.eval_batch_size))
         return layouts.compile_eval(self.score, self.like.variables, batch, self.layout)
 
