@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+
+from fdl.types import Arrays
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,3 +66,15 @@ def _plain(value: Any) -> Any:
     if isinstance(value, (tuple, list)):
         return [_plain(item) for item in value]
     return value.item() if isinstance(value, np.generic) else value
+
+
+def complete_facts(facts: Facts, train: Arrays) -> Facts:
+    """The facts with what the rows show: `outputs` and `input_shape`, where the source has not said them."""
+    outputs, targets, inputs = facts.outputs or len(facts.classes), train.get("targets"), train.get("inputs")
+    if not outputs and isinstance(targets, np.ndarray):
+        if np.issubdtype(targets.dtype, np.integer):
+            outputs = int(targets.max()) + 1
+        else:
+            outputs = math.prod(targets.shape[1:])
+    shape = () if inputs is None or isinstance(inputs, Mapping) else tuple(map(int, inputs.shape[1:]))
+    return dataclasses.replace(facts, outputs=outputs, input_shape=facts.input_shape or shape)

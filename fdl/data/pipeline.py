@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import functools
 import importlib.util
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal
 
@@ -14,10 +13,11 @@ import numpy as np
 
 from fdl.data import columns
 from fdl.data.digests import count_leaks, sha256_of
+from fdl.data.facts import complete_facts
 from fdl.data.holdout import check_numbers, hold_out
 from fdl.data.prepared import Prepared as Prepared
 from fdl.data.prepared import fit_ops
-from fdl.data.splits import Data, Facts, HostOp, Request, Splits
+from fdl.data.splits import Data, HostOp, Request, Splits
 from fdl.types import Arrays, Batch, count_examples, take
 
 _DRAWS = 1 << 63  # keeps the keys of a step's draws apart from those of the epochs' orders
@@ -196,18 +196,6 @@ def encode(splits: Splits, ops: Sequence[HostOp]) -> tuple[Splits, tuple[Any, ..
         splits = dataclasses.replace(splits, train=train, test=test, validation=validation, facts=facts)
         states.append(state)
     return splits, tuple(states)
-
-
-def complete_facts(facts: Facts, train: Arrays) -> Facts:
-    """The facts with what the rows show: `outputs` and `input_shape`, where the source has not said them."""
-    outputs, targets, inputs = facts.outputs or len(facts.classes), train.get("targets"), train.get("inputs")
-    if not outputs and isinstance(targets, np.ndarray):
-        if np.issubdtype(targets.dtype, np.integer):
-            outputs = int(targets.max()) + 1
-        else:
-            outputs = math.prod(targets.shape[1:])
-    shape = () if inputs is None or isinstance(inputs, Mapping) else tuple(map(int, inputs.shape[1:]))
-    return dataclasses.replace(facts, outputs=outputs, input_shape=facts.input_shape or shape)
 
 
 def row_spec(arrays: Arrays, batch_size: int) -> Batch:

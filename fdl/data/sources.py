@@ -13,11 +13,12 @@ from pathlib import Path
 
 import numpy as np
 
+from fdl.data import planar
 from fdl.data.formats import characters, cifar, download, idx, tables, tfds
 from fdl.data.formats.folders import folder as folder
 from fdl.data.formats.forms import choose, first, forms_of, roots, splits, stratified
 from fdl.data.formats.imagenet import imagenet as imagenet
-from fdl.data.splits import Facts, Request, Splits
+from fdl.data.splits import Facts, LoadFunction, Request, Splits
 from fdl.data.standins import garments, handwriting, standin
 from fdl.types import Arrays, Count, UserError, printable, take
 
@@ -25,6 +26,8 @@ _FASHION_URL = "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/t10k-
 _MNIST_URL = "https://storage.googleapis.com/cvdf-datasets/mnist/t10k-labels-idx1-ubyte.gz"
 _CIFAR_URL = "https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz"
 _SHAKESPEARE_URL = "https://raw.githubusercontent.com/karpathy/char-rnn/master/data/tinyshakespeare/input.txt"
+
+SHAKESPEARE_FILES = ("tiny-shakespeare/input.txt", "tiny_shakespeare/input.txt")
 
 _HOUSING = download.Remote(
     "https://raw.githubusercontent.com/ageron/handson-ml2/1e2115277b50f6c584cd668fa30e3af309a5b136/datasets/housing/housing.csv",
@@ -138,7 +141,7 @@ def tiny_shakespeare(request: Request, *, length: Count = 128, eval_length: Coun
         return from_texts(source, f"TFDS data in {folder}", *texts)
 
     def from_files(root: Path) -> Splits | None:
-        path = first(root, "tiny-shakespeare/input.txt", "tiny_shakespeare/input.txt")
+        path = first(root, *SHAKESPEARE_FILES)
         return from_texts("files", str(path), *characters.split(characters.read(path))) if path else None
 
     def made() -> Splits:
@@ -186,6 +189,25 @@ def california_housing(request: Request) -> Splits:
 
     files = [("files", functools.partial(from_files, root)) for root in roots(request)]
     return choose(name, request, [*files, ("files", fetched), ("builtin", made)])
+
+
+DATA_SETS: dict[str, LoadFunction] = {
+    source.__name__: source
+    for source in (
+        fashion_mnist, fashion_pair, mnist, cifar10, digits, tiny_shakespeare, california_housing, imagenet,
+        planar.moons, planar.circles, planar.flower, planar.fields, planar.blobs, planar.spirals,
+    )
+}  # fmt: skip
+"""Every data set that a name alone stands for, as in `--set data=mnist` (`fdl.data.source_text`)."""
+
+FORMATS: dict[str, str] = {
+    "folder": "fdl.data.formats.folders.folder",
+    "imagenet": "fdl.data.formats.imagenet.imagenet",
+    "csv": "fdl.data.formats.csv.csv_file",
+    "text": "fdl.data.formats.text.text_file",
+    "series": "fdl.data.formats.series.series_file",
+}
+"""What may come before a path, as in `--set data=folder:birds`: the dotted name of the source, imported when it is used."""
 
 
 _Files = Callable[[Path, str, int], tuple[str, dict[str, Arrays]] | None]

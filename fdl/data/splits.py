@@ -161,9 +161,9 @@ class SourceName:
         Raises:
             ValueError: there is no such data set, format or option; the nearest is named.
         """
-        from fdl.data import sources
+        from fdl.data import source_text
 
-        return sources.parse(text)
+        return source_text.parse_source(text)
 
 
 if TYPE_CHECKING:
@@ -177,7 +177,7 @@ class Data:
     """How an experiment gets its batches.
 
     Attributes:
-        load: the source: a function Request -> Splits (one of `fdl.data.sources`, or your own), or text for `sources.parse`.
+        load: the source: a function Request -> Splits (one of `fdl.data.sources`, or your own), or text as --set takes it.
         source: which form of the data set to take.
         validation: how many rows (or which share, "10%") are cut from training for choosing checkpoints.
         test: the same for testing, where the source has no test split of its own; cut before `validation`.

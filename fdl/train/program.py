@@ -19,6 +19,7 @@ from fdl.checkpoint import weights
 from fdl.data import pipeline
 from fdl.distributed import layouts, processes
 from fdl.experiment import Experiment
+from fdl.experiment.binding import bind_experiment
 from fdl.tasks.task import View
 from fdl.train import resident, step
 from fdl.types import Arrays, Batch, Duration, Metrics, UserError, count_examples, take
@@ -228,6 +229,7 @@ def build(experiment: Experiment, data: pipeline.Prepared, seed: int, layout: la
     """
     sizes = {"batch_size": experiment.batch_size, "eval_batch_size": experiment.eval_batch_size}
     layouts.check_divides(layout, **sizes)
+    experiment = bind_experiment(experiment, data.splits.facts)
     total = Duration.parse(experiment.steps).in_steps(experiment.batch_size, count_examples(data.splits.train))
     return Program(experiment, data, layout, seed, round(total))
 
