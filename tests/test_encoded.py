@@ -11,13 +11,20 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fdl.data import Data, Request, columns, ops, pipeline, sources
+from fdl.data import Data, Facts, Request, Splits, columns, ops, pipeline, sources
 from fdl.data.columns import DRAWS, Encoded, random_box
+from fdl.data.digests import sha256_of
+from fdl.data.prepared import fit_ops
 from fdl.models import CNN
 from fdl.tasks import Classification
 from fdl.tasks.panels.data import augmented, class_counts, examples
 from fdl.tasks.task import View
 from fdl.types import UserError, count_examples, take
+
+
+def digest_of(splits: Splits) -> str:
+    return sha256_of(splits.train, splits.test, splits.validation)
+
 
 SIDE = 16
 
@@ -61,9 +68,9 @@ def test_a_folder_of_class_folders(photos: Path) -> None:
     assert count_examples(splits.train) == 21
     some = take(splits.train, np.array([20, 3]))
     np.testing.assert_array_equal(np.asarray(some["inputs"]), np.asarray(column)[[20, 3]])
-    assert load(photos).sha256 == splits.sha256
+    assert digest_of(load(photos)) == digest_of(splits)
     (photos / "imagenet/train/n01/n01_0.JPEG").write_bytes(b"changed")
-    assert load(photos).sha256 != splits.sha256
+    assert digest_of(load(photos)) != digest_of(splits)
 
 
 def test_evaluation_sees_the_middle_scaled_from_256_to_224(photos: Path) -> None:
@@ -240,7 +247,7 @@ def test_validation_is_cut_and_ops_are_fitted_without_decoding_all(photos: Path)
 
 def test_imagenet_s_own_mean_and_deviation() -> None:
     images = np.full((1, 2, 2, 3), 255, np.uint8)
-    out = ops.Standardize("imagenet").fit({"inputs": images})({"inputs": images}, None)["inputs"]
+    out = fit_ops((ops.Standardize("imagenet"),), {"inputs": images})({"inputs": images}, None)["inputs"]
     np.testing.assert_allclose(out[0, 0, 0], (1 - np.array([0.485, 0.456, 0.406])) / [0.229, 0.224, 0.225], rtol=1e-5)
     with pytest.raises(UserError, match="3 channels, not 1"):
         ops.Standardize("imagenet").fit({"inputs": images[..., :1]})
@@ -349,7 +356,7 @@ def test_a_report_decodes_a_few_training_pictures(tmp_path: Path) -> None:
     train, test = (take(rows, slice(n)) for rows, n in ((splits.train, 2560), (splits.test, 4)))
     column = train["inputs"]
     train = train | {"inputs": dataclasses.replace(column, read=lambda row: reads.append(row) or column.read(row))}
-    view = looked_at(dataclasses.replace(splits, train=train, test=test, classes=()))
+    view = looked_at(dataclasses.replace(splits, train=train, test=test, facts=Facts(classes=())))
     titles = [panel.title for panel in (class_counts(view), examples(view), augmented(view)) if panel]
     assert titles == ["Examples by class", "Training images", "One augmented batch"]
     assert 0 < len(reads) < 250

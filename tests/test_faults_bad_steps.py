@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from fdl.checkpoint import manifest, saving
-from fdl.data import Data, Request, Splits, pipeline
+from fdl.data import Data, Facts, Request, Splits, pipeline
 from fdl.distributed import layouts
 from fdl.experiment import Experiment
 from fdl.models import MLP
@@ -42,7 +42,7 @@ def points(request: Request) -> Splits:
     rows = {"inputs": inputs, "targets": targets, "trouble": np.zeros(260, np.float32)}
     cut = lambda part: {name: leaf[part] for name, leaf in rows.items()}  # noqa: E731
     return Splits(
-        "points", "builtin", "drawn", cut(slice(0, 200)), cut(slice(200, 260)), sha256="", classes=("a", "b", "c")
+        "points", "builtin", "drawn", cut(slice(0, 200)), cut(slice(200, 260)), facts=Facts(classes=("a", "b", "c"))
     )
 
 

@@ -14,7 +14,7 @@ import pytest
 from jax.sharding import PartitionSpec
 
 from fdl.checkpoint import saving
-from fdl.data import Data, Request, Splits, augment, ops, pipeline
+from fdl.data import Data, Facts, Request, Splits, augment, ops, pipeline
 from fdl.distributed import layouts
 from fdl.experiment import Experiment
 from fdl.models import CNN, MLP, Recurrent, ResNet
@@ -59,7 +59,7 @@ def pictures(request: Request) -> Splits:
         images[row, kind * 2 : kind * 2 + 3, 2:6] += 100
     rows = {"inputs": images.astype(np.uint8), "targets": targets, "place": np.arange(330, dtype=np.int32)}
     return Splits(
-        "pictures", "builtin", "drawn", _cut(rows, 250, 0), _cut(rows, 250, 1), sha256="", classes=("a", "b", "c")
+        "pictures", "builtin", "drawn", _cut(rows, 250, 0), _cut(rows, 250, 1), facts=Facts(classes=("a", "b", "c"))
     )
 
 
@@ -68,8 +68,8 @@ def text(request: Request) -> Splits:
     rng = np.random.default_rng(0)
     tokens = (rng.integers(0, 12, (300, 1)) + np.cumsum(rng.integers(1, 4, (300, 13)), axis=1)) % 12
     rows = {"inputs": tokens.astype(np.uint8), "place": np.arange(300, dtype=np.int32)}
-    info = {"vocabulary": "abcdefghijkl"}
-    return Splits("text", "builtin", "drawn", _cut(rows, 250, 0), _cut(rows, 250, 1), sha256="", info=info)
+    facts = Facts(vocabulary=tuple("abcdefghijkl"))
+    return Splits("text", "builtin", "drawn", _cut(rows, 250, 0), _cut(rows, 250, 1), facts=facts)
 
 
 def _cut(rows: dict[str, np.ndarray], at: int, part: int) -> dict[str, np.ndarray]:

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from fdl.checkpoint import saving
-from fdl.data import Data, Request, Splits, augment, ops, pipeline
+from fdl.data import Data, Facts, Request, Splits, augment, ops, pipeline
 from fdl.distributed import layouts
 from fdl.experiment import Experiment
 from fdl.models import CNN, MLP
@@ -36,7 +36,7 @@ def stripes(request: Request) -> Splits:
         images[row, kind * 2 : kind * 2 + 2, 1:5] += 100
     rows = {"inputs": images.astype(np.uint8), "targets": targets}
     cut = [{name: leaf[part] for name, leaf in rows.items()} for part in (slice(0, 150), slice(150, 200))]
-    return Splits("stripes", "builtin", "drawn", *cut, sha256="", classes=("a", "b", "c"))
+    return Splits("stripes", "builtin", "drawn", *cut, facts=Facts(classes=("a", "b", "c")))
 
 
 def program_of(mode: str = "jit", devices: int = 1, on: bool | None = True, **changes: Any) -> Program:

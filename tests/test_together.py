@@ -10,7 +10,7 @@ import jax
 import numpy as np
 import pytest
 
-from fdl.data import Data, Request, Splits, augment, ops, pipeline
+from fdl.data import Data, Facts, Request, Splits, augment, ops, pipeline
 from fdl.distributed import layouts
 from fdl.experiment import Experiment
 from fdl.models import CNN, MLP
@@ -33,7 +33,7 @@ def blobs(request: Request) -> Splits:
         images[row, kind * 2 : kind * 2 + 2, 1:5] += 100
     rows = {"inputs": images.astype(np.uint8), "targets": targets}
     train_rows, test_rows = ({k: v[part] for k, v in rows.items()} for part in (slice(0, 180), slice(180, 250)))
-    return Splits("blobs", "builtin", "drawn", train_rows, test_rows, sha256="", classes=("a", "b", "c"))
+    return Splits("blobs", "builtin", "drawn", train_rows, test_rows, facts=Facts(classes=("a", "b", "c")))
 
 
 def small(**changes: Any) -> Experiment:

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from fdl.checkpoint import manifest, saving
-from fdl.data import Data, Request, Splits, augment, ops, pipeline
+from fdl.data import Data, Facts, Request, Splits, augment, ops, pipeline
 from fdl.distributed import layouts
 from fdl.experiment import Experiment
 from fdl.models import CNN, MLP
@@ -37,7 +37,7 @@ def blobs(request: Request) -> Splits:
     rows = {"inputs": images.astype(np.uint8), "targets": targets}
     cut = lambda part: {name: leaf[part] for name, leaf in rows.items()}  # noqa: E731
     return Splits(
-        "blobs", "builtin", "drawn", cut(slice(0, 250)), cut(slice(250, 330)), sha256="", classes=("a", "b", "c")
+        "blobs", "builtin", "drawn", cut(slice(0, 250)), cut(slice(250, 330)), facts=Facts(classes=("a", "b", "c"))
     )
 
 

@@ -54,7 +54,7 @@ def train(found: Found, experiment: Experiment, settings: Mapping[str, str]) -> 
             path = chosen or workdir.create(experiment.name)
             stack.enter_context(workdir.lock(path))
             files.write_json(path / "config.json", workdir.continued(path, config, FLAGS.accept_changes))
-            if skipped := program.data.splits.info.get("skipped"):
+            if skipped := program.data.splits.skipped:
                 write_bad_inputs(skipped, path)
             return str(path)
 
@@ -126,7 +126,7 @@ def _until(asked: Callable[[], int], panels: Iterable[Panel]) -> Iterator[Panel]
 def score(found: Found, experiment: Experiment, settings: Mapping[str, str]) -> None:
     """--mode=eval: a trained run's metrics on the test split, as JSON."""
     _, program, state = _trained(experiment, settings)
-    metrics = evaluate(program, state.variables, program.data.splits.test)
+    metrics = evaluate(program, state.variables, program.data.splits.evaluated)
     print(json.dumps({f"test/{name}": value for name, value in metrics.items()}))
 
 

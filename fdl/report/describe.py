@@ -48,7 +48,7 @@ def layers(program: Program) -> list[Layer]:
         with nn.intercept_methods(note):
             return model.init(key, prepare(batch, None)["inputs"], train=False)
 
-    variables = jax.eval_shape(forward, program.key_spec, take(program.data.splits.test, slice(0, 1)))
+    variables = jax.eval_shape(forward, program.key_spec, take(program.data.splits.evaluated, slice(0, 1)))
     owned: dict[tuple[str, ...], list[tuple[str, Sequence[int]]]] = {}
     for path, leaf in jax.tree_util.tree_flatten_with_path(variables["params"])[0]:
         keys = tuple(key.key for key in path)

@@ -99,7 +99,7 @@ def summarise(
             "name": splits.name, "source": splits.source, "where": splits.where, "sha256": splits.sha256,
             "train_examples": count_examples(splits.train),
             "eval_examples": count_examples(splits.validation) if splits.validation is not None else 0,
-            "test_examples": count_examples(splits.test),
+            "test_examples": count_examples(splits.test) if splits.test is not None else 0,
         },
         "metrics": metrics,
         "baselines": baselines,

@@ -80,7 +80,7 @@ class Classification(Task):
 
     def baselines(self, splits: Splits) -> dict[str, Metrics]:
         """Always the commonest class of training."""
-        train, test = np.asarray(splits.train["targets"]), np.asarray(splits.test["targets"])
+        train, test = np.asarray(splits.train["targets"]), np.asarray(splits.evaluated["targets"])
         return {"majority class": {"accuracy": float(np.mean(test == np.bincount(train).argmax()))}}
 
     def panels(self, view: View) -> Iterable[Panel]:

@@ -80,13 +80,13 @@ class LanguageModel(Task):
         pair of neighbours once.
         Test rows [M, L+1] are windows; "mask" [M, L] says which of their targets count.
         """
-        train, test = np.asarray(splits.train["inputs"]), np.asarray(splits.test["inputs"])
+        train, test = np.asarray(splits.train["inputs"]), np.asarray(splits.evaluated["inputs"])
         rows = train[:, : train.shape[1] // 2 + 1]
-        size = max(len(splits.info.get("vocabulary", ())), int(rows.max()) + 1, int(test.max()) + 1)
+        size = max(len(splits.facts.vocabulary), int(rows.max()) + 1, int(test.max()) + 1)
         pairs = np.bincount(rows[:, :-1].ravel().astype(np.int64) * size + rows[:, 1:].ravel(), minlength=size * size)
         bigrams = pairs.reshape(size, size) + 1.0
         unigrams = np.bincount(rows[:, :-1].ravel(), minlength=size) + 1.0
-        counted = np.asarray(splits.test.get("mask", np.ones(test[:, 1:].shape))) > 0
+        counted = np.asarray(splits.evaluated.get("mask", np.ones(test[:, 1:].shape))) > 0
         before, after = test[:, :-1][counted], test[:, 1:][counted]
         single, double = unigrams / unigrams.sum(), bigrams / bigrams.sum(1, keepdims=True)
         unigram = {"loss": -np.log(single[after]).mean(), "accuracy": (after == single.argmax()).mean()}
@@ -121,7 +121,7 @@ class LanguageModel(Task):
         Raises:
             UserError: the prompt is empty, too long, or has characters that are not in the vocabulary.
         """
-        vocabulary = view.splits.info["vocabulary"]
+        vocabulary = view.splits.facts.vocabulary
         numbers = {char: number for number, char in enumerate(vocabulary)}
         unknown = sorted(set(prompt) - set(numbers))
         if unknown:

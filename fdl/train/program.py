@@ -16,6 +16,7 @@ from fdl.checkpoint import weights
 from fdl.data import pipeline
 from fdl.distributed import layouts
 from fdl.experiment import Experiment
+from fdl.experiment.binding import bind_experiment
 from fdl.optim import LearningRate
 from fdl.train import step
 from fdl.train.compiled import Compiled
@@ -170,6 +171,7 @@ def build(experiment: Experiment, data: pipeline.Prepared, seed: int, layout: la
     """
     sizes = {"batch_size": experiment.batch_size, "eval_batch_size": experiment.eval_batch_size}
     layouts.check_divides(layout, **sizes)
+    experiment = bind_experiment(experiment, data.splits.facts)
     total = Duration.parse(experiment.steps).in_steps(experiment.batch_size, count_examples(data.splits.train))
     program = Program(experiment, data, layout, seed, round(total))
     _check_fit(program)
