@@ -245,8 +245,7 @@ def ours(model: ResNet, net: Any, read: Any) -> tuple[dict, dict]:
 
 
 NETS = [
-    pytest.param(ResNet18(outputs=10, activation="silu"), 40, True, id="18"),
-    pytest.param(ResNet50(outputs=10), 40, True, id="50"),
+    pytest.param(ResNet(stage_sizes=(1, 2), width=8, outputs=3, activation="silu"), 37, True, id="bottleneck"),
     pytest.param(ResNet18(outputs=10, stem="cifar", width=8), 31, True, id="cifar"),
     pytest.param(ResNet18(outputs=10, stem="cifar", width=8), 31, False, id="cifar, inference"),
 ]
