@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal, TypeVar, Union, cast, get_args, get_
 
 from flax import linen as nn
 
-from fdl.types import Duration, Range, UserError, one_line, printable
+from fdl.types import Range, UserError, one_line, printable
 
 T = TypeVar("T")
 _LARGEST_INT, _LARGEST_FLOAT = 2**31 - 1, 3.4028234e38  # JAX computes in 32 bits
@@ -70,7 +70,12 @@ def _keywords(node: Any) -> list[tuple[str, Any, Any]]:
 def _is_node(value: Any) -> bool:
     if isinstance(value, tuple):
         return bool(value) and all(_is_node(item) for item in value)
-    return bool(_keywords(value)) or (dataclasses.is_dataclass(value) and not isinstance(value, (type, Duration)))
+    return bool(_keywords(value)) or (dataclasses.is_dataclass(value) and not _parses_itself(value))
+
+
+def _parses_itself(value: Any) -> bool:
+    """A class, or a value of one, that is written as one text: a Duration, a Group of parameters."""
+    return isinstance(value, type) or hasattr(value, "parse")
 
 
 def settings(node: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -196,8 +201,8 @@ def parse(text: str, annotation: Any, limits: tuple[Any, ...] = ()) -> Any:
         if text.lower() in ("true", "false"):
             return text.lower() == "true"
         raise ValueError("expected true or false")
-    if annotation is Duration:
-        return Duration.parse(text)
+    if hasattr(annotation, "parse"):
+        return annotation.parse(text)
     if annotation in (int, float):
         try:
             value = annotation(text)

@@ -140,7 +140,7 @@ def train_step(
     if axis_name:
         # After the gradient: a mean inside the loss would leave the gradients wrong by the number of devices.
         grads, metrics = lax.pmean((grads, metrics), axis_name)
-    updates, opt_state = tx.update(grads, state.opt_state, state.params)
+    updates, opt_state = tx.update(grads, state.opt_state, state.params, step=state.step)
     params = optax.apply_updates(state.params, updates)
     average = state.ema
     if ema:
