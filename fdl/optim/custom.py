@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import jax
 import optax
@@ -80,10 +80,11 @@ def as_optimizer(value: Any) -> Recipe:
     """
     if isinstance(value, optax.GradientTransformation):
         return CustomOptimizer(value)
-    if all(hasattr(value, name) for name in ("ema", "build", "trainable")):
-        return value
-    if callable(value) and not isinstance(value, type):
-        return CustomOptimizer(value)
+    if not isinstance(value, type):
+        if all(hasattr(value, name) for name in ("ema", "build", "trainable")):
+            return cast(Recipe, value)
+        if callable(value):
+            return CustomOptimizer(value)
     raise UserError(
         f"optimizer: expected an fdl.optim.Optimizer, an Optax transform such as optax.adam(1e-3), or a function from the "
         f"run's number of steps to one, not {type(value).__name__}"

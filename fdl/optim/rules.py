@@ -145,8 +145,10 @@ def _muon(c: Coefficients) -> optax.GradientTransformation:
             lambda leaf: contrib.MuonDimensionNumbers(tuple(range(leaf.ndim - 1)), leaf.ndim - 1), params
         )
 
-    muon = optax.chain(
-        contrib.scale_by_muon(beta=c.momentum, eps=c.eps, weight_dimension_numbers=dimensions),
-        contrib.scale_by_shape(dimensions, consistent_rms=_MUON_RMS),
-    )
+    def scale(updates: Any, params: Any) -> Any:
+        width = lambda leaf: max(leaf.size // leaf.shape[-1], leaf.shape[-1])  # noqa: E731
+        return jax.tree.map(lambda leaf: _MUON_RMS * width(leaf) ** 0.5 * leaf, updates)
+
+    orthogonalise = contrib.scale_by_muon(beta=c.momentum, eps=c.eps, weight_dimension_numbers=dimensions)
+    muon = optax.chain(orthogonalise, optax.stateless(scale))
     return optax.partition({True: muon, False: optax.scale_by_adam(c.b1, c.b2, c.eps)}, is_decayed)
