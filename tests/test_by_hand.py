@@ -210,9 +210,9 @@ START = jax.tree.map(lambda x: x.astype(np.float32), START)
 OPTIMIZERS = [
     Optimizer(rule="sgd"),
     Optimizer(rule="momentum", schedule="cosine", warmup=0.2),
-    Optimizer(rule="momentum", average=True),
+    Optimizer(rule="momentum", dampened=True),
     Optimizer(rule="nesterov", momentum=0.8, l2=0.1),
-    Optimizer(rule="nesterov", average=True),
+    Optimizer(rule="nesterov", dampened=True),
     Optimizer(rule="rmsprop", clip_norm=1.0),
     Optimizer(rule="adam", schedule="onecycle", freeze=("Dense_0/kernel",)),
     Optimizer(rule="adamw", b1=0.8, weight_decay=0.3, clip_value=0.5),
@@ -224,18 +224,18 @@ def trained(optimizer: Optimizer, steps: int = 20) -> Any:
     tx, _ = optimizer.build(steps)
 
     @jax.jit
-    def step(params: Any, state: Any) -> Any:
+    def step(params: Any, state: Any, at: Any) -> Any:
         grads = jax.tree.map(lambda w: jnp.sin(3 * w) + w, params)
-        updates, state = tx.update(grads, state, params)
+        updates, state = tx.update(grads, state, params, step=at)
         return optax.apply_updates(params, updates), state
 
     params, state = START, jax.jit(tx.init)(START)
-    for _ in range(steps):
-        params, state = step(params, state)
+    for at in range(steps):
+        params, state = step(params, state, at)
     return params
 
 
-@pytest.mark.parametrize("optimizer", OPTIMIZERS, ids=lambda o: f"{o.rule}{'-average' * o.average}")
+@pytest.mark.parametrize("optimizer", OPTIMIZERS, ids=lambda o: f"{o.rule}{'-dampened' * o.dampened}")
 def test_optimizers_by_hand_and_optax_go_the_same_way(optimizer: Optimizer) -> None:
     optimizer = dataclasses.replace(optimizer, learning_rate=0.05)
     ours, theirs = trained(dataclasses.replace(optimizer, engine="numpy")), trained(optimizer)
@@ -243,12 +243,12 @@ def test_optimizers_by_hand_and_optax_go_the_same_way(optimizer: Optimizer) -> N
     jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-5), ours, theirs)
 
 
-def test_averaged_momentum_is_its_equation() -> None:
-    tx, _ = Optimizer(rule="momentum", average=True, momentum=0.9, learning_rate=7e-4).build(3)
+def test_dampened_momentum_is_its_equation() -> None:
+    tx, _ = Optimizer(rule="momentum", dampened=True, momentum=0.9, learning_rate=7e-4).build(3)
     w, v, state = np.float32(1), 0.0, tx.init(jnp.float32(1))
     expected = 1.0
     for g in (1.0, -2.0, 0.5):
-        updates, state = tx.update(jnp.float32(g), state, w)
+        updates, state = tx.update(jnp.float32(g), state, w, step=0)
         w, v = w + updates, 0.9 * v + 0.1 * g
         expected -= 7e-4 * v
     assert float(w) == pytest.approx(expected, rel=1e-6)
@@ -256,7 +256,7 @@ def test_averaged_momentum_is_its_equation() -> None:
 
 @pytest.mark.parametrize(
     ("settings", "message"),
-    [({"rule": "adam", "average": True}, "average is of"), ({"engine": "numpy", "weight_decay": 0.1}, "use l2")],
+    [({"rule": "adam", "dampened": True}, "dampened is of"), ({"engine": "numpy", "weight_decay": 0.1}, "use l2")],
 )
 def test_settings_that_do_not_go_together(settings: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):

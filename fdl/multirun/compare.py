@@ -191,7 +191,7 @@ def _view(experiment: Experiment, runs: Sequence[Run]) -> View | None:
         return None
     program = dataclasses.replace(_program(experiment), seed=found[0].seed)
     arrays = weights.load(found[0].path / "weights.safetensors")
-    return view(program, jax.tree.map(jnp.asarray, weights.fit(program.state_spec.variables, arrays)))
+    return view(program, jax.tree.map(jnp.asarray, weights.fit(program.variables_spec, arrays)))
 
 
 def _file_name(label: str, labels: Sequence[str]) -> str:

@@ -45,7 +45,7 @@ class Compiled:
         state = layouts.compile_init(program.init, self.key, program.state_spec)
         if program.initial is None:
             return state
-        found = jax.tree.map(layouts.place, program.initial, program.state_spec.variables)
+        found = jax.tree.map(layouts.place, program.initial, program.variables_spec)
         params, stats = found["params"], {name: found[name] for name in state.stats}
         shardings = jax.tree.map(lambda leaf: leaf.sharding, program.state_spec.opt_state)
         opt_state = jax.jit(program.optimizer[0].init, out_shardings=shardings)(params)
@@ -172,10 +172,9 @@ class Compiled:
     def eval_step(self) -> Any:
         """(variables, batch) -> weighted sums, for padded batches of `eval_batch_size` rows."""
         program = self.program
-        splits = program.data.splits
-        rows = next(rows for rows in (splits.validation, splits.test, splits.train) if rows is not None)
-        batch = next(pipeline.padded_batches(take(rows, slice(0, 1)), program.experiment.eval_batch_size))
-        return layouts.compile_eval(program.eval_step, program.state_spec.variables, batch, program.layout)
+        row = take(program.data.splits.evaluated, slice(0, 1))
+        batch = next(pipeline.padded_batches(row, program.experiment.eval_batch_size))
+        return layouts.compile_eval(program.eval_step, program.variables_spec, batch, program.layout)
 
     @functools.cached_property
     def decode_step(self) -> Any:

@@ -68,26 +68,24 @@ class Program:
     def _prepared_row(self) -> Batch:
         """One row as evaluation gives it to the model; where only training has rows, as training does."""
         splits = self.data.splits
-        rows = splits.train
-        for split in (splits.validation, splits.test):
-            rows = rows if split is None else split
+        rows = splits.evaluated
         row = jax.tree.map(lambda leaf: np.asarray(leaf[:1]), rows)
         if rows is splits.train:
             row = self.data.augment(row, step.example_draw(jax.random.key(0), jax.numpy.arange(1)))
         return self.data.prepare(row, None)
 
     @functools.cached_property
-    def optimizer(self) -> tuple[Any, LearningRate]:
-        """The Optax transform of the run's length, and the learning rate by step."""
-        tx, learning_rate = self.experiment.optimizer.build(self.total_steps)
-        return optax.with_extra_args_support(tx), learning_rate
+    def optimizer(self) -> tuple[optax.GradientTransformationExtraArgs, LearningRate | None]:
+        """The Optax transform of the run's length, and the learning rate by step where it is known."""
+        return self.experiment.optimizer.build(self.total_steps)
 
     @functools.cached_property
     def train_step(self) -> Callable[..., Any]:
         """(state, batch, key) -> (state, metrics), pure and not yet compiled."""
         experiment, (tx, learning_rate) = self.experiment, self.optimizer
         return functools.partial(
-            step.train_step, tx=tx, learning_rate=learning_rate, ema=experiment.optimizer.ema, augment=self.data.augment,
+            step.train_step, tx=tx, learning_rate=learning_rate, trainable=experiment.optimizer.trainable,
+            ema=experiment.optimizer.ema, augment=self.data.augment,
             loss_limit=experiment.loss_limit, skip_bad=experiment.on_bad_step == "skip",
             axis_name=self.layout.axis_name, **self._inference,
         )  # fmt: skip
@@ -125,6 +123,11 @@ class Program:
         shapes = jax.eval_shape(self.init, self.key_spec)
         return layouts.spec(shapes, self.layout.placed(shapes))
 
+    @property
+    def variables_spec(self) -> Mapping[str, Any]:
+        """Shapes, dtypes and shardings of what the model is applied with."""
+        return {"params": self.state_spec.params, **self.state_spec.stats}
+
     @functools.cached_property
     def batch_spec(self) -> Batch:
         """Shapes and dtypes of a global batch's raw rows."""
@@ -150,7 +153,7 @@ class Program:
         Raises:
             UserError: the file cannot be read, or its arrays are not the model's.
         """
-        path, wanted = self.experiment.init_from, self.state_spec.variables
+        path, wanted = self.experiment.init_from, self.variables_spec
         if path is None:
             return None
         size = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(wanted))

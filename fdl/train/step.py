@@ -20,6 +20,7 @@ from flax import linen as nn
 from jax import lax
 
 from fdl.models.ops import channel_sum
+from fdl.optim import LearningRate, eval_params, hold_frozen_statistics, stop_frozen
 from fdl.tasks import losses
 from fdl.tasks.task import Task
 from fdl.types import Array, Batch, Draw, Transform
@@ -50,8 +51,9 @@ class State:
 
     @property
     def variables(self) -> dict[str, Any]:
-        """What evaluation applies the model with."""
-        return {"params": self.params if self.ema is None else self.ema, **self.stats}
+        """What evaluation applies the model with: averaged parameters, where the run or its rule keeps an average."""
+        average = eval_params(self.opt_state, self.params) if self.ema is None else self.ema
+        return {"params": self.params if average is None else average, **self.stats}
 
 
 def init_state(
@@ -78,7 +80,8 @@ def train_step(
     model: nn.Module,
     task: Task,
     tx: optax.GradientTransformationExtraArgs,
-    learning_rate: Callable[[Array], Array] | None,
+    learning_rate: LearningRate | None,
+    trainable: Callable[[Any], Any],
     ema: float,
     augment: Transform,
     prepare: Transform,
@@ -93,6 +96,7 @@ def train_step(
         batch: raw rows [B, ...]; under pmap this device's part.
         key: the run's key; this step's randomness is fold_in(key, step).
         learning_rate: for the log alone; None where the optimizer keeps its own.
+        trainable: parameters -> a tree like them of True and, for frozen ones, False.
         ema: decay of the parameters' average that evaluation uses, 0 for none.
         axis_name: the mapped axis under pmap, over which sums and gradients are added up; None under jit.
         loss_limit: a loss above it counts as not finite.
@@ -103,7 +107,8 @@ def train_step(
     """
     batch, rngs = training_batch(batch, key, state.step, augment, prepare, axis_name)
     loss_fn = functools.partial(
-        mean_loss, stats=state.stats, batch=batch, rngs=rngs, model=model, task=task, axis_name=axis_name
+        mean_loss, stats=state.stats, batch=batch, rngs=rngs, model=model, task=task, trainable=trainable,
+        axis_name=axis_name,
     )
     grads, (sums, bad_inputs, stats) = jax.grad(loss_fn, has_aux=True)(state.params)
     grads, sums, bad_inputs = add_over(axis_name, (grads, sums, bad_inputs))
@@ -206,6 +211,7 @@ def mean_loss(
     rngs: Mapping[str, Array],
     model: nn.Module,
     task: Task,
+    trainable: Callable[[Any], Any] = lambda params: jax.tree.map(lambda leaf: True, params),
     axis_name: str | None = None,
 ) -> tuple[Array, tuple[Sums, Array, Mapping[str, Any]]]:
     """Compute this device's share of the mean loss over a batch as `training_batch` gives it.
@@ -216,8 +222,10 @@ def mean_loss(
     Returns:
         The share, and with it every score's sum, the number of examples that are not finite, and the new statistics.
     """
-    variables = {"params": params, **stats}
-    outputs, stats = task.apply(model, variables, batch, train=True, rngs=rngs, mutable=list(stats))
+    trained = trainable(params)
+    variables = {"params": stop_frozen(params, trained), **stats}
+    with hold_frozen_statistics(trained, stats):
+        outputs, stats = task.apply(model, variables, batch, train=True, rngs=rngs, mutable=list(stats))
     sums = losses.weighted_sums(task.score(outputs, batch), batch.get("mask"))
     total, weight = sums["loss"]
     weight = lax.stop_gradient(add_over(axis_name, weight))
