@@ -24,7 +24,8 @@ from fdl.files import write_json
 from fdl.multirun import sampling, spawn, sweep_panels, trials, workers
 from fdl.multirun.trials import Ledger, Trial
 from fdl.multirun.workers import Order
-from fdl.report import report
+from fdl.report import record, report
+from fdl.report.formatting import style_of
 from fdl.rundir import workdir
 from fdl.rundir.logs import short
 from fdl.train import stopping
@@ -177,8 +178,9 @@ def _refit(folder: Path, order: Order, ledger: Ledger, champion: Trial, asked: C
 def _write_page(folder: Path, order: Order, ledger: Ledger, found: list[Trial], summary: Mapping[str, Any]) -> None:
     config = json.loads((folder / "best" / "config.json").read_text())
     shares = functools.partial(trials.importances, ledger)
-    report.write_report(
-        folder, doc=order.doc, config=config | {"command": session.command()}, summary=summary,
-        monitor=order.experiment.task.monitor, history=None,
-        panels=sweep_panels.panels(found, order.search, ledger.rules.better, order.monitor, summary["best"], shares),
+    page = record.record_page(
+        config | {"command": session.command()}, summary, monitor=order.experiment.task.monitor,
+        style=style_of(order.experiment.task), doc=order.doc,
+        sections=sweep_panels.panels(found, order.search, ledger.rules.better, order.monitor, summary["best"], shares),
     )  # fmt: skip
+    report.write_report(folder, page)

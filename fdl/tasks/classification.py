@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import dataclasses
 import io
-from collections.abc import Iterable
+from collections.abc import Sequence
 from pathlib import Path
 from typing import ClassVar, Literal
 
@@ -18,7 +18,7 @@ from fdl.files import write_all
 from fdl.tasks import losses
 from fdl.tasks.panels import classification, figures
 from fdl.tasks.panels.classification import class_names, softmax
-from fdl.tasks.task import Panel, View
+from fdl.tasks.task import DrawPanel, View
 from fdl.types import Array, Arrays, Batch, Count, Metrics, Probability, UserError, take
 
 PICTURED = 40
@@ -64,7 +64,7 @@ class Classification:
         train, test = np.asarray(splits.train["targets"]), np.asarray(splits.test["targets"])
         return {"majority class": {"accuracy": float(np.mean(test == np.bincount(train).argmax()))}}
 
-    def panels(self, view: View) -> Iterable[Panel]:
+    def panels(self, view: View) -> Sequence[DrawPanel]:
         return classification.panels(view)
 
     def predict(self, view: View, source: str, out: Path) -> list[Path]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
@@ -40,6 +40,19 @@ class View:
 
 
 @dataclasses.dataclass(frozen=True)
+class MetricStyle:
+    """How a metric is shown: as a `percent` of one, or as a number with its `unit` ("nats"; "" for none)."""
+
+    percent: bool = False
+    unit: str = ""
+
+
+def default_style(name: str) -> MetricStyle:
+    """How a metric is shown whose task does not say: shares of one as per cent, anything else as it is."""
+    return MetricStyle(percent=name in ("accuracy", "top5_accuracy", "precision", "recall"))
+
+
+@dataclasses.dataclass(frozen=True)
 class Panel:
     """One section of the report: a heading, a sentence, and a figure or a table or preformatted text."""
 
@@ -49,6 +62,10 @@ class Panel:
     header: Sequence[str] = ()
     rows: Sequence[Sequence[Any]] = ()
     text: str = ""
+
+
+DrawPanel = Callable[[], "Panel | None"]
+"""A function that draws one section, or returns None where there is nothing to show."""
 
 
 class Task(Protocol):
@@ -77,8 +94,11 @@ class Task(Protocol):
         """What a naive method reaches on the test split, under the names of `finish`'s metrics: {"majority class": {...}}."""
         ...
 
-    def panels(self, view: View) -> Iterable[Panel]:
-        """The task's own part of the report, on the test split."""
+    def panels(self, view: View) -> Sequence[DrawPanel]:
+        """The task's own part of the report, on the test split: a function for each section.
+
+        The report calls them one after the other, each guarded by itself: one that raises becomes a note in its place.
+        """
         ...
 
     def predict(self, view: View, source: str, out: Path) -> list[Path]:
