@@ -54,7 +54,7 @@ def study(found: Found, base: Experiment, own: Mapping[str, str]) -> None:
         raise UserError(
             f"--workdir={chosen} holds a run of {before.get('experiment')}, not a {name}; give another --workdir"
         )
-    splits = session.load(base, lambda: layouts.choose_layout("jit", jax.devices()[:1])).data.splits
+    data = session.load(base, lambda: layouts.choose_layout("jit", jax.devices()[:1])).data
     path, style = chosen or workdir.create(base.name), style_of(base.task)
     with stopping.asked_to_stop() as asked, workdir.lock(path):
         config = {"experiment": name, "settings": dict(own), "overrides": FLAGS.set, "seed": FLAGS.seed,
@@ -73,7 +73,7 @@ def study(found: Found, base: Experiment, own: Mapping[str, str]) -> None:
             stop.hint = f"finished runs are kept; the same command with --workdir={path} goes on from there"
             raise
         seconds = time.monotonic() - began
-        found_all = study_page.summarise(base.name, summary.describe_data(splits), declared, outcomes, seconds)
+        found_all = study_page.summarise(base.name, summary.describe_data(data), declared, outcomes, seconds)
         files.write_json(path / "summary.json", found_all)
         page = record.record_page(
             config, found_all, monitor=base.task.monitor, style=style, doc=found.doc,
@@ -162,7 +162,7 @@ def _together(
     asked: Callable[[], int],
 ) -> dict[int, dict[str, Any]]:
     """Seed -> what its summary.json holds."""
-    data, began = summary.describe_data(program.data.splits), time.monotonic()
+    data, began = summary.describe_data(program.data), time.monotonic()
     config = summary.config(program, own, list(overrides), session.command())
     written = {}
     for found in train_together(program, seeds, lambda: stopping.leave_if(asked), FLAGS.test):

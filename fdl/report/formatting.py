@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 
 from fdl.tasks.task import MetricStyle, Task, default_style
 
+PLAIN = MetricStyle()
 Style = Callable[[str], MetricStyle]
 """The name of a metric ("accuracy") -> how it is shown."""
 
@@ -18,7 +19,7 @@ def style_of(task: Task) -> Style:
     return lambda name: own(name.rpartition("/")[2])
 
 
-def number(value: object, style: MetricStyle = MetricStyle(), unit: bool = False) -> str:
+def number(value: object, style: MetricStyle = PLAIN, unit: bool = False) -> str:
     """Format a metric: a share as per cent, anything else to four digits, followed by its `unit` where asked for.
 
     >>> number(0.93125, MetricStyle(percent=True)), number(1.5236, MetricStyle(unit="nats"), unit=True)

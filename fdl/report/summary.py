@@ -15,7 +15,8 @@ import numpy as np
 from absl import logging
 
 from fdl.checkpoint import saving
-from fdl.data.splits import Splits
+from fdl.data.pipeline import Prepared
+from fdl.rundir import logs
 from fdl.rundir.logs import Row
 from fdl.tasks.task import View
 from fdl.train.loop import restore, restore_best
@@ -86,9 +87,8 @@ def summarise(
     workdir: Path,
     progress: Progress,
     between: Callable[[], None] = lambda: None,
-    *,
     test: bool = True,
-    history: Sequence[Row] = (),
+    history: Sequence[Row] | None = None,
     baselines: Mapping[str, Metrics] | None = None,
 ) -> tuple[dict[str, Any], View]:
     """Reload the best checkpoint, evaluate it on the test split, and describe the run; with the view for the report.
@@ -98,9 +98,12 @@ def summarise(
     Args:
         between: called after each batch; may raise to leave early.
         test: whether the test split is looked at.
-        history: the rows of metrics.jsonl.
-        baselines: see `measure_baselines`.
+        history: the rows of metrics.jsonl; None: they are read.
+        baselines: what `measure_baselines` returned before training; None: it is called.
     """
+    history = logs.read_rows(workdir) if history is None else history
+    if baselines is None:
+        baselines = measure_baselines(program) if test else {}
     root, splits = workdir / "checkpoints", program.data.splits
     state, saved = restore(program, root)
     last_step, digest = int(state.step), saving.state_sha256(state)
@@ -127,9 +130,9 @@ def summarise(
         "steps": last_step,
         "best_step": best_step,
         "seed": program.seed,
-        "data": describe_data(splits),
+        "data": describe_data(program.data),
         "metrics": metrics,
-        "baselines": dict(baselines or {}),
+        "baselines": dict(baselines),
         "timing": {"training": progress["seconds"], "examples_per_second": float(np.median(rates)) if rates else None},
         "peak_rss_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
         "devices": [str(device) for device in program.layout.mesh.devices.flat],
@@ -141,8 +144,9 @@ def summarise(
     return summary, view(program, variables)
 
 
-def describe_data(splits: Splits) -> dict[str, Any]:
+def describe_data(data: Prepared) -> dict[str, Any]:
     """Return what summary.json says of the data: where they are from, how many there are, and what to beware of."""
+    splits = data.splits
     return {
         "name": splits.name,
         "source": splits.source,
@@ -152,5 +156,5 @@ def describe_data(splits: Splits) -> dict[str, Any]:
         "eval_examples": count_examples(splits.validation) if splits.validation is not None else 0,
         "test_examples": count_examples(splits.test) if splits.test is not None else 0,
         "standin": bool(getattr(splits, "standin", splits.name.endswith("standin"))),
-        "leaks": dict(getattr(splits, "leaks", {})),
+        "leaks": dict(getattr(data, "leaks", {})),
     }

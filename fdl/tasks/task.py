@@ -40,19 +40,6 @@ class View:
 
 
 @dataclasses.dataclass(frozen=True)
-class MetricStyle:
-    """How a metric is shown: as a `percent` of one, or as a number with its `unit` ("nats"; "" for none)."""
-
-    percent: bool = False
-    unit: str = ""
-
-
-def default_style(name: str) -> MetricStyle:
-    """How a metric is shown whose task does not say: shares of one as per cent, anything else as it is."""
-    return MetricStyle(percent=name in ("accuracy", "top5_accuracy", "precision", "recall"))
-
-
-@dataclasses.dataclass(frozen=True)
 class Panel:
     """One section of the report: a heading, a sentence, and a figure or a table or preformatted text."""
 
@@ -62,6 +49,26 @@ class Panel:
     header: Sequence[str] = ()
     rows: Sequence[Sequence[Any]] = ()
     text: str = ""
+
+
+@dataclasses.dataclass(frozen=True)
+class MetricStyle:
+    """How a metric is shown.
+
+    Attributes:
+        unit: what is written after the number ("nats", "100,000 dollars").
+        percent: whether it is a share that is shown in per cent.
+        better: which direction is better; "" where neither is.
+    """
+
+    unit: str = ""
+    percent: bool = False
+    better: Literal["max", "min", ""] = ""
+
+
+def default_style(name: str) -> MetricStyle:
+    """Return how a metric is shown whose task does not say: shares of one as per cent, anything else as it is."""
+    return MetricStyle(percent=name in ("accuracy", "top5_accuracy", "precision", "recall"))
 
 
 DrawPanel = Callable[[], "Panel | None"]
