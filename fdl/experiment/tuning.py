@@ -106,7 +106,7 @@ class Search:
                 raise ValueError(f"{value!r} is none of {', '.join(known)}")
 
 
-def declared(make: Callable[[], Any] | None, experiment: Any, where: object, overrides: Iterable[str] = ()) -> Search:
+def load_search(make: Callable[[], Any] | None, experiment: Any, where: object, overrides: Iterable[str] = ()) -> Search:
     """The search that the file `where` declares, checked against its experiment before anything is started.
 
     Args:
@@ -167,6 +167,6 @@ def own_values(search: Search, experiment: Any) -> dict[str, Any] | None:
     return found
 
 
-def texts(values: Mapping[str, Any]) -> tuple[str, ...]:
+def as_set_flags(values: Mapping[str, Any]) -> tuple[str, ...]:
     """A trial's values as --set takes them."""
     return tuple(f"{name}={show(value)}" for name, value in values.items())

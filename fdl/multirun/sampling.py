@@ -7,6 +7,7 @@ and the trials so far alone, not of who asks, how often, or in which process; an
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import warnings
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -28,7 +29,7 @@ FIRST_RUNG, REDUCTION = 12, 3
 
 
 @dataclasses.dataclass(frozen=True)
-class Rules:
+class SearchRules:
     """By which the next trial is found, and a bad one ended."""
 
     search: Search
@@ -50,7 +51,7 @@ def import_optuna() -> Any:
     return optuna
 
 
-def propose(rules: Rules, past: list[FrozenTrial]) -> dict[str, Any]:
+def suggest(rules: SearchRules, past: list[FrozenTrial]) -> dict[str, Any]:
     """The values of the trial after these: the setting's name -> number (to four digits), or a choice's text."""
     asked, values = _copy(rules, past).ask(distributions(rules.search)), {}
     for name, where in rules.search.space.items():
@@ -61,7 +62,13 @@ def propose(rules: Rules, past: list[FrozenTrial]) -> dict[str, Any]:
     return values
 
 
-def verdict(rules: Rules, found: list[FrozenTrial], number: int) -> tuple[bool, dict[str, Any]]:
+def rungs(rules: SearchRules) -> tuple[int, ...]:
+    """The percentages of a run at which a trial is compared with others."""
+    first = {"asha": FIRST_RUNG, "hyperband": FIRST_RUNG // REDUCTION, "none": 100}[rules.search.pruner]
+    return tuple(itertools.takewhile(lambda rung: rung < 100, (first * REDUCTION**i for i in itertools.count())))
+
+
+def should_prune(rules: SearchRules, found: list[FrozenTrial], number: int) -> tuple[bool, dict[str, Any]]:
     """Whether the trial of that number is pruned at what it reported last, and the marks that tells later trials by."""
     import optuna
 
@@ -71,7 +78,7 @@ def verdict(rules: Rules, found: list[FrozenTrial], number: int) -> tuple[bool, 
     return bool(pruned), study.trials[number].system_attrs
 
 
-def importances(rules: Rules, found: list[FrozenTrial]) -> dict[str, float]:
+def importances(rules: SearchRules, found: list[FrozenTrial]) -> dict[str, float]:
     """Which share of the variance over the complete trials each setting explains (functional ANOVA, Hutter et al. 2014)."""
     import optuna
 
@@ -96,7 +103,7 @@ def distributions(search: Search) -> dict[str, Any]:
     return found
 
 
-def _copy(rules: Rules, past: list[FrozenTrial]) -> optuna.Study:
+def _copy(rules: SearchRules, past: list[FrozenTrial]) -> optuna.Study:
     import optuna
     from optuna.pruners import HyperbandPruner, NopPruner, SuccessiveHalvingPruner
     from optuna.samplers import RandomSampler, TPESampler

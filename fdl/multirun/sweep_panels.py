@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import math
-import operator
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -14,7 +14,7 @@ from fdl.experiment.tuning import Choice, Dimension, Search, Uniform
 from fdl.multirun.trials import Trial
 from fdl.rundir.logs import short
 from fdl.tasks.panels import figures
-from fdl.tasks.task import Panel
+from fdl.tasks.task import DrawPanel, Panel
 
 FEWEST = 8
 """Complete trials below which importances are noise."""
@@ -27,21 +27,21 @@ def panels(
     monitor: str,
     best: Mapping[str, Any],
     importances: Callable[[], Mapping[str, float]],
-) -> Iterator[Panel]:
-    """The panels, each drawn when it is asked for; when one raises, the iterator (a `map`) still has the next.
+) -> list[DrawPanel]:
+    """List the page's sections.
 
     Args:
         best: "trial" (its number) and "command".
         importances: a setting's name -> its share; asked only where there are trials enough.
     """
-    draws: tuple[Callable[[], Panel], ...] = (
-        lambda: Panel("The best again", f"Trial {best['trial']}, from its first step.", text=best["command"]),
-        lambda: history(found, better, monitor),
-        lambda: parallel_coordinates(found, search, better, monitor),
-        lambda: importance(found, importances),
-        lambda: table(found, search, better, monitor),
-    )
-    return map(operator.call, draws)
+    again = Panel("The best again", f"Trial {best['trial']}, from its first step.", text=best["command"])
+    return [
+        lambda: again,
+        functools.partial(history, found, better, monitor),
+        functools.partial(parallel_coordinates, found, search, better, monitor),
+        functools.partial(importance, found, importances),
+        functools.partial(table, found, search, better, monitor),
+    ]
 
 
 def _complete(found: Sequence[Trial]) -> list[Trial]:

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from fdl.data import pipeline
-from fdl.rundir.logs import Row
+from fdl.rundir.rows import Row
 from fdl.tasks.task import View
 from fdl.train import resident
 from fdl.train.bad_steps import find_bad_step

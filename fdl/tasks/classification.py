@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import dataclasses
 import io
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -18,7 +18,7 @@ from fdl.files import write_all
 from fdl.tasks import losses
 from fdl.tasks.panels import classification, figures
 from fdl.tasks.panels.classification import class_names, softmax
-from fdl.tasks.task import Better, MetricStyle, Panel, Task, View, output_width
+from fdl.tasks.task import Better, DrawPanel, MetricStyle, Task, View, output_width
 from fdl.types import Array, Arrays, Batch, Count, Metrics, Probability, UserError, take
 
 PICTURED = 40
@@ -83,7 +83,7 @@ class Classification(Task):
         train, test = np.asarray(splits.train["targets"]), np.asarray(splits.evaluated["targets"])
         return {"majority class": {"accuracy": float(np.mean(test == np.bincount(train).argmax()))}}
 
-    def panels(self, view: View) -> Iterable[Panel]:
+    def panels(self, view: View) -> Sequence[DrawPanel]:
         return classification.panels(view)
 
     def predict(self, view: View, source: str, out: Path) -> list[Path]:
