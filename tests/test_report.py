@@ -23,9 +23,9 @@ from fdl.report import record, report
 from fdl.report.describe import Layer
 from fdl.report.formatting import duration, number
 from fdl.report.report import list_panels
-from fdl.tasks import Panel
+from fdl.tasks import Classification, Panel
 from fdl.tasks.panels import figures
-from fdl.tasks.task import MetricStyle, default_style
+from fdl.tasks.task import MetricStyle
 from fdl.types import UserError
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -101,7 +101,8 @@ HISTORY = [
 def write(tmp_path: Path, **changes: Any) -> tuple[Page, str]:
     """A run's page, drawn as the command line draws it, with `panels` for the task's."""
     history, panels = changes.pop("history", HISTORY), changes.pop("panels", ())
-    wanted: dict[str, Any] = {"config": CONFIG, "summary": summary(), "monitor": "accuracy", "style": default_style}
+    style = Classification().metric_style
+    wanted: dict[str, Any] = {"config": CONFIG, "summary": summary(), "monitor": "accuracy", "style": style}
     sections = [lambda: record.training(history, "accuracy", 80), *list_panels(lambda: panels)]
     page = record.record_page(**(wanted | {"sections": sections} | changes))
     html = report.write_report(tmp_path, page).read_text(encoding="utf-8")
@@ -376,7 +377,7 @@ def test_a_new_report_replaces_the_old_whole_or_not_at_all(tmp_path: Path, monke
     ],
 )  # fmt: skip
 def test_numbers(value: Any, name: str, text: str) -> None:
-    assert number(value, default_style(name)) == text
+    assert number(value, Classification().metric_style(name)) == text
 
 
 @pytest.mark.parametrize(
