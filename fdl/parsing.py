@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import functools
 import inspect
 import sys
 import types
@@ -71,9 +70,15 @@ def _choice(text: str, annotation: Any, limits: tuple[Any, ...]) -> Any:
 
 
 def _tuple(text: str, annotation: Any, limits: tuple[Any, ...]) -> tuple[Any, ...]:
-    kinds = get_args(annotation)
-    nested = any(get_origin(kind) is tuple for kind in kinds)
-    items = _items(text, nested)
+    """Of "1,2" or "(1,2)"; where items are tuples themselves, of "(1,2),(3,4)" or "((1,2),(3,4))"."""
+    kinds, body = get_args(annotation), text.strip()
+    if _enclosed(body):
+        try:
+            return _tuple(body[1:-1], annotation, limits)
+        except ValueError:
+            if not any(get_origin(kind) is tuple for kind in kinds):
+                raise  # else the brackets may be those of the only item
+    items = _items(body)
     if len(kinds) == 2 and kinds[1] is Ellipsis:
         kinds = kinds[:1] * len(items)
     if len(items) != len(kinds):
@@ -81,17 +86,14 @@ def _tuple(text: str, annotation: Any, limits: tuple[Any, ...]) -> tuple[Any, ..
     return tuple(parse(item, kind) for item, kind in zip(items, kinds, strict=True))
 
 
-def _items(text: str, nested: bool) -> list[str]:
-    """The items of "1,2" or "(1,2)"; where items are tuples themselves, of "(1,2),(3,4)" or "((1,2),(3,4))".
+def _items(text: str) -> list[str]:
+    """The parts between the commas that stand in no brackets.
 
     Raises:
         ValueError: brackets that do not match.
     """
-    body = text.strip()
-    while _enclosed(body) and (not nested or body[1:].lstrip().startswith(_OPEN)):
-        body = body[1:-1].strip()
     depth, items = 0, [""]
-    for character in body:
+    for character in text:
         depth += (character in _OPEN) - (character in _CLOSE)
         if depth < 0:
             break
@@ -147,7 +149,6 @@ _PARSERS: dict[Any, Callable[[str, Any, tuple[Any, ...]], Any]] = {
 }  # fmt: skip
 
 
-@functools.cache
 def field_type(cls: type, name: str) -> Any:
     """The type of a class's field, with its `Annotated` parts; Any where its text names what is not imported at run time."""
     for base in cls.__mro__:

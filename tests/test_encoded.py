@@ -13,9 +13,10 @@ import pytest
 from PIL import Image
 
 from fdl.data import Data, Facts, Request, Splits, columns, ops, pipeline, sources
-from fdl.data.columns import DRAWS, Encoded, random_box
 from fdl.data.digests import sha256_of
-from fdl.data.prepared import fit_ops
+from fdl.data.fitted import fit_ops
+from fdl.data.formats import encoded
+from fdl.data.formats.encoded import DRAWS, Encoded, random_box
 from fdl.models import CNN
 from fdl.tasks import Classification
 from fdl.tasks.panels.data import augmented, class_counts, examples
@@ -148,7 +149,7 @@ def test_crops_differ_by_step_place_and_seed_and_from_evaluation(photos: Path) -
     column = load(photos).train["inputs"]
     draws = [pipeline.Stream(seed, 4, 4).draws(step, DRAWS) for seed, step in ((0, 0), (0, 1), (1, 0))]
     same = column[np.zeros(4, int)]
-    images = np.concatenate([np.asarray(same.cropped(draw)) for draw in draws] + [np.asarray(same[:1])])
+    images = np.concatenate([columns.read_all(same, draw) for draw in draws] + [np.asarray(same[:1])])
     assert len({image.tobytes() for image in images}) == 13
 
 
@@ -167,7 +168,7 @@ def test_evaluation_counts_every_picture_once(photos: Path, batch: int, shards: 
 def test_padding_is_not_decoded_again_and_again(photos: Path) -> None:
     column = load(photos).test["inputs"]
     reads: list[int] = []
-    counted = Encoded(lambda row: reads.append(row) or column.read(row), column.name, b"", column.rows, SIDE)
+    counted = Encoded(lambda row: reads.append(row) or column.content_of(row), column.name, b"", column.rows, SIDE)
     list(pipeline.padded_batches({"inputs": counted}, 512))
     assert sorted(reads) == list(range(7))
 
@@ -179,7 +180,7 @@ def test_who_stops_early_leaves_nothing_behind(photos: Path) -> None:
     def read(row: int) -> bytes:
         reads.append(row)
         time.sleep(0.002)
-        return column.read(row)
+        return column.content_of(row)
 
     stream = pipeline.Stream(0, 8, 21)
     slow = {"inputs": Encoded(read, column.name, b"", column.rows, SIDE), "targets": np.zeros(21)}
@@ -232,7 +233,7 @@ def test_every_kind_of_picture_has_three_channels(tmp_path: Path) -> None:
     for name, data in kinds.items():
         paths.append(tmp_path / f"{name}.JPEG")
         paths[-1].write_bytes(data)
-    plain, grey, *others = np.asarray(columns.of_files(paths, SIDE)).astype(int)
+    plain, grey, *others = np.asarray(encoded.of_files(paths, SIDE)).astype(int)
     assert plain.shape == (SIDE, SIDE, 3)
     np.testing.assert_allclose(edges(plain), evaluated(17, 20), atol=0.05)
     luma = (plain @ [0.299, 0.587, 0.114])[..., None]  # ITU-R BT.601, as Pillow has it
@@ -244,11 +245,11 @@ def test_every_kind_of_picture_has_three_channels(tmp_path: Path) -> None:
 def test_more_pixels_than_the_limit_are_refused_before_they_are_decoded(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(columns, "MAX_PIXELS", 1000)
+    monkeypatch.setattr(encoded, "MAX_PIXELS", 1000)
     path = tmp_path / "large.png"
     picture(0).save(path)
     with pytest.raises(UserError, match="40 x 30 pixels"):
-        np.asarray(columns.of_files([path], SIDE))
+        np.asarray(encoded.of_files([path], SIDE))
 
 
 def test_validation_is_cut_and_ops_are_fitted_without_decoding_all(photos: Path) -> None:
@@ -299,8 +300,8 @@ def test_the_stand_in_costs_nothing_to_load_and_is_the_same_every_time(tmp_path:
     assert "stand-in, not photographs" in splits.where
     assert (len(splits.train["inputs"]), len(splits.test["inputs"]), len(splits.classes)) == (2560, 512, 1000)
     column = splits.train["inputs"]
-    assert column.read(3) == load(tmp_path).train["inputs"].read(3) != column.read(4)
-    with Image.open(io.BytesIO(column.read(3))) as image:
+    assert column.content_of(3) == load(tmp_path).train["inputs"].content_of(3) != column.content_of(4)
+    with Image.open(io.BytesIO(column.content_of(3))) as image:
         assert (image.format, image.size) == ("JPEG", (500, 375))
 
 
@@ -369,7 +370,9 @@ def test_a_report_decodes_a_few_training_pictures(tmp_path: Path) -> None:
     splits, reads = load(tmp_path), []
     train, test = (take(rows, slice(n)) for rows, n in ((splits.train, 2560), (splits.test, 4)))
     column = train["inputs"]
-    train = train | {"inputs": dataclasses.replace(column, read=lambda row: reads.append(row) or column.read(row))}
+    train = train | {
+        "inputs": dataclasses.replace(column, content_of=lambda row: reads.append(row) or column.content_of(row))
+    }
     view = looked_at(dataclasses.replace(splits, train=train, test=test, facts=Facts(classes=())))
     titles = [panel.title for panel in (class_counts(view), examples(view), augmented(view)) if panel]
     assert titles == ["Examples by class", "Training images", "One augmented batch"]

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from fdl.data.splits import Augmentation, Op, Statistics
-from fdl.types import Array, Arrays, Batch, Count, Draw, NonNegative, Positive, Probability, Whole
+from fdl.types import Array, Arrays, Batch, Count, Draw, NonNegative, Positive, Probability, UserError, Whole
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,7 +25,7 @@ class Flip(Augmentation):
     probability: Probability = 0.5
 
     def change(self, x: Array, draw: Draw) -> Array:
-        return jnp.where(_per_image(draw(()) < self.probability), x[:, :, ::-1], x)
+        return jnp.where(_per_image(draw(()) < self.probability), pictures(x, self)[:, :, ::-1], x)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,7 +40,7 @@ class Shift(Augmentation):
     fill: float = 0.0
 
     def change(self, x: Array, draw: Draw) -> Array:
-        offsets = _whole(draw((2,)), 2 * self.pixels + 1) - self.pixels
+        x, offsets = pictures(x, self), _whole(draw((2,)), 2 * self.pixels + 1) - self.pixels
         for axis in (1, 2):
             offset, moved = _per_image(offsets[:, axis - 1]), x
             for by in range(-self.pixels, self.pixels + 1):
@@ -63,7 +63,7 @@ class Cutout(Augmentation):
     fill: float = 0.0
 
     def change(self, x: Array, draw: Draw) -> Array:
-        inside = _square(x, draw((2,)), jnp.full(x.shape[0], self.size))
+        inside = _square(pictures(x, self), draw((2,)), jnp.full(x.shape[0], self.size))
         hit = _per_image(draw(()) < self.probability)
         return jnp.where(inside & hit, jnp.asarray(self.fill, x.dtype), x)
 
@@ -125,7 +125,7 @@ class Cutmix(Op):
     def transform(self, batch: Batch, draw: Draw | None, statistics: Statistics) -> Batch:
         if draw is None:
             return batch
-        x, y = batch["inputs"], _one_hot(batch["targets"], int(statistics["classes"]))
+        x, y = pictures(batch["inputs"], self), _one_hot(batch["targets"], int(statistics["classes"]))
         share = _share_kept(draw, statistics)
         inside = _square(x, draw((2,)), jnp.sqrt((1 - share) * x.shape[1] * x.shape[2]))
         kept = 1 - inside.astype(jnp.float32).mean((1, 2, 3))
@@ -143,6 +143,18 @@ class RandomWindow(Augmentation):
         half = x.shape[1] // 2
         starts = _whole(draw(()), half)
         return jax.vmap(lambda row, start: jax.lax.dynamic_slice(row, (start,), (half + 1,)))(x, starts)
+
+
+def pictures(x: Array, op: Op) -> Array:
+    """`x`, if it is a batch of pictures.
+
+    Raises:
+        UserError: it has no axes [B, H, W, C].
+    """
+    if getattr(x, "ndim", 0) != 4:
+        shape = f"{x.dtype} {['B', *x.shape[1:]]}" if hasattr(x, "shape") else type(x).__name__
+        raise UserError(f"{type(op).__name__} is for pictures [B, H, W, C], the inputs are {shape}")
+    return x
 
 
 def _per_image(values_B: Array) -> Array:

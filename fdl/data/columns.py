@@ -1,201 +1,250 @@
-"""Images too many for memory: a column that holds where they are, and decodes those of a batch when they are needed.
+"""Columns that are read when they are needed: rows that memory does not hold as an array, such as pictures or windows.
 
-There is one decoder, Pillow's, in threads (it lets go of Python's lock while it works): the pixels do not depend on whether
-TensorFlow is installed or which feed carries the batch. Reduced by an antialiasing bilinear filter, as torchvision's
-recipes have it, it is also the faster one: 1,010 training crops/s against 690-780 by tf.io.decode_and_crop_jpeg and
-tf.image.resize(antialias=True) in tf.data (JPEGs of 500 x 375 to 224 x 224, 2 cores, AMD EPYC 9005, Pillow 13, TensorFlow
-2.21).
+A column takes the place of an array in a split. The pipeline asks the protocol below and knows no class: pictures are
+`fdl.data.formats.encoded.Encoded`, windows over a stored series are `Windows` here; a new kind is a class with these members.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import hashlib
-import io
-import math
 import os
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
-from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import jax
 import numpy as np
 
-from fdl.data.formats.images import FORMATS, MAX_PIXELS
-from fdl.types import Batch, UserError, one_line, printable
+from fdl.types import Batch
 
-AREA, RATIO, ATTEMPTS = (0.08, 1.0), (3 / 4, 4 / 3), 10
-DRAWS = (ATTEMPTS, 4)
-"""The uniform numbers that decide one random crop."""
-EVALUATED = 224 / 256
-"""The share of the shorter side that the evaluation crop shows."""
 AHEAD = 2
-"""How many batches are being decoded while one is used."""
+"""How many batches are being read while one is used."""
+_DIGEST_BYTES = 1 << 28  # what is read of overlapping windows to compare them, at most
 
-Box = tuple[float, float, float, float]
-"""left, upper, right, lower, in pixels of the whole picture."""
+
+@runtime_checkable
+class Column(Protocol):
+    """Rows of one shape and type that stand where an array [N, ...] would; frozen.
+
+    Attributes:
+        shape, ndim, dtype: of the array it stands for.
+        draws_shape: of the uniform numbers that choose what is seen of a row in training (a crop), or None: rows do not vary.
+        ahead: reading takes long enough to be done in threads, some batches ahead.
+    """
+
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+    @property
+    def ndim(self) -> int: ...
+    @property
+    def dtype(self) -> np.dtype: ...
+    @property
+    def draws_shape(self) -> tuple[int, ...] | None: ...
+    @property
+    def ahead(self) -> bool: ...
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, rows: Any) -> Column:
+        """The column of these rows (a slice or an array of numbers); nothing is read."""
+        ...
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        """All rows, as evaluation sees them."""
+        ...
+
+    def read(self, rows: np.ndarray, draws: np.ndarray | None = None) -> np.ndarray:
+        """Rows (int64 [B]) as an array [B, ...]; called from any thread.
+
+        Args:
+            draws: uniform numbers [B, *draws_shape] in [0, 1) for training; None: as evaluation sees the rows.
+
+        Raises:
+            UserError: a row cannot be read.
+        """
+        ...
+
+    def fingerprint(self) -> np.ndarray:
+        """uint8: stands for the rows in a digest of the data set; equal for equal rows."""
+        ...
+
+    def row_digests(self) -> np.ndarray | None:
+        """int64 [N], equal for equal rows, comparable within this process; None: reading them all would take too long."""
+        ...
+
+    def stretches(self) -> tuple[np.ndarray, np.ndarray] | None:
+        """(first, end), int64 [N] each: which part of a stored series a row reads; None: rows share nothing."""
+        ...
+
+
+def is_column(leaf: Any) -> bool:
+    """Whether a leaf of a split is read when needed, and no array in memory."""
+    return not isinstance(leaf, np.ndarray) and isinstance(leaf, Column)
+
+
+def has_columns(arrays: Any) -> bool:
+    """Whether any leaf of the tree is read when needed."""
+    return any(map(is_column, jax.tree.leaves(arrays)))
+
+
+def stretches(arrays: Any) -> tuple[np.ndarray, np.ndarray] | None:
+    """Which part of a stored series each row reads, all its columns together; None where rows share nothing."""
+    found = [each for leaf in jax.tree.leaves(arrays) if is_column(leaf) and (each := leaf.stretches()) is not None]
+    if not found:
+        return None
+    return np.minimum.reduce([first for first, _ in found]), np.maximum.reduce([end for _, end in found])
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Encoded:
-    """A column of pictures that stands where an array uint8 [N, side, side, 3] would.
+class Windows:
+    """A column of windows over one stored series: row i is series[starts[i] : starts[i] + length].
 
-    `len`, `shape`, `dtype` and rows by slice or by array of numbers (another such column) cost nothing; `np.asarray`
-    decodes. Evaluation sees the middle square, 224/256 of the shorter side, scaled to `side`: the shorter side to 256,
-    the middle 224, for a side of 224. Training sees random crops instead: see `cropped`.
+    However much the windows overlap, the series is stored once.
 
     Attributes:
-        read: number of a picture in the whole store -> its file's bytes (JPEG, PNG, ...), from any thread.
-        name: the same -> what to call it in an error, such as its path.
-        content: a digest of the whole store.
-        rows: int64 [N], which of the store's pictures these are.
-        side: height and width of the decoded pictures, in pixels.
-        draws: None, or uniform numbers [N, *DRAWS] that choose the crops.
+        series: [T, ...], the only copy.
+        starts: int64 [N].
+        length: steps of a window.
     """
 
-    read: Callable[[int], bytes]
-    name: Callable[[int], str]
-    content: bytes
-    rows: np.ndarray
-    side: int
-    draws: np.ndarray | None = None
+    series: np.ndarray
+    starts: np.ndarray
+    length: int
+
+    draws_shape = None
+    ahead = False
+
+    def __post_init__(self) -> None:
+        if len(self.starts) and (self.starts.min() < 0 or self.starts.max() + self.length > len(self.series)):
+            raise ValueError(f"a window of {self.length} steps reaches beyond the series of {len(self.series)}")
 
     @property
-    def shape(self) -> tuple[int, int, int, int]:
-        return len(self.rows), self.side, self.side, 3
+    def shape(self) -> tuple[int, ...]:
+        return len(self.starts), self.length, *self.series.shape[1:]
 
     @property
     def ndim(self) -> int:
-        return 4
+        return 1 + self.series.ndim
 
     @property
     def dtype(self) -> np.dtype:
-        return np.dtype(np.uint8)
+        return self.series.dtype
 
     def __len__(self) -> int:
-        return len(self.rows)
+        return len(self.starts)
 
-    def __getitem__(self, rows: slice | np.ndarray) -> Encoded:
-        draws = None if self.draws is None else self.draws[rows]
-        return dataclasses.replace(self, rows=self.rows[rows], draws=draws)
+    def __getitem__(self, rows: Any) -> Windows:
+        return dataclasses.replace(self, starts=self.starts[rows])
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
-        images = next(decoded(iter([{"images": self}])))["images"]
-        return images if dtype is None else images.astype(dtype, copy=False)
+        held = self.read(np.arange(len(self)))
+        return held if dtype is None else held.astype(dtype, copy=False)
 
-    def cropped(self, draws: np.ndarray) -> Encoded:
-        """The same pictures, each to be seen through the random crop that its uniform numbers [N, *DRAWS] choose."""
-        return dataclasses.replace(self, draws=draws)
+    def read(self, rows: np.ndarray, draws: np.ndarray | None = None) -> np.ndarray:
+        return self.series[self.starts[rows][:, None] + np.arange(self.length)]
 
     def fingerprint(self) -> np.ndarray:
-        """uint8 [32]: stands for the pixels in a digest of the data set; two columns of the same files have the same."""
-        whole = hashlib.sha256(self.content + repr(self.shape).encode() + self.rows.tobytes()).digest()
-        return np.frombuffer(whole, np.uint8)
+        whole = hashlib.sha256(np.ascontiguousarray(self.series).data)
+        whole.update(f"{self.series.shape} {self.series.dtype} {self.length}".encode() + self.starts.tobytes())
+        return np.frombuffer(whole.digest(), np.uint8)
 
-    def _image(self, place: int) -> np.ndarray:
-        """Picture `place` of the column, uint8 [side, side, 3]."""
-        from PIL import Image, ImageOps
+    def row_digests(self) -> np.ndarray | None:
+        size = self.length * self.dtype.itemsize * int(np.prod(self.series.shape[1:], dtype=np.int64))
+        if size * len(self) > _DIGEST_BYTES:
+            return None
+        held = (self.read(np.array([row])).tobytes() for row in range(len(self)))
+        return np.fromiter(map(hash, held), np.int64, len(self))
 
-        row = int(self.rows[place])
-        try:
-            with Image.open(io.BytesIO(self.read(row)), formats=FORMATS) as image:
-                if image.width * image.height > MAX_PIXELS:
-                    raise ValueError(f"{image.width} x {image.height} pixels are over the limit of {MAX_PIXELS:,}")
-                image.load()
-                ImageOps.exif_transpose(image, in_place=True)
-                rgb = image if image.mode == "RGB" else image.convert("RGB")
-                box = middle(*rgb.size) if self.draws is None else random_box(*rgb.size, self.draws[place])
-                return np.asarray(rgb.resize((self.side, self.side), Image.Resampling.BILINEAR, box))
-        except Exception as error:  # Pillow's decoders raise nearly every built-in exception on damaged files
-            raise UserError(
-                f"cannot read the image {printable(self.name(row))}: {one_line(error)}; remove it or mend it"
-            ) from error
+    def stretches(self) -> tuple[np.ndarray, np.ndarray] | None:
+        return self.starts, self.starts + self.length
 
-    def start(self, pool: Executor) -> Decoding:
-        """Hand the pictures to the pool, each once, however often it is in the column (as padding is)."""
-        distinct, places = np.arange(len(self)), np.arange(len(self))
+
+def windows(
+    series: np.ndarray, window: int, horizon: int = 1, stride: int = 1, targets: np.ndarray | None = None
+) -> dict[str, Windows]:
+    """{"inputs": [N, window, ...], "targets": [N, horizon, ...]}: every `stride` steps a window, and what follows it.
+
+    Args:
+        series: [T, ...].
+        targets: another series of the same T to forecast; default: `series` itself.
+
+    Raises:
+        ValueError: the series is shorter than one window and its horizon.
+    """
+    starts = np.arange(0, len(series) - window - horizon + 1, stride)
+    if not len(starts):
+        raise ValueError(f"a series of {len(series)} steps holds no window of {window} with a horizon of {horizon}")
+    followed = series if targets is None else targets
+    return {"inputs": Windows(series, starts, window), "targets": Windows(followed, starts + window, horizon)}
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Pending:
+    """Rows of a column that a batch is still to read."""
+
+    column: Column
+    rows: np.ndarray
+    draws: np.ndarray | None = None
+
+    def start(self, pool: Executor | None) -> Reading | np.ndarray:
+        """Begin in the pool, each row once however often it is in the batch (as padding is); or read at once."""
+        if pool is None or not self.column.ahead:
+            return self.column.read(self.rows, self.draws)
+        distinct, places = np.arange(len(self.rows)), np.arange(len(self.rows))
         if self.draws is None:
             _, distinct, places = np.unique(self.rows, return_index=True, return_inverse=True)
-        return Decoding([pool.submit(self._image, int(place)) for place in distinct], places, self.shape)
+        draws = [None if self.draws is None else self.draws[place : place + 1] for place in distinct]
+        jobs = [
+            pool.submit(self.column.read, self.rows[place : place + 1], draw)
+            for place, draw in zip(distinct, draws, strict=True)
+        ]
+        return Reading(jobs, places)
 
 
-@dataclasses.dataclass(frozen=True)
-class Decoding:
-    """Pictures on their way: distinct[places] when they are there."""
+@dataclasses.dataclass(frozen=True, eq=False)
+class Reading:
+    """Rows on their way: distinct[places] when they are there."""
 
     distinct: list[Future[np.ndarray]]
     places: np.ndarray
-    shape: tuple[int, ...]
 
     def finish(self) -> np.ndarray:
-        images = np.empty(self.shape, np.uint8)
-        for place, number in enumerate(self.places):
-            images[place] = self.distinct[number].result()
-        return images
+        return np.concatenate([self.distinct[place].result() for place in self.places])
 
 
-def middle(width: int, height: int) -> Box:
-    """The evaluation crop: the middle square, EVALUATED of the shorter side."""
-    side = EVALUATED * min(width, height)
-    left, upper = (width - side) / 2, (height - side) / 2
-    return left, upper, left + side, upper + side
-
-
-def random_box(width: int, height: int, draws: np.ndarray) -> Box:
-    """A random crop after Szegedy et al. 2015 (https://arxiv.org/abs/1409.4842, section 6), as torchvision has it.
-
-    Area uniform in AREA of the picture's, the logarithm of width / height uniform in that of RATIO, place uniform: of
-    ATTEMPTS the first that fits, else the largest middle part within RATIO.
-    """
-    for area, shape, x, y in draws:
-        pixels = width * height * (AREA[0] + area * (AREA[1] - AREA[0]))
-        ratio = RATIO[0] * (RATIO[1] / RATIO[0]) ** shape
-        w, h = round(math.sqrt(pixels * ratio)), round(math.sqrt(pixels / ratio))
-        if 0 < w <= width and 0 < h <= height:
-            left, upper = int(x * (width - w + 1)), int(y * (height - h + 1))
-            return left, upper, left + w, upper + h
-    w, h = min(width, round(height * RATIO[1])), min(height, round(width / RATIO[0]))
-    left, upper = (width - w) // 2, (height - h) // 2
-    return left, upper, left + w, upper + h
-
-
-def of_files(paths: Sequence[Path], side: int) -> Encoded:
-    """The pictures at `paths` as a column."""
-    names = [str(path) for path in paths]
-    content = hashlib.sha256("\0".join(names).encode(errors="surrogateescape")).digest()
-    return Encoded(lambda row: paths[row].read_bytes(), names.__getitem__, content, np.arange(len(paths)), side)
-
-
-def overlap(arrays: Batch) -> int:
-    """How many rows after a row may hold some of the same numbers: 0, or of windows over a series the most there are."""
-    return max((getattr(leaf, "overlap", 0) for leaf in jax.tree.leaves(arrays)), default=0)
-
-
-def lazy(arrays: Batch) -> dict[str, Encoded]:
-    """The columns that are still to be decoded."""
-    return {name: column for name, column in arrays.items() if isinstance(column, Encoded)}
-
-
-def decoded(batches: Iterable[Batch]) -> Iterator[Batch]:
-    """The batches with their pictures decoded, by all cores and AHEAD batches ahead.
+def read_batches(batches: Iterable[Batch]) -> Iterator[Batch]:
+    """The batches with what is `Pending` in them read: by all cores and AHEAD batches ahead, where a column asks for it.
 
     Raises:
-        UserError: a picture is damaged.
+        UserError: a row cannot be read.
     """
-    pool = ThreadPoolExecutor(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count())
     waiting: deque[Batch] = deque()
+    pool: ThreadPoolExecutor | None = None
     try:
         for batch in batches:
-            waiting.append(batch | {name: column.start(pool) for name, column in lazy(batch).items()})
-            if len(waiting) > AHEAD:
+            pending = [leaf for leaf in jax.tree.leaves(batch) if isinstance(leaf, Pending)]
+            if pool is None and any(leaf.column.ahead for leaf in pending):
+                pool = ThreadPoolExecutor(_cores())
+            waiting.append(jax.tree.map(lambda leaf: leaf.start(pool) if isinstance(leaf, Pending) else leaf, batch))
+            if pool is None or len(waiting) > AHEAD:
                 yield _finish(waiting.popleft())
         while waiting:
             yield _finish(waiting.popleft())
     finally:
-        pool.shutdown(cancel_futures=True)  # whoever asked has had enough, or an error is on its way
+        if pool:
+            pool.shutdown(cancel_futures=True)  # whoever asked has had enough, or an error is on its way
+
+
+def read_all(column: Column, draws: np.ndarray | None = None) -> np.ndarray:
+    """Every row of a column, by all cores where it asks for it."""
+    return next(read_batches([{"rows": Pending(column, np.arange(len(column)), draws)}]))["rows"]
 
 
 def _finish(batch: Batch) -> Batch:
-    return jax.tree.map(lambda leaf: leaf.finish() if isinstance(leaf, Decoding) else leaf, batch)
+    return jax.tree.map(lambda leaf: leaf.finish() if isinstance(leaf, Reading) else leaf, batch)
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

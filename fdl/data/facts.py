@@ -71,10 +71,10 @@ def _plain(value: Any) -> Any:
 def complete_facts(facts: Facts, train: Arrays) -> Facts:
     """The facts with what the rows show: `outputs` and `input_shape`, where the source has not said them."""
     outputs, targets, inputs = facts.outputs or len(facts.classes), train.get("targets"), train.get("inputs")
-    if not outputs and isinstance(targets, np.ndarray):
-        if np.issubdtype(targets.dtype, np.integer):
-            outputs = int(targets.max()) + 1
-        else:
+    if not outputs and targets is not None and not isinstance(targets, Mapping):
+        if not np.issubdtype(targets.dtype, np.integer):
             outputs = math.prod(targets.shape[1:])
+        elif isinstance(targets, np.ndarray):
+            outputs = int(targets.max()) + 1
     shape = () if inputs is None or isinstance(inputs, Mapping) else tuple(map(int, inputs.shape[1:]))
     return dataclasses.replace(facts, outputs=outputs, input_shape=facts.input_shape or shape)

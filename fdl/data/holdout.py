@@ -42,17 +42,15 @@ def hold_out(splits: Splits, data: Data, num_examples: int | None) -> Splits:
             )
         order = order[:num_examples]
     train = take(splits.train, np.sort(order)) if len(order) < total else splits.train
-    splits = dataclasses.replace(splits, train=train, test=held["test"], validation=held["validation"])
-    check_columns(splits)
-    return splits
+    return dataclasses.replace(splits, train=train, test=held["test"], validation=held["validation"])
 
 
 def _cut(splits: Splits, data: Data, order: np.ndarray, name: str, portion: Portion) -> tuple[np.ndarray, np.ndarray]:
     """(rows held out, sorted; the rest of `order`)."""
     setting, count = f"data.{name}={portion}", portion.rows(len(order))
-    cut, overlap = Cut.parse(data.cut), columns.overlap(splits.train)
-    kind = ("last" if overlap else "random") if cut.kind == "auto" else cut.kind
-    if overlap and kind != "last":
+    cut, overlap = Cut.parse(data.cut), columns.stretches(splits.train)
+    kind = ("last" if overlap is not None else "random") if cut.kind == "auto" else cut.kind
+    if overlap is not None and kind != "last":
         raise UserError(f"data.cut={cut}: rows of {splits.name} overlap their neighbours; set data.cut=last")
     if count < len(order):
         if kind == "random":
@@ -64,8 +62,9 @@ def _cut(splits: Splits, data: Data, order: np.ndarray, name: str, portion: Port
         else:
             rows = _whole_groups(_groups(splits, cut), order, count)
         kept = order[~np.isin(order, rows)]
-        if overlap and len(rows):
-            kept = kept[kept < rows.min() - overlap]
+        if overlap is not None:  # what reaches into the rows held out would show them
+            first, end = overlap
+            kept = kept[end[kept] <= first[rows].min()]
         if len(kept):
             return np.sort(rows), kept
     raise UserError(

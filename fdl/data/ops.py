@@ -10,13 +10,13 @@ Legend: B batch, C channels, F features, K categories.
 from __future__ import annotations
 
 import dataclasses
-from typing import Literal
+from typing import Any, Literal
 
 import jax.numpy as jnp
 import numpy as np
 
-from fdl.data.augment import Cutmix, Cutout, Flip, Mixup, Noise, RandomWindow, Shift
-from fdl.data.columns import Encoded
+from fdl.data.augment import Cutmix, Cutout, Flip, Mixup, Noise, RandomWindow, Shift, pictures
+from fdl.data.columns import is_column
 from fdl.data.splits import Op, Statistics
 from fdl.data.table_ops import ScaleTargets, Tabular, unscale_outputs
 from fdl.types import Arrays, Batch, Draw, UserError, Whole
@@ -36,8 +36,8 @@ class Standardize(Op):
     """Inputs [B, ..., C] of any type to float32, shifted and scaled.
 
     Attributes:
-        scale: "mean_std": by each channel's mean and standard deviation over the training split; "unit": divided by the
-            largest value of the inputs' type (uint8: 255); "imagenet": by the mean and deviation of ImageNet's red,
+        scale: "mean_std": by each channel's mean and standard deviation over the training split; "unit": divided by 255
+            (of wider types, whose training rows hold more, by 65,535); "imagenet": by the mean and deviation of ImageNet's red,
             green and blue (0 to 255), for its pictures and for nets trained on them; "none": only converted.
     """
 
@@ -45,19 +45,23 @@ class Standardize(Op):
 
     def fit(self, train: Arrays) -> Statistics:
         inputs = train["inputs"]
+        if inputs.ndim == 3 and np.issubdtype(inputs.dtype, np.integer) and self.scale != "none":
+            # Or each column of pixels would be taken for a channel.
+            raise UserError(
+                f"pictures need an axis of channels: the inputs are {inputs.dtype} {list(inputs.shape)}, expected "
+                f"{[*inputs.shape, 1]}; return inputs[..., None] from the source"
+            )
         channels = inputs.shape[-1]
         shift, factor = np.zeros(channels), np.ones(channels)
         if self.scale == "unit":
-            if not np.issubdtype(inputs.dtype, np.integer):
-                raise ValueError(f'Standardize("unit") is for integer inputs, not {inputs.dtype}: use "mean_std"')
-            factor = np.full(channels, 1 / np.iinfo(inputs.dtype).max)
+            factor = np.full(channels, 1 / _largest(inputs))
         elif self.scale == "imagenet":
             if channels != 3:
                 raise UserError(f'scale "imagenet" is for images of 3 channels, not {channels}: set it to mean_std')
             shift, factor = 255 * np.array(_IMAGENET_MEAN), 1 / (255 * np.array(_IMAGENET_DEVIATION))
         elif self.scale == "mean_std":
-            # Of pictures that are not in memory a sample must do: some at equal distances.
-            every = -(-len(inputs) // _SAMPLE) if isinstance(inputs, Encoded) else 1
+            # Of rows that are not in memory a sample must do: some at equal distances.
+            every = -(-len(inputs) // _SAMPLE) if is_column(inputs) else 1
             mean, deviation = channel_statistics(np.asarray(inputs[::every]))
             # A constant channel becomes zero.
             shift, factor = mean, 1 / np.where(deviation > 0, deviation, 1)
@@ -78,7 +82,7 @@ class Pad(Op):
     value: float = 0.0
 
     def transform(self, batch: Batch, draw: Draw | None, statistics: Statistics) -> Batch:
-        x = batch["inputs"]
+        x = pictures(batch["inputs"], self)
         around = ((0, 0), (self.pixels, self.pixels), (self.pixels, self.pixels), (0, 0))
         return {**batch, "inputs": jnp.pad(x, around, constant_values=jnp.asarray(self.value, x.dtype))}
 
@@ -90,6 +94,25 @@ class NextToken(Op):
     def transform(self, batch: Batch, draw: Draw | None, statistics: Statistics) -> Batch:
         tokens = batch["inputs"].astype(jnp.int32)
         return {**batch, "inputs": tokens[:, :-1], "targets": tokens[:, 1:]}
+
+
+def _largest(inputs: Any) -> int:
+    """What "white" is in pictures of an integer type: 255, or 65,535.
+
+    Raises:
+        UserError: the inputs are no such pictures.
+    """
+    if not np.issubdtype(inputs.dtype, np.integer):
+        raise UserError(f'scale "unit" is for whole numbers, not {inputs.dtype}: set it to mean_std')
+    if inputs.dtype in (np.uint8, np.uint16):
+        return int(np.iinfo(inputs.dtype).max)
+    held = np.asarray(inputs)
+    low, high = int(held.min()), int(held.max())
+    if low < 0 or high > 65_535:
+        raise UserError(
+            f'scale "unit" is for pictures of 0 to 255 or 65,535, these hold {low} to {high}: set it to mean_std'
+        )
+    return 255 if high <= 255 else 65_535
 
 
 def channel_statistics(inputs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import importlib.util
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, Literal
 
 import jax
@@ -14,9 +14,9 @@ import numpy as np
 from fdl.data import columns
 from fdl.data.digests import count_leaks, sha256_of
 from fdl.data.facts import complete_facts
-from fdl.data.holdout import check_numbers, hold_out
+from fdl.data.fitted import check_ops, fit_ops
+from fdl.data.holdout import check_columns, check_numbers, hold_out
 from fdl.data.prepared import Prepared as Prepared
-from fdl.data.prepared import fit_ops
 from fdl.data.splits import Data, HostOp, Request, Splits
 from fdl.types import Arrays, Batch, count_examples, take
 
@@ -124,34 +124,43 @@ def feed(
     "auto" is tf.data for a GPU or TPU, where it gathers ahead on cores that are free, and NumPy on a CPU, where a gather
     takes microseconds of a step's milliseconds and TensorFlow would take seconds to import and half a gigabyte to keep.
 
-    Pictures that are not in memory (`encoded.Encoded`) are cropped at random and decoded ahead of time, by the same
-    threads whichever feed carries the rest; "auto" is then NumPy, for what is left is labels.
+    Columns that are not in memory (`fdl.data.columns`), at any depth, are read by the same code whichever feed carries the
+    rest; "auto" is then NumPy, for what is left is labels.
     """
-    pictures = columns.lazy(arrays)
+    leaves, tree = jax.tree.flatten(arrays)
+    held = {str(place): leaf for place, leaf in enumerate(leaves) if not columns.is_column(leaf)}
+    lazy = len(held) < len(leaves)
     if kind == "auto":
-        ahead = jax.default_backend() != "cpu" and importlib.util.find_spec("tensorflow") and not pictures
+        ahead = jax.default_backend() != "cpu" and importlib.util.find_spec("tensorflow") and not lazy
         kind = "tf" if ahead else "numpy"
-    rest = {name: column for name, column in arrays.items() if name not in pictures}
-    batches = (tf_feed if kind == "tf" else numpy_feed)(rest, stream, start, stop)
-    return columns.decoded(_with_crops(batches, pictures, stream, start)) if pictures else batches
+    carry = tf_feed if kind == "tf" and held else numpy_feed
+    if not lazy:
+        return carry(arrays, stream, start, stop)
+
+    def with_columns() -> Iterator[Batch]:
+        for step, batch in enumerate(carry(held, stream, start, stop), start):
+            rows = stream.rows(step)
+            whole = [batch[str(place)] if str(place) in held else _pending(leaf, rows, stream, step)
+                     for place, leaf in enumerate(leaves)]  # fmt: skip
+            yield jax.tree.unflatten(tree, whole)
+
+    return columns.read_batches(with_columns())
 
 
-def _with_crops(
-    batches: Iterator[Batch], pictures: Mapping[str, columns.Encoded], stream: Stream, start: int
-) -> Iterator[Batch]:
-    for step, batch in enumerate(batches, start):
-        rows, draws = stream.rows(step), stream.draws(step, columns.DRAWS)
-        yield batch | {name: column[rows].cropped(draws) for name, column in pictures.items()}
+def _pending(column: columns.Column, rows: np.ndarray, stream: Stream, step: int) -> columns.Pending:
+    """A step's rows of a column. Columns of one batch share their numbers: a picture and its mask are cropped alike."""
+    shape = column.draws_shape
+    return columns.Pending(column, rows, None if shape is None else stream.draws(step, shape))
 
 
 def padded_batches(arrays: Arrays, batch_size: int, shard: int = 0, num_shards: int = 1) -> Iterator[Batch]:
     """Every row once, in order, in batches of one size: the last is filled up with row 0 under a mask of 0.
 
     A batch has "mask" float32 [B] (or the data's own, [B, T]). Each process gets its own part of every batch; all get
-    the same number of batches. Pictures that are not in memory are decoded ahead of time.
+    the same number of batches. Columns that are not in memory are read.
     """
     batches = _padded(arrays, batch_size, shard, num_shards)
-    return columns.decoded(batches) if columns.lazy(arrays) else batches
+    return columns.read_batches(batches) if columns.has_columns(arrays) else batches
 
 
 def _padded(arrays: Arrays, batch_size: int, shard: int, num_shards: int) -> Iterator[Batch]:
@@ -160,7 +169,10 @@ def _padded(arrays: Arrays, batch_size: int, shard: int, num_shards: int) -> Ite
         arrays = arrays | {"mask": np.ones(total, np.float32)}
     for first in range(0, total, batch_size):
         rows = np.arange(first + shard * size, first + (shard + 1) * size)
-        batch = take(arrays, np.where(rows < total, rows, 0))
+        taken = np.where(rows < total, rows, 0)
+        batch = jax.tree.map(
+            lambda leaf: columns.Pending(leaf, taken) if columns.is_column(leaf) else leaf[taken], arrays
+        )
         real = (rows < total).reshape(-1, *[1] * (batch["mask"].ndim - 1))
         yield batch | {"mask": np.where(real, batch["mask"], 0).astype(np.float32)}
 
@@ -177,9 +189,11 @@ def load(data: Data, request: Request, num_examples: int | None = None) -> Prepa
     )
     splits, states = encode(hold_out(splits, data, num_examples), data.encode)
     splits = check_numbers(splits)
+    check_columns(splits)
     splits = dataclasses.replace(splits, facts=complete_facts(splits.facts, splits.train))
     leaks, unchecked = count_leaks(splits)
     augment, prepare = fit_ops(data.augment, splits.train), fit_ops(data.prepare, splits.train)
+    check_ops(augment, prepare, row_spec(splits.train, 2))
     return Prepared(splits, augment, prepare, data.encode, states, leaks, unchecked)
 
 

@@ -19,30 +19,13 @@ from typing import Any, Literal
 import jax
 import numpy as np
 
-from fdl.data.splits import Data, Facts, HostOp, Op, Splits, Statistics
+from fdl.data.fitted import FittedOps
+from fdl.data.splits import Data, Facts, HostOp, Splits, Statistics
 from fdl.files import write_all
-from fdl.types import Arrays, Batch, Draw, UserError, count_examples, one_line, printable
+from fdl.types import Arrays, UserError, count_examples, one_line, printable
 
 RECORD, ARRAYS = "data.json", "data.npz"
 _FORMAT = 1
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class FittedOps:
-    """Ops with their statistics, as one pure function of a batch."""
-
-    ops: tuple[Op, ...] = ()
-    statistics: tuple[Statistics, ...] = ()
-
-    def __call__(self, batch: Batch, draw: Draw | None) -> Batch:
-        for op, statistics in zip(self.ops, self.statistics, strict=True):
-            batch = op.transform(batch, draw, statistics)
-        return batch
-
-
-def fit_ops(ops: tuple[Op, ...], train: Arrays) -> FittedOps:
-    """The ops with what each measures on the training rows."""
-    return FittedOps(ops, tuple(op.fit(train) for op in ops))
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -144,20 +127,18 @@ class PreparedState:
 
     def difference(self, now: Splits) -> str:
         """What is another than it was in training, for a person ("the data was X, is Y"); "" where nothing is."""
-        for what, was, new in (
-            ("the data set", self.name, now.name),
-            ("the class names", self.facts.classes, now.facts.classes),
-            ("the vocabulary", self.facts.vocabulary, now.facts.vocabulary),
-            ("the categories", dict(self.facts.categories), dict(now.facts.categories)),
-            ("the data", self._described(self.sha256, self.where), self._described(now.sha256, now.where)),
-        ):
-            if was != new and (what != "the data" or self.sha256 != now.sha256):
-                return f"{what} was {_short(was)}, is {_short(new)}"
+        pairs = (
+            ("the data set was", self.name, "is", now.name),
+            ("the class names were", self.facts.classes, "are", now.facts.classes),
+            ("the vocabulary was", self.facts.vocabulary, "is", now.facts.vocabulary),
+            ("the categories were", dict(self.facts.categories), "are", dict(now.facts.categories)),
+        )
+        for what, was, verb, new in pairs:
+            if was != new:
+                return f"{what} {_short(was)}, {verb} {_short(new)}"
+        if self.sha256 != now.sha256:
+            return f"the data was {self.sha256[:8]} from {self.where}, is {now.sha256[:8]} from {now.where}"
         return ""
-
-    @staticmethod
-    def _described(sha256: str, where: str) -> str:
-        return f"{sha256[:8]} from {where}"
 
 
 def _short(value: Any) -> str:
@@ -194,7 +175,7 @@ def save_prepared(folder: Path, prepared: Prepared) -> list[Path]:
     record |= {"format": _FORMAT, "facts": state.facts.to_json()}
     record["statistics"] = {kind: [sorted(each) for each in ops] for kind, ops in state.statistics.items()}
     try:
-        np.savez(held, allow_pickle=False, **arrays)  # type: ignore[arg-type]
+        np.savez(held, allow_pickle=False, **arrays)
         record["arrays_sha256"] = hashlib.sha256(held.getvalue()).hexdigest()
         text = json.dumps(record, indent=1, allow_nan=False)
     except (TypeError, ValueError) as error:

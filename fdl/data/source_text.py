@@ -19,6 +19,7 @@ from typing import Any
 from fdl.data import sources
 from fdl.data.facts import complete_facts
 from fdl.data.formats import characters, cifar
+from fdl.data.formats.forms import first, roots
 from fdl.data.splits import Facts, LoadFunction, Request
 from fdl.data.standins import garments, handwriting
 from fdl.parsing import keywords, parse
@@ -75,7 +76,7 @@ def _format(name: str, text: str) -> LoadFunction:
             + (f"; did you mean {near[0]}:?" if near else "")
         )
     module, _, function = sources.FORMATS[name].rpartition(".")
-    return getattr(importlib.import_module(module), function)  # type: ignore[no-any-return]
+    return getattr(importlib.import_module(module), function)
 
 
 def _data_set(name: str) -> LoadFunction:
@@ -116,8 +117,8 @@ def _loaded(load: LoadFunction, request: Request, **given: Any) -> Facts | None:
 
 
 def _characters(load: LoadFunction, request: Request, **given: Any) -> Facts | None:
-    for root in sources.roots(request):
-        if path := sources.first(root, *sources.SHAKESPEARE_FILES):
+    for root in roots(request):
+        if path := first(root, *sources.SHAKESPEARE_FILES):
             train, *others = characters.split(characters.read(path))
             return Facts(vocabulary=tuple(characters.vocabulary(train, *others)))
     return None

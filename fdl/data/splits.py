@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -191,9 +191,6 @@ class Data:
             is named and they take less than 1 GiB, in one process; on a CPU only for short steps without convolutions.
     """
 
-    MAIN: ClassVar[str] = "load"
-    """`--set data=TEXT` is `--set data.load=TEXT`."""
-
     load: SourceLike
     source: Source = "auto"
     validation: PortionLike = Portion(0)
@@ -212,3 +209,11 @@ class Data:
         object.__setattr__(self, "cut", Cut.parse(self.cut))
         if isinstance(self.load, str):
             object.__setattr__(self, "load", SourceName.parse(self.load))
+
+    def changes_of(self, text: str) -> tuple[dict[str, Any], dict[str, Any]]:
+        """What `--set data=TEXT` changes: (the source; what was chosen for the old one, unless it is set as well).
+
+        A number of validation rows becomes a tenth, for the other data may be few.
+        """
+        counted = not Portion.parse(self.validation).unit and bool(self.validation)
+        return {"load": SourceName.parse(text)}, {"validation": Portion(10, "%")} if counted else {}

@@ -43,7 +43,7 @@ def bind_model(model: T, facts: Facts, path: str = "model") -> T:
     if missing:
         where, fact = missing[0]
         raise UserError(f"{where} is left to the data, which do not say {fact!r}; set it, such as --set {where}=10")
-    return bound  # type: ignore[no-any-return]
+    return bound
 
 
 def resolved_settings(experiment: Experiment, request: Request) -> dict[str, str]:
@@ -85,7 +85,9 @@ def _bind(node: Any, facts: Facts, path: str) -> tuple[Any, list[tuple[str, str]
             new[field] = inner
     if not new:
         return node, missing
-    return node.clone(**new) if isinstance(node, nn.Module) else dataclasses.replace(node, **new), missing
+    if isinstance(node, nn.Module):
+        return node.clone(**new), missing
+    return dataclasses.replace(node, **new), missing  # type: ignore[type-var]  # an instance: asked above
 
 
 def _fields(node: Any) -> Iterator[tuple[str, Fact | None]]:

@@ -119,8 +119,9 @@ def _collect(node: Any, path: list[str], text: str, changes: dict[str, Any]) -> 
         changes[head] = parse(text, annotation)
     elif isinstance(value, tuple) and text.lower() in ("none", "()"):
         changes[head] = ()
-    elif main := getattr(type(value), "MAIN", None):
-        _collect(node, [head, main], text, changes)
+    elif hasattr(value, "changes_of"):
+        main, rest_of_it = value.changes_of(text)
+        changes[head] = {**rest_of_it, **changes.get(head, {}), **main}
     else:
         example = next((name for name, _ in settings(value, head + ".")), "nothing")
         raise ValueError(f"{head} is a group; set what is in it, such as {example}")

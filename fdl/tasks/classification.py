@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from fdl.data.columns import Encoded, of_files
+from fdl.data.formats.encoded import Encoded, of_files
 from fdl.data.formats.images import border, find_images, read
 from fdl.data.splits import Splits
 from fdl.files import write_all

@@ -1,4 +1,4 @@
-"""ImageNet (ILSVRC 2012), and any folder like it: labels in memory, pictures as `fdl.data.columns.Encoded` columns."""
+"""ImageNet (ILSVRC 2012), and any folder like it: labels in memory, pictures as `fdl.data.formats.encoded.Encoded` columns."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from fdl.data.columns import Encoded
 from fdl.data.formats import tfds
+from fdl.data.formats.encoded import Encoded
 from fdl.data.formats.forms import choose, places, roots, splits
 from fdl.data.formats.images import SUFFIXES
 from fdl.data.splits import Request, Splits

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import jax
 import numpy as np
 
@@ -25,9 +27,14 @@ def held(rows: Arrays) -> Arrays:
 
 
 def _cropped(rows: Arrays, seed: int) -> Arrays:
-    """Pictures that are decoded batch by batch, as the feed crops them for training; other columns as they are."""
+    """Columns that vary from reading to reading (pictures cropped at random) as the feed reads them; others as they are."""
     stream = pipeline.Stream(seed, count_examples(rows), count_examples(rows))
-    return rows | {name: column.cropped(stream.draws(0, columns.DRAWS)) for name, column in columns.lazy(rows).items()}
+
+    def seen(leaf: Any) -> Any:
+        varies = columns.is_column(leaf) and leaf.draws_shape is not None
+        return columns.read_all(leaf, stream.draws(0, leaf.draws_shape)) if varies else leaf
+
+    return jax.tree.map(seen, rows)
 
 
 def class_counts(view: View) -> Panel:
