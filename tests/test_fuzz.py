@@ -18,6 +18,9 @@ SEED = 0
 FAST = {
     "overrides": 200,
     "tables": 120,
+    "own_tables": 120,
+    "own_series": 120,
+    "own_texts": 40,
     "images": 120,
     "archives": 80,
     "safetensors": 60,
@@ -25,7 +28,8 @@ FAST = {
     "idx_files": 60,
     "idx_folders": 30,
 }
-FULL = {"overrides": 2000, "tables": 1500, "images": 1500, "archives": 1000, "safetensors": 600, "npz": 600, "idx_files": 600,
+FULL = {"overrides": 2000, "tables": 1500, "own_tables": 1500, "own_series": 1000, "own_texts": 500, "images": 1500,
+        "archives": 1000, "safetensors": 600, "npz": 600, "idx_files": 600,
         "idx_folders": 200}  # fmt: skip
 
 

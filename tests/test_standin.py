@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fdl.data.formats import tables
+from fdl.data.formats import california, cells
 from fdl.data.standins import garments, handwriting, standin
 
 
@@ -108,10 +108,10 @@ def test_the_play_is_text_and_always_the_same() -> None:
 def test_the_housing_table_has_the_real_columns_and_a_signal() -> None:
     rows = standin.housing(3000)
     assert rows == standin.housing(3000)
-    train, test, info = tables.arrays(list(enumerate(rows, 1)), "made")
+    train, test, facts, _ = california.arrays(cells.of_rows(rows, "made"))
     assert len(train["targets"]) == 2400
     assert np.isnan(train["inputs"]["numeric"]).any()
-    assert (test["inputs"]["category"] < len(info["categories"]) - 1).all()
+    assert (test["inputs"]["category"] < len(facts.categories[california.CATEGORY]) - 1).all()
     assert train["targets"].max() == np.float32(5.00001)
 
     def design(split: dict) -> np.ndarray:

@@ -26,7 +26,7 @@ from fdl.data.formats import images
 from fdl.data.splits import Facts, Splits
 from fdl.models.cnn import CNN
 from fdl.report import report
-from fdl.tasks import Classification, LanguageModel, Panel, Regression, View
+from fdl.tasks import Classification, LanguageModel, Panel, Regression, View, tables
 from fdl.tasks.panels import answers, classification, figures
 from fdl.tasks.task import DrawPanel
 from fdl.types import Arrays, UserError, take
@@ -521,7 +521,7 @@ def table_splits(count: int = 300) -> Splits:
     category = RNG.integers(0, 2, count).astype(np.int32)
     targets = (numeric @ np.array([2.0, 0.1, 0.0]) + 3 * category + 1).astype(np.float32)
     numeric[::17, 2] = np.nan
-    rows = {"inputs": {"numeric": numeric.astype(np.float32), "category": category}, "targets": targets}
+    rows = {"inputs": {"numeric": numeric.astype(np.float32), "category": category[:, None]}, "targets": targets}
     facts = Facts(numeric=("a", "b", "c"), categories={"where": (*KINDS, "(other)")})
     return Splits("t", "", "", take(rows, slice(0, 200)), take(rows, slice(200, None)), facts=facts)
 
@@ -529,7 +529,7 @@ def table_splits(count: int = 300) -> Splits:
 def table_view(splits: Splits) -> View:
     def outputs(rows: Arrays) -> np.ndarray:
         inputs = rows["inputs"]
-        return (inputs["numeric"][:, :2] @ np.array([2.0, 0.1]) + 3 * inputs["category"] + 1)[:, None]
+        return (inputs["numeric"][:, :2] @ np.array([2.0, 0.1]) + 3 * inputs["category"][:, 0] + 1)[:, None]
 
     return View(splits, None, {}, outputs, lambda rows: rows, lambda rows: rows)
 
@@ -591,13 +591,20 @@ def test_predictions_of_a_table(tmp_path: Path) -> None:
     assert written.read_text() == "where,b,extra,a,c,prediction\nINLAND,10,x,1,,4\nNEAR BAY,0,y,-1,2,2\n"
 
 
+def test_a_category_that_training_lacks_is_another_one_as_in_training(tmp_path: Path) -> None:
+    (tmp_path / "in.csv").write_text(CSV.replace("NEAR BAY", "MOON"), encoding="utf-8")
+    rows = tables.read_rows(str(tmp_path / "in.csv"), table_splits().facts).rows
+    assert rows["inputs"]["category"].tolist() == [[0], [2]]  # "(other)"
+
+
 @pytest.mark.parametrize(
     ("old", "new", "named"),
     [
-        ("-1", "one", "line 3, column 'a'"), ("-1", "inf", "line 3, column 'a'"), ("10", "1e999", "line 2, column 'b'"),
-        ("NEAR BAY", "MOON", "line 3, column 'where'"), ("y,-1", "-1", "line 3: 4 cells"),
-        ("extra", "a", "named twice"), ("where", "place", "'where' is missing"), (CSV[1:], "", "missing"),
-        (CSV[CSV.index("INLAND") :], "", "no rows"), (",x,", ',"x,', "CSV"),
+        ("-1", "one", "line 3, column a"), ("-1", "inf", "line 3, column a"), ("10", "1e999", "line 2, column b"),
+        ("10", "1e39", "line 2, column b: '1e39' is beyond"), ("10", "1_000", "line 2, column b"),
+        ("y,-1", "-1", "line 3: 4 cells"),
+        ("extra", "a", "named twice"), ("where", "place", "'where' is missing"), (CSV[1:], "", "is empty"),
+        (CSV[CSV.index("INLAND") :], "", "no rows"), (",x,", ',"x,', "line 2: a quote is left open"),
     ],
 )  # fmt: skip
 def test_bad_tables(old: str, new: str, named: str, tmp_path: Path) -> None:
@@ -610,7 +617,7 @@ def test_bad_tables(old: str, new: str, named: str, tmp_path: Path) -> None:
 
 
 def test_a_table_that_is_no_text(tmp_path: Path) -> None:
-    (tmp_path / "in.csv").write_bytes(b"where,a\n\xff\xfe")
+    (tmp_path / "in.csv").write_bytes(b"where,a,b,c\n\xff\xfe,1,2,3\n")
     with pytest.raises(UserError, match="UTF-8"):
         Regression().predict(table_view(table_splits()), str(tmp_path / "in.csv"), tmp_path / "out")
 

@@ -12,18 +12,18 @@ from __future__ import annotations
 import dataclasses
 from typing import Any, Literal
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 
 from fdl.data.augment import Cutmix, Cutout, Flip, Mixup, Noise, RandomWindow, Shift, pictures
 from fdl.data.columns import is_column
 from fdl.data.splits import Op, Statistics
-from fdl.types import Array, Arrays, Batch, Count, Draw, UserError, Whole
+from fdl.data.table_ops import ScaleTargets, Tabular, unscale_outputs
+from fdl.types import Arrays, Batch, Draw, UserError, Whole
 
 __all__ = [
-    "Cutmix", "Cutout", "Flip", "Mixup", "NextToken", "Noise", "Pad", "RandomWindow", "Shift", "Standardize", "Tabular",
-    "channel_statistics",
+    "Cutmix", "Cutout", "Flip", "Mixup", "NextToken", "Noise", "Pad", "RandomWindow", "ScaleTargets", "Shift", "Standardize",
+    "Tabular", "channel_statistics", "unscale_outputs",
 ]  # fmt: skip
 
 _ROWS_AT_ONCE = 4096
@@ -94,68 +94,6 @@ class NextToken(Op):
     def transform(self, batch: Batch, draw: Draw | None, statistics: Statistics) -> Batch:
         tokens = batch["inputs"].astype(jnp.int32)
         return {**batch, "inputs": tokens[:, :-1], "targets": tokens[:, 1:]}
-
-
-@dataclasses.dataclass(frozen=True)
-class Tabular(Op):
-    """{"numeric": [B, F] with NaN where missing, "category": int [B]} to float32 [B, F + missing + K].
-
-    Side by side: the numeric columns, missing cells filled with the training median, then scaled; for every column with
-    a missing cell in the training split, 1 where this row's is missing; the category one-hot, all zeros for a number
-    the training split does not have. "category" may be absent.
-
-    Attributes:
-        scale: "standard": less the mean, over the standard deviation. "quantile": each value's rank among the training
-            rows', turned into a standard normal's value of that rank; outliers lose their weight, and values beyond the
-            training range meet its ends.
-        quantiles: how finely ranks are measured.
-    """
-
-    scale: Literal["standard", "quantile"] = "standard"
-    quantiles: Count = 1000
-
-    def fit(self, train: Arrays) -> Statistics:
-        numeric = np.asarray(train["inputs"]["numeric"], np.float64)
-        category = train["inputs"].get("category")
-        classes = np.asarray(0 if category is None else int(np.max(category)) + 1)
-        absent = np.isnan(numeric)
-        incomplete = np.flatnonzero(absent.any(0))
-        known = ~absent.all(0)
-        median = np.zeros(numeric.shape[1])
-        median[known] = np.nanmedian(numeric[:, known], axis=0)
-        filled = np.where(absent, median[None], numeric)
-        return {"median": median, "incomplete": incomplete, "classes": classes, **self._fit_scale(filled)}
-
-    def _fit_scale(self, filled: np.ndarray) -> Statistics:
-        if self.scale == "standard":
-            deviation = filled.std(0)
-            return {"shift": filled.mean(0), "factor": 1 / np.where(deviation > 0, deviation, 1)}
-        count = min(self.quantiles, len(filled))
-        ranks = ((np.arange(count) + 0.5) / count).astype(np.float32)  # inside (0, 1): no value becomes infinite
-        return {"ranks": ranks, "quantiles": np.quantile(filled, ranks, axis=0).astype(np.float32).T}
-
-    def transform(self, batch: Batch, draw: Draw | None, statistics: Statistics) -> Batch:
-        x = batch["inputs"]["numeric"].astype(jnp.float32)
-        missing = jnp.isnan(x)
-        filled = jnp.where(missing, statistics["median"].astype(np.float32)[None], x)
-        columns = [self._scale(filled, statistics), missing[:, statistics["incomplete"]].astype(jnp.float32)]
-        if "category" in batch["inputs"]:
-            columns.append(jax.nn.one_hot(batch["inputs"]["category"], int(statistics["classes"])))
-        return {**batch, "inputs": jnp.concatenate(columns, axis=1)}
-
-    def _scale(self, x: Array, statistics: Statistics) -> Array:
-        if self.scale == "standard":
-            shift, factor = (statistics[name].astype(np.float32)[None] for name in ("shift", "factor"))
-            return (x - shift) * factor
-        ranks = statistics["ranks"]
-
-        def rank(x: Array, at: Array) -> Array:
-            # Equal quantiles, as of a column with a cap, stand for the middle of their ranks: the mean of both
-            # directions.
-            return (jnp.interp(x, at, ranks) - jnp.interp(-x, -at[::-1], -ranks[::-1])) / 2
-
-        quantiles = jnp.asarray(statistics["quantiles"])
-        return jax.scipy.special.ndtri(jax.vmap(rank, in_axes=(1, 0), out_axes=1)(x, quantiles))
 
 
 def _largest(inputs: Any) -> int:

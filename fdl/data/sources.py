@@ -14,11 +14,12 @@ from pathlib import Path
 import numpy as np
 
 from fdl.data import planar
-from fdl.data.formats import characters, cifar, download, idx, tables, tfds
+from fdl.data.formats import california, cells, characters, cifar, download, idx, tfds
+from fdl.data.formats.cells import Cells
 from fdl.data.formats.folders import folder as folder
 from fdl.data.formats.forms import choose, first, forms_of, roots, splits, stratified
 from fdl.data.formats.imagenet import imagenet as imagenet
-from fdl.data.splits import Facts, LoadFunction, Request, Splits
+from fdl.data.splits import LoadFunction, Request, Splits
 from fdl.data.standins import garments, handwriting, standin
 from fdl.types import Arrays, Count, UserError, printable, take
 
@@ -126,29 +127,26 @@ def tiny_shakespeare(request: Request, *, length: Count = 128, eval_length: Coun
     """
     name = "tiny_shakespeare"
 
-    def from_texts(source: str, where: str, train: str, validation: str, test: str, suffix: str = "") -> Splits:
-        if len(train) < 2 * length or min(len(validation), len(test)) < 2:
-            raise UserError(f"{where}: {len(train):,} characters to train on are too few for windows of {length}")
-        known = characters.vocabulary(train, validation, test)
-        rows = [characters.chunks(characters.encode(train, known), length)]
-        rows += [characters.windows(characters.encode(text, known), eval_length) for text in (validation, test)]
-        facts, standin = Facts(vocabulary=tuple(known)), bool(suffix)
-        return Splits(name + suffix, source, where, rows[0], rows[2], rows[1], facts=facts, standin=standin)
+    def from_texts(source: str, where: str, texts: tuple[str, str, str], standin: bool = False) -> Splits:
+        called = f"{name}-standin" if standin else name
+        return characters.splits_of(called, source, where, texts, length, eval_length, standin)
 
     def from_tfds(source: str, folder: Path) -> Splits:
         held, _ = tfds.read(folder)
-        texts = [tfds.text(_feature(held, split, "text", folder)) for split in ("train", "validation", "test")]
-        return from_texts(source, f"TFDS data in {folder}", *texts)
+        train, validation, test = (
+            tfds.text(_feature(held, split, "text", folder)) for split in ("train", "validation", "test")
+        )
+        return from_texts(source, f"TFDS data in {folder}", (train, validation, test))
 
     def from_files(root: Path) -> Splits | None:
         path = first(root, *SHAKESPEARE_FILES)
-        return from_texts("files", str(path), *characters.split(characters.read(path))) if path else None
+        return from_texts("files", str(path), characters.split(characters.read(path))) if path else None
 
     def made() -> Splits:
         where = (
             f"a stand-in, not Shakespeare: text from a random grammar (fdl.data.standins.standin), seed {standin.SEED}"
         )
-        return from_texts("builtin", where, *characters.split(standin.play()), suffix="-standin")
+        return from_texts("builtin", where, characters.split(standin.play()), standin=True)
 
     return choose(name, request, forms_of(name, request, from_tfds, from_files, made, _SHAKESPEARE_URL))
 
@@ -156,24 +154,20 @@ def tiny_shakespeare(request: Request, *, length: Count = 128, eval_length: Coun
 def california_housing(request: Request) -> Splits:
     """California housing (Pace and Barry 1997) with Géron's text column and 207 missing cells: 20,640 block groups.
 
-    Rows: "inputs" {"numeric": float32 [N, 8], NaN where missing, "category": int32 [N]}, "targets" float32 [N] in
+    Rows: "inputs" {"numeric": float32 [N, 8], NaN where missing, "category": int32 [N, 1]}, "targets" float32 [N] in
     100,000 dollars (965 of them at the census's cap, 5.00001, are left as they are). A fifth is the test split.
     `facts` name the columns, the categories (the last stands for any other), the target and its unit.
     """
     name = "california_housing"
 
-    def from_table(source: str, where: str, lines: list[tables.Line], suffix: str = "") -> Splits:
-        train, test, info = tables.arrays(lines, where, request.on_bad)
-        facts = Facts(
-            numeric=tuple(info["columns"]), categories={info["category_column"]: tuple(info["categories"])},
-            target=info["target"], unit=info["unit"],
-        )  # fmt: skip
-        skipped, standin = info.get("skipped", ()), bool(suffix)
+    def from_table(source: str, where: str, table: Cells, suffix: str = "") -> Splits:
+        train, test, facts, skipped = california.arrays(table, request.on_bad)
+        standin = bool(suffix)
         return Splits(name + suffix, source, where, train, test, facts=facts, standin=standin, skipped=skipped)
 
     def from_files(root: Path) -> Splits | None:
         path = first(root, *_HOUSING_FILES)
-        return from_table("files", str(path), tables.read(path)) if path else None
+        return from_table("files", str(path), cells.read(path, header="yes")) if path else None
 
     def fetched() -> Splits | None:
         path = standin.cache_dir() / "california-housing.csv"
@@ -181,11 +175,11 @@ def california_housing(request: Request) -> Splits:
             if request.offline:
                 return None
             download.fetch(_HOUSING, path)
-        return from_table("download", str(path), tables.read(path))
+        return from_table("download", str(path), cells.read(path, header="yes"))
 
     def made() -> Splits:
         where = f"a stand-in, not census data: a table made by fdl.data.standins.standin, seed {standin.SEED}"
-        return from_table("builtin", where, list(enumerate(standin.housing(), 1)), suffix="-standin")
+        return from_table("builtin", where, cells.of_rows(standin.housing(), where), suffix="-standin")
 
     files = [("files", functools.partial(from_files, root)) for root in roots(request)]
     return choose(name, request, [*files, ("files", fetched), ("builtin", made)])

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import csv
 import dataclasses
-import io
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -57,14 +55,14 @@ class Regression(Task):
     def baselines(self, splits: Splits) -> dict[str, Metrics]:
         """The mean of training, and a linear regression on the columns as they are (one-hot, median for missing)."""
         train, test = (np.asarray(rows["targets"], np.float64) for rows in (splits.train, splits.evaluated))
+        found = {"mean of training": self._measured(np.broadcast_to(train.mean(0), test.shape), test)}
         features, rows = (
             tables.linear_features(splits.train["inputs"], part["inputs"]) for part in (splits.train, splits.evaluated)
         )
-        weights = np.linalg.lstsq(features, train, rcond=None)[0]
-        return {
-            "mean of training": self._measured(np.full(len(test), train.mean()), test),
-            "linear regression": self._measured(rows @ weights, test),
-        }
+        if features is not None and rows is not None:
+            weights = np.linalg.lstsq(features, train, rcond=None)[0]
+            found["linear regression"] = self._measured(rows @ weights, test)
+        return found
 
     def _measured(self, predicted: np.ndarray, targets: np.ndarray) -> Metrics:
         scores = self.score(jnp.asarray(predicted, jnp.float32), {"targets": jnp.asarray(targets, jnp.float32)})
@@ -75,11 +73,8 @@ class Regression(Task):
 
     def predict(self, view: View, source: str, out: Path) -> list[Path]:
         """predictions.csv: the user's rows, as they are, with the column `prediction` after them."""
-        header, cells, rows = tables.read_csv(source, view.splits)
-        predicted = regression.flat(view.outputs(rows))
-        table = io.StringIO()
-        writer = csv.writer(table, lineterminator="\n")
-        writer.writerow([*header, "prediction"])
-        writer.writerows([*row, f"{value:.6g}"] for row, value in zip(cells, predicted, strict=True))
-        return write_all(out, {"predictions.csv": table.getvalue()})
+        given = tables.read_rows(source, view.splits.facts)
+        predicted = regression.flat(view.outputs(given.rows))
+        table = tables.predictions_csv(given, {"prediction": [f"{value:.6g}" for value in predicted]})
+        return write_all(out, {"predictions.csv": table})
 

@@ -1,18 +1,24 @@
-"""Rows of a table: the columns of a data set, a user's own rows read from CSV, and features for a linear baseline."""
+"""Rows of a table: the columns of a data set, a user's own rows to predict, and features for a linear baseline."""
 
 from __future__ import annotations
 
 import csv
-import math
-import os
+import dataclasses
+import io
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from fdl.data.facts import Facts
+from fdl.data.formats import cells, tables
 from fdl.data.splits import Splits
-from fdl.types import Arrays, UserError
+from fdl.data.table_ops import scale_of
+from fdl.types import Arrays, UserError, printable
 
-MISSING = ("", "na", "nan", "null", "none")
+MOST_FEATURES = 2000
+"""Columns of the linear baseline: more make an equation too large to be cheap."""
 
 
 def numeric(inputs: Arrays | np.ndarray) -> np.ndarray:
@@ -39,84 +45,121 @@ def columns(splits: Splits) -> tuple[list[str], dict[str, tuple[str, ...]]]:
     return names + [f"column {i + 1}" for i in range(len(names), count)], dict(splits.facts.categories)
 
 
-def read_csv(path: str, splits: Splits) -> tuple[list[str], list[list[str]], Arrays]:
-    """The header, the cells and the inputs of the user's rows; columns in any order, others are carried along unread.
+# A user's own rows
 
-    An empty numeric cell (or NA, NaN, null) is a missing value, as in training.
+
+@dataclasses.dataclass(frozen=True)
+class UserRows:
+    """Rows to predict.
+
+    Attributes:
+        names: of all columns of the file; None where it has no header.
+        cells: of each row, as they are in the file.
+        rows: {"inputs": ...} in the form of the training rows.
+    """
+
+    names: tuple[str, ...] | None
+    cells: Sequence[Sequence[str]]
+    rows: Arrays
+
+
+def is_table(facts: Facts) -> bool:
+    """Whether examples of this data set are rows of a table, which `read_rows` reads."""
+    return bool(facts.numeric or facts.categories or facts.extra.get("text"))
+
+
+def read_rows(source: str, facts: Facts) -> UserRows:
+    """The rows of a CSV file, by the rules by which the training table was read.
+
+    Columns may be in any order, and others (the target too) are carried along unread. Where the training table had no header,
+    this one has none either: its columns are in the same order, with or without the target. An empty numeric cell (NA, NaN,
+    null, ?) is a missing value; a category that no training row has is "(other)".
 
     Raises:
-        UserError: no such file, not UTF-8 CSV, a column missing or named twice, or a bad cell (with line and column).
+        UserError: no such file, no table, a column missing or named twice, or bad lines or cells (the first is named).
     """
-    if not os.path.isfile(path):
-        raise UserError(f"--input: no file {path!r}; give a CSV file")
-    numbers, texts = columns(splits)
-    try:
-        with Path(path).open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.reader(file, strict=True)
-            header = [name.strip() for name in next(reader, [])]
-            wanted = [*numbers, *texts]
-            for name in wanted:
-                if header.count(name) != 1:
-                    fault = "named twice" if name in header else "missing"
-                    raise UserError(f"{path}: column {name!r} is {fault}; the first line must name {', '.join(wanted)}")
-            cells, values, kinds = [], [], []
-            for row in reader:
-                if not row:
-                    continue
-                where = f"{path}, line {reader.line_num}"
-                if len(row) != len(header):
-                    raise UserError(f"{where}: {len(row)} cells under {len(header)} column names; mend the line")
-                named = dict(zip(header, row, strict=True))
-                cells.append(row)
-                values.append([_number(named[name], f"{where}, column {name!r}") for name in numbers])
-                kinds.append([_kind(named[name], known, f"{where}, column {name!r}") for name, known in texts.items()])
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise UserError(f"cannot read {path} as UTF-8 CSV: {error}; mend the file") from error
-    if not cells:
+    path = Path(source).expanduser()
+    if not path.is_file():
+        raise UserError(f"--input: there is no file {printable(source)!r}; give a CSV file")
+    places = tuple(facts.extra.get("columns", ()))
+    held = cells.read(path, "none" if places else "yes", facts.extra.get("missing", ()))
+    if places:
+        held = _named(held, places, facts.target)
+    text = facts.extra.get("text", "")
+    if not facts.numeric and not text and len(facts.input_shape) == 1:
+        facts = dataclasses.replace(facts, numeric=tuple(f"column {i + 1}" for i in range(facts.input_shape[0])))
+    tables.require(held, [text] if text else [*facts.numeric, *facts.categories])
+    inputs: Any
+    inputs, bad = (held.column(text).astype(object), {}) if text else tables.inputs_of(held, facts)
+    listed = tables.in_order([*held.bad, *bad.values()])
+    if listed:
+        others = f", the first of {len(listed)} bad rows" if len(listed) > 1 else ""
+        raise UserError(f"{listed[0]}{others}; correct or remove them")
+    if not len(held.lines):
         raise UserError(f"{path}: no rows under the column names; give at least one")
-    return header, cells, _like(splits.train["inputs"], np.array(values), np.array(kinds))
+    rows = list(zip(*(column.tolist() for column in held.columns), strict=True))
+    if not text and len(facts.input_shape) == 1:
+        inputs = inputs["numeric"]
+    return UserRows(None if places else held.names, rows, {"inputs": inputs})
 
 
-def _number(cell: str, where: str) -> float:
-    if cell.strip().lower() in MISSING:
-        return math.nan
-    try:
-        number = float(cell)
-    except ValueError:
-        number = math.inf
-    if not math.isfinite(number):
-        raise UserError(f"{where}: {cell[:40]!r} is no number; write one, or leave the cell empty if it is not known")
-    return number
+def _named(held: cells.Cells, names: tuple[str, ...], target: str) -> cells.Cells:
+    """A table without a header, its columns named as the training table's, which has the target among them."""
+    without = tuple(name for name in names if name != target)
+    for known in (names, without):
+        if len(held.names) == len(known):
+            return dataclasses.replace(held, names=known)
+    raise UserError(
+        f"{held.where}: {len(held.names)} columns, but the training table had {len(names)}, its target {target!r} among them, "
+        f"and no header: give {len(without)} or {len(names)} columns in the same order"
+    )
 
 
-def _kind(cell: str, known: tuple[str, ...], where: str) -> int:
-    if cell.strip() not in known:
-        raise UserError(f"{where}: {cell[:40]!r} is none of {', '.join(known[:20])}; write one of these")
-    return known.index(cell.strip())
+def predictions_csv(given: UserRows, added: Mapping[str, Sequence[str]]) -> str:
+    """The user's rows as they are, with the columns `added` (name -> a cell for each row) after them."""
+    table = io.StringIO()
+    writer = csv.writer(table, lineterminator="\n")
+    if given.names is not None:
+        writer.writerow([*given.names, *added])
+    writer.writerows([*row, *cells] for row, *cells in zip(given.cells, *added.values(), strict=True))
+    return table.getvalue()
 
 
-def _like(inputs: Arrays | np.ndarray, values: np.ndarray, kinds: np.ndarray) -> Arrays:
-    """Host inputs with the structure and dtypes of the training rows."""
-    if not isinstance(inputs, dict):
-        return {"inputs": values.astype(np.asarray(inputs).dtype)}
-    rows = {"numeric": values.astype(np.asarray(inputs["numeric"]).dtype)}
-    if "category" in inputs:
-        like = np.asarray(inputs["category"])
-        rows["category"] = kinds.astype(like.dtype).reshape(len(kinds), *like.shape[1:])
-    return {"inputs": rows}
+def class_columns(probabilities: np.ndarray, classes: Sequence[str], top: int) -> dict[str, list[str]]:
+    """The columns class_1, confidence_1, class_2, ... of a table of predictions, from probabilities [N, C], likeliest first."""
+    best = np.argsort(-probabilities, axis=1, kind="stable")[:, :top]
+    found: dict[str, list[str]] = {}
+    for rank, numbers in enumerate(best.T, 1):
+        found[f"class_{rank}"] = [classes[number] for number in numbers]
+        confidence = np.take_along_axis(probabilities, numbers[:, None], axis=1)[:, 0]
+        found[f"confidence_{rank}"] = [f"{value:.6f}" for value in confidence]
+    return found
 
 
-def linear_features(train: Arrays | np.ndarray, rows: Arrays | np.ndarray) -> np.ndarray:
+# A linear baseline
+
+
+def linear_features(train: Any, rows: Any) -> np.ndarray | None:
     """[N, P] features of `rows`: ones, standardised numbers (the median for what is missing), one-hot categories.
 
-    Every statistic is of `train`.
+    Every statistic is of `train`. None where the inputs are no table (pictures, texts, windows, arrays of other names), or one
+    with more than `MOST_FEATURES` features.
     """
+    if not _tabular(train):
+        return None
+    known = [np.unique(column) for column in categories(train).T]
     seen, values = numeric(train), numeric(rows)
-    known = np.where(np.isnan(seen).all(0), 0.0, seen)  # a column without a single value says nothing
-    median, mean, spread = np.nanmedian(known, axis=0), np.nanmean(known, axis=0), np.nanstd(known, axis=0)
-    values = (np.where(np.isnan(values), median, values) - mean) / np.where(spread > 0, spread, 1)
-    kinds = [
-        column[:, None] == np.unique(seen_column)
-        for column, seen_column in zip(categories(rows).T, categories(train).T, strict=True)
-    ]
+    if 1 + values.shape[1] + sum(map(len, known)) > MOST_FEATURES:
+        return None
+    seen = np.where(np.isnan(seen).all(0), 0.0, seen)  # a column without a single value says nothing
+    median, mean = np.nanmedian(seen, axis=0), np.nanmean(seen, axis=0)
+    spread = scale_of(np.nanstd(seen, axis=0), mean, len(seen))
+    values = (np.where(np.isnan(values), median, values) - mean) / spread
+    kinds = [column[:, None] == seen for column, seen in zip(categories(rows).T, known, strict=True)]
     return np.concatenate([np.ones((len(values), 1)), values, *kinds], axis=1)
+
+
+def _tabular(inputs: Any) -> bool:
+    if isinstance(inputs, dict):
+        return set(inputs) <= {"numeric", "category"} and "numeric" in inputs
+    return isinstance(inputs, np.ndarray) and inputs.ndim == 2 and inputs.dtype.kind in "fiub"

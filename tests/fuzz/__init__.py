@@ -17,6 +17,9 @@ def _lazily(module: str, name: str) -> Callable[[], Any]:
 TARGETS = {
     "overrides": _lazily("overrides", "target"),
     "tables": _lazily("tables", "target"),
+    "own_tables": _lazily("own_files", "table"),
+    "own_series": _lazily("own_files", "series"),
+    "own_texts": _lazily("own_files", "text"),
     "images": _lazily("images", "target"),
     "archives": _lazily("archives", "target"),
     "safetensors": _lazily("weights", "safe"),

@@ -5,24 +5,27 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+from absl import logging
 
-from fdl.types import Arrays, UserError
+from fdl.data.splits import Facts, Splits
+from fdl.types import Arrays, UserError, one_line
 
 UNKNOWN = "\N{REPLACEMENT CHARACTER}"
+_BLOCK = 1 << 22  # characters encoded at once, so that their four-byte forms are never held for a whole text
 
 
 def read(path: Path) -> str:
-    """A text file as it is, line ends included.
+    """A text file as it is, line ends included, without the byte-order mark.
 
     Raises:
         UserError: it is not UTF-8, or a web page in the place of the text.
     """
     try:
-        text = path.read_bytes().decode("utf-8")
+        data = path.read_bytes()
+        text = data.removeprefix(b"\xef\xbb\xbf").decode("utf-8")
     except UnicodeDecodeError as error:
-        raise UserError(
-            f"{path} is not UTF-8 text ({error.reason} at byte {error.start}): get the file again"
-        ) from error
+        kind = "UTF-16" if data[:2] in (b"\xff\xfe", b"\xfe\xff") else f"{error.reason} at byte {error.start}"
+        raise UserError(f"{path} is not UTF-8 text ({kind}): save it as UTF-8, or get the file again") from error
     except OSError as error:
         raise UserError(f"{path} cannot be read: {error.strerror}") from error
     if text.lstrip()[:15].lower().startswith(("<!doctype html", "<html")):
@@ -44,10 +47,14 @@ def vocabulary(train: str, *others: str) -> list[str]:
 
 
 def encode(text: str, known: list[str]) -> np.ndarray:
-    """Each character's number, [len(text)]: uint8 where 256 numbers are enough, else int32."""
-    number = {character: place for place, character in enumerate(known)}
-    dtype = np.uint8 if len(known) <= 256 else np.int32
-    return np.asarray([number.get(character, len(known) - 1) for character in text], dtype)
+    """Each character's number, [len(text)]: uint8 where 256 numbers are enough, else int32; the last for an unknown one."""
+    table = np.full(0x110000, len(known) - 1, np.uint8 if len(known) <= 256 else np.int32)
+    table[[ord(character) for character in known]] = np.arange(len(known))
+    parts = [
+        table[np.frombuffer(text[start : start + _BLOCK].encode("utf-32-le", "surrogatepass"), np.uint32)]
+        for start in range(0, len(text), _BLOCK)
+    ]
+    return np.concatenate(parts) if parts else table[:0]
 
 
 def chunks(tokens: np.ndarray, length: int) -> Arrays:
@@ -56,8 +63,8 @@ def chunks(tokens: np.ndarray, length: int) -> Arrays:
     A window of length + 1 cut from row i at an offset below `length` is any window of the text, each in exactly one way
     (but for the last few: fewer than `length`, none where `length` divides the text).
     """
-    count = len(tokens) // length - 1
-    return {"inputs": np.stack([tokens[i * length : (i + 2) * length] for i in range(count)])}
+    parts = tokens[: len(tokens) // length * length].reshape(-1, length)
+    return {"inputs": np.concatenate([parts[:-1], parts[1:]], axis=1)}
 
 
 def windows(tokens: np.ndarray, length: int) -> Arrays:
@@ -70,4 +77,44 @@ def windows(tokens: np.ndarray, length: int) -> Arrays:
     padded = np.zeros(count * length + 1, tokens.dtype)
     padded[: len(tokens)] = tokens
     mask = (np.arange(count * length) < len(tokens) - 1).astype(np.float32).reshape(count, length)
-    return {"inputs": np.stack([padded[i * length : (i + 1) * length + 1] for i in range(count)]), "mask": mask}
+    rows = np.lib.stride_tricks.sliding_window_view(padded, length + 1)[::length].copy()
+    return {"inputs": rows, "mask": mask}
+
+
+def splits_of(
+    name: str,
+    source: str,
+    where: str,
+    texts: tuple[str, str, str],
+    length: int,
+    eval_length: int,
+    standin: bool = False,
+) -> Splits:
+    """A character model's data: `chunks` of the training text, `windows` of the validation and test texts.
+
+    Args:
+        texts: train, validation and test. The vocabulary is the first one's; characters that only the others have count
+            as one unknown character.
+        length: training rows are chunks of 2 * length characters, from which windows of length + 1 are cut.
+        eval_length: targets in a row of validation and test.
+
+    Raises:
+        UserError: a text is too short for that.
+    """
+    if len(texts[0]) < 2 * length or min(map(len, texts[1:])) < 2:
+        raise UserError(
+            f"{where}: {len(texts[0]):,} characters to train on are too few for windows of {length}: give a longer text or a "
+            "smaller length"
+        )
+    known = vocabulary(*texts)
+    if known[-1] == UNKNOWN and UNKNOWN not in texts[0]:
+        new = sorted(set(texts[1] + texts[2]) - set(known))
+        logging.warning(
+            "%s: validation and test have %d characters that the training text lacks (%s): each counts as one unknown character",
+            where, len(new), one_line(" ".join(map(repr, new[:10]))),
+        )  # fmt: skip
+    train, validation, test = (encode(text, known) for text in texts)
+    return Splits(
+        name, source, where, chunks(train, length), windows(test, eval_length), windows(validation, eval_length),
+        facts=Facts(vocabulary=tuple(known)), standin=standin,
+    )  # fmt: skip

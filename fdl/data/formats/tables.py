@@ -1,171 +1,121 @@
-"""California housing: census block groups of 1990 (Pace and Barry 1997), with a text column and missing cells."""
+"""From a table's cells to arrays, by the same rules for training and for predicting."""
 
 from __future__ import annotations
 
-import csv
-import math
-import re
-from collections.abc import Iterable, Sequence
-from pathlib import Path
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
-from fdl.data.formats.bad_inputs import Bad, settle
-from fdl.data.splits import OnBad
-from fdl.types import Arrays, UserError, one_line, printable
+from fdl.data.formats.bad_inputs import Bad
+from fdl.data.formats.cells import Cells, why_wrong
+from fdl.data.splits import Facts
+from fdl.types import Arrays, UserError, one_line, printable, take
 
-Line = tuple[int, list[str] | str]
-"""A line's number in its file, and its cells or, where it has none, why."""
-
-NUMERIC = (
-    "longitude", "latitude", "housing_median_age", "total_rooms", "total_bedrooms", "population", "households",
-    "median_income",
-)  # fmt: skip
-CATEGORY = "ocean_proximity"
-TARGET = "median_house_value"
-OTHER = "(other)"
-TEST_SEED, TEST_SHARE = 0, 0.2
-MAX_BYTES = 1 << 28
-LARGEST = 1e18  # the square of a larger one is no float32, and the model's activations would be infinite
-_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)  # float() would take 1_000 and inf as well
+OTHER, ABSENT = "(other)", "(missing)"
+"""The categories of a value that is in no row of the table, and of a cell without a value."""
 
 
-def read(path: Path) -> list[Line]:
-    """The lines of a CSV file, header first; one that cannot be read as cells is given as the reason (a str).
-
-    A cell may not run over the end of its line: a quote left open spoils one line, not all that follow.
-
-    Raises:
-        UserError: the file as a whole is no table: a web page, UTF-16, binary, too large, without a header.
-    """
-    try:
-        with path.open("rb") as file:
-            data = file.read(MAX_BYTES + 1)
-    except OSError as error:
-        raise UserError(f"{path} cannot be read: {error.strerror}; mend its rights or get it again") from error
-    if len(data) > MAX_BYTES:
-        raise UserError(f"{path} is larger than {MAX_BYTES >> 20} MiB, the most that is read of a table: cut it")
-    if data[:2] in (b"\xff\xfe", b"\xfe\xff"):
-        raise UserError(f"{path} is UTF-16, not UTF-8 text: save it as UTF-8 CSV")
-    data = data.removeprefix(b"\xef\xbb\xbf")
-    if data.lstrip()[:1] == b"<":
-        raise UserError(f"{path} is an HTML page, not a table: get the CSV file itself")
-    lines: list[Line] = [(number, _cells(line)) for number, line in enumerate(data.splitlines(), 1)]
-    if not lines:
-        raise UserError(f"{path} is empty: get the file again")
-    return lines
+def category_names(held: Cells, name: str) -> tuple[str, ...]:
+    """The categories of a column in the order of their numbers; the last is for any other value."""
+    return (*sorted(set(labels_of(held, name)) - {OTHER}), OTHER)
 
 
-def _cells(line: bytes) -> list[str] | str:
-    """The cells of one line, or why there are none."""
-    try:
-        text = line.decode()
-    except UnicodeDecodeError as error:
-        return f"byte {error.start + 1} of the line (0x{line[error.start]:02x}) is no UTF-8 text; save it as UTF-8 CSV"
-    if not text:
-        return "the line is empty; remove it"
-    if "\0" in text:
-        return "a NUL byte is no text; remove it"
-    if text.count('"') % 2:
-        return "a quote is left open; mend it (a cell may not run over the end of its line)"
-    try:
-        return next(csv.reader([text], strict=True))
-    except (csv.Error, StopIteration) as error:
-        return f"{one_line(error)}; mend its quotes"
+def inputs_of(held: Cells, facts: Facts) -> tuple[Arrays, dict[int, Bad]]:
+    """(the rows' "numeric" float32 [N, F] and "category" int32 [N, K], row -> its first bad cell)."""
+    bad: dict[int, Bad] = {}
+    numeric = np.empty((len(held.lines), len(facts.numeric)), np.float32)
+    for place, name in enumerate(facts.numeric):
+        numeric[:, place], wrong = held.numbers(name)
+        for row in np.flatnonzero(wrong):
+            bad.setdefault(int(row), _bad_number(held, int(row), name))
+    inputs: Arrays = {"numeric": numeric}
+    if facts.categories:
+        codes = [_codes(labels_of(held, name), known) for name, known in facts.categories.items()]
+        inputs["category"] = np.stack(codes, axis=1)
+    return inputs, bad
 
 
-def arrays(lines: Sequence[Line], where: str, on_bad: OnBad = "stop") -> tuple[Arrays, Arrays, dict]:
-    """(train, test, info) of a table with California housing's columns, in any order.
+def rows_of(held: Cells, facts: Facts, text: str = "", divisor: float = 1.0) -> tuple[Arrays, list[Bad]]:
+    """(the good rows {"inputs", "targets"}, the bad lines and rows in the order of the file).
 
-    Each split is {"inputs": {"numeric": float32 [N, 8], NaN where missing, "category": int32 [N]}, "targets": float32
-    [N], 100,000 dollars}. A fifth of the rows, by a permutation with a fixed seed, is for testing. The categories are
-    those of the training rows, in order, then one for any other.
+    Args:
+        text: a column of texts, which are then the inputs as strings [N].
+        divisor: of targets that are values.
 
     Raises:
-        BadInputs: lines have another number of cells than the header, or cells that are no finite number, and `on_bad`
-            is "stop"; every such line is in it.
-        UserError: a column is missing, or fewer than two good rows are left.
+        UserError: there is no target column, or another column is missing.
     """
-    column = _columns(lines[0][1], where)
-    bad: list[Bad] = []
-    number: list[list[float]] = []
-    text: list[str] = []
-    for line, row in lines[1:]:
-        try:
-            if isinstance(row, str):
-                raise _BadCell("", row)
-            if len(row) != len(column):
-                raise _BadCell("", f"{len(row)} cells, the header has {len(column)}; mend it")
-            number.append([_number(row[column[name]], name, name != TARGET) for name in (*NUMERIC, TARGET)])
-            text.append(row[column[CATEGORY]].strip())
-        except _BadCell as error:
-            name, reason = error.args
-            bad.append(Bad(where, f"line {line}{name and ', column '}{name}", reason))
-    skipped = settle(bad, len(lines) - 1, "rows", on_bad)
-    if len(number) < 2:
-        raise UserError(f"{where} holds {len(number)} good rows of data: at least 2 are needed; get the whole file")
-    table = np.asarray(number, np.float64)
-
-    order = np.random.default_rng(TEST_SEED).permutation(len(table))
-    num_test = max(1, round(TEST_SHARE * len(table)))
-    test_rows, train_rows = np.sort(order[:num_test]), np.sort(order[num_test:])
-    categories = sorted({text[row] for row in train_rows})
-
-    def split(chosen: np.ndarray) -> Arrays:
-        category = _numbers_of((text[row] for row in chosen), categories)
-        numeric = table[chosen, :-1].astype(np.float32)
-        return {
-            "inputs": {"numeric": numeric, "category": category},
-            "targets": (table[chosen, -1] / 1e5).astype(np.float32),
-        }
-
-    info: dict = {
-        "columns": list(NUMERIC), "category_column": CATEGORY, "categories": [*categories, OTHER], "target": TARGET,
-        "unit": "100,000 dollars",
-    }  # fmt: skip
-    return split(train_rows), split(test_rows), info | ({"skipped": skipped} if skipped else {})
+    require(held, (facts.target, text) if text else (facts.target, *facts.numeric, *facts.categories))
+    inputs: Any
+    inputs, bad = (held.column(text).astype(object), {}) if text else inputs_of(held, facts)
+    if facts.classes:
+        targets = _class_numbers(held, facts)
+        wrong = targets < 0
+    else:
+        values, _ = held.numbers(facts.target)
+        targets, wrong = (values / divisor).astype(np.float32), np.isnan(values)
+    for row in np.flatnonzero(wrong):
+        bad.setdefault(int(row), _bad_target(held, int(row), facts))
+    good = np.ones(len(targets), bool)
+    good[list(bad)] = False
+    rows: Arrays = {"inputs": inputs, "targets": targets}
+    return rows if good.all() else take(rows, good), in_order([*bad.values(), *held.bad])
 
 
-def _columns(header: list[str] | str, where: str) -> dict[str, int]:
-    """The place of each column in a row."""
-    if isinstance(header, str):
-        raise UserError(f"{where}, line 1: the header cannot be read: {header}")
-    found = [cell.strip() for cell in header]
-    wanted = (*NUMERIC, TARGET, CATEGORY)
-    if sorted(found) != sorted(wanted):
-        other = next((mark for mark in ";\t|" if len(found) == 1 and found[0].count(mark) >= len(wanted) - 1), "")
-        if other:
-            raise UserError(f"{where}: its cells stand between {other!r}, expected commas: save it with commas")
-        lacks, more = sorted(set(wanted) - set(found)), one_line(sorted(found))
+def in_order(bad: Sequence[Bad]) -> list[Bad]:
+    """Bad lines and cells of one file by their lines."""
+    return sorted(bad, key=lambda row: int(row.place.split(",")[0].removeprefix("line ")))
+
+
+def require(held: Cells, names: Sequence[str]) -> None:
+    """Check that all these columns are there; others may be as well.
+
+    Raises:
+        UserError: some are not.
+    """
+    lacks = [name for name in names if name not in held.names]
+    if lacks:
+        what = f"column {lacks[0]!r} is" if len(lacks) == 1 else f"columns {one_line(', '.join(map(repr, lacks)))} are"
         raise UserError(
-            f"{where}: the header {more} lacks {lacks or 'nothing but repeats a column'}; expected {list(wanted)}"
+            f"{held.where}: {what} missing; the first line must name "
+            f"{one_line(', '.join(names))}, and it names {one_line(', '.join(held.names))}"
         )
-    return {name: found.index(name) for name in wanted}
 
 
-def _numbers_of(values: Iterable[str], categories: Sequence[str]) -> np.ndarray:
-    """int32: each value's place among the categories; a value that is not among them gets the next number."""
-    number = {name: place for place, name in enumerate(categories)}
-    return np.asarray([number.get(value, len(categories)) for value in values], np.int32)
+def labels_of(held: Cells, name: str) -> list[str]:
+    """A column's cells without the blanks around them; one word for all that are missing."""
+    cells = map(str.strip, held.column(name).tolist())
+    return [ABSENT if cell.lower() in held.missing else cell for cell in cells]
 
 
-def _number(cell: str, column: str, may_be_missing: bool) -> float:
-    cell = cell.strip()
-    if not cell and may_be_missing:
-        return math.nan
-    try:
-        value = float(cell) if _NUMBER.fullmatch(cell) else math.nan
-    except ValueError:
-        value = math.nan
-    if not math.isfinite(value):
-        empty = (
-            "leave it empty where the value is missing" if may_be_missing else "it is the target and cannot be missing"
-        )
-        raise _BadCell(column, f"{printable(cell, 40)!r} is no number; {empty}")
-    if abs(value) > LARGEST:
-        raise _BadCell(column, f"{printable(cell, 40)!r} is beyond {LARGEST:g}; mend it")
-    return value
+def _bad_number(held: Cells, row: int, name: str) -> Bad:
+    return Bad(held.where, held.place(row, name), why_wrong(held.cell(row, name), held.decimal))
 
 
-class _BadCell(Exception):
-    """(column, or "" for the whole line; reason)"""
+def _bad_target(held: Cells, row: int, facts: Facts) -> Bad:
+    cell = held.cell(row, facts.target)
+    if held.is_missing(cell):
+        reason = f"{printable(cell, 40)!r}: it is the target and cannot be missing"
+    elif facts.classes:
+        reason = f"{printable(cell, 40)!r} is none of the classes {one_line(', '.join(facts.classes[:20]))}"
+    else:
+        return _bad_number(held, row, facts.target)
+    return Bad(held.where, held.place(row, facts.target), reason)
+
+
+def _codes(labels: Sequence[str], known: Sequence[str]) -> np.ndarray:
+    """int32 [N]: each label's place among the categories, the last for what is not among them."""
+    number = {name: place for place, name in enumerate(known)}
+    return np.fromiter((number.get(label, len(known) - 1) for label in labels), np.int32, len(labels))
+
+
+def _class_numbers(held: Cells, facts: Facts) -> np.ndarray:
+    """int32 [N], -1 where the cell is no class; `1.0` is the class `1`."""
+    number = {name: place for place, name in enumerate(facts.classes)}
+    found = np.array([number.get(label, -1) for label in labels_of(held, facts.target)], np.int32)
+    other = np.flatnonzero(found < 0)
+    if len(other):
+        values, _ = held.numbers(facts.target)
+        found[other] = [-1 if np.isnan(value) else number.get(f"{value:.15g}", -1) for value in values[other]]
+    return found
