@@ -48,8 +48,8 @@ def softmax(logits: Array | np.ndarray) -> np.ndarray:
 
 
 def class_names(splits: Splits, count: int) -> tuple[str, ...]:
-    """The name of each of `count` classes: its number where the data set has no names."""
-    return tuple(splits.classes) if len(splits.classes) == count else tuple(str(i) for i in range(count))
+    """The name of each of `count` outputs: its number where the data set has no name for it."""
+    return (*splits.classes[:count], *(str(i) for i in range(len(splits.classes), count)))
 
 
 class Result:
