@@ -344,13 +344,29 @@ def damaged(kind: str, folder: Path) -> Path:
 
 
 @pytest.mark.parametrize("kind", ["cut", "text", "empty", "body"])
-def test_an_unreadable_picture_is_named_and_nothing_is_written(kind: str, tmp_path: Path) -> None:
-    Image.new("L", (12, 12)).save(tmp_path / "a.png")
-    damaged(kind, tmp_path)
-    with pytest.raises(UserError, match=r"bad\.png") as caught:
-        Classification().predict(bar_view(image_splits()), str(tmp_path), tmp_path / "out")
+def test_an_unreadable_picture_is_listed_and_the_others_are_predicted(kind: str, tmp_path: Path) -> None:
+    folder = tmp_path / "in"
+    folder.mkdir()
+    for name in "acd":
+        Image.new("L", (12, 12)).save(folder / f"{name}.png")
+    alone = Classification().predict(bar_view(image_splits()), str(folder), tmp_path / "alone")[0].read_text()
+    bad = damaged(kind, folder)
+    written = Classification().predict(bar_view(image_splits()), str(folder), tmp_path / "out")
+    assert [path.name for path in written] == ["predictions.csv", "predictions.png", "bad_inputs.csv"]
+    assert written[0].read_text() == alone
+    header, row = written[2].read_text().splitlines()
+    assert header == "file,place,reason"
+    assert row.startswith(f"{bad},,")
+    for path in folder.glob("[acd].png"):
+        path.unlink()
+    with pytest.raises(UserError, match=r"none of 1 images can be read; .*bad\.png") as caught:
+        Classification().predict(bar_view(image_splits()), str(folder), tmp_path / "nothing")
     assert "\n" not in str(caught.value)
-    assert not (tmp_path / "out").exists()
+    assert not (tmp_path / "nothing").exists()
+    bad.unlink()
+    Image.new("L", (12, 12)).save(folder / "a.png")
+    Classification().predict(bar_view(image_splits()), str(folder), tmp_path / "out")
+    assert not (tmp_path / "out" / "bad_inputs.csv").exists()  # an earlier prediction's is not left beside a later one
 
 
 def test_a_bomb_is_refused_before_it_unfolds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
