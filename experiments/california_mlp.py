@@ -17,7 +17,7 @@ from fdl.tasks import Regression
 def experiment() -> Experiment:
     return Experiment(
         data=Data(load=sources.california_housing, validation=1500, prepare=(ops.Tabular(scale="quantile"),)),
-        model=MLP(widths=(256, 256, 128), outputs=1, dropout=0.1),
+        model=MLP(widths=(256, 256, 128), dropout=0.1),
         task=Regression(),
         optimizer=Optimizer(rule="adam", learning_rate=2e-3, schedule="cosine", weight_decay=1e-2, ema=0.99),
         steps="100epochs",

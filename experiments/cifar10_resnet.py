@@ -23,7 +23,7 @@ def experiment() -> Experiment:
             augment=(augment.Flip(), augment.Shift(pixels=4), augment.Cutout(size=8)),
             prepare=(ops.Standardize(),),
         ),
-        model=ResNet18(stem="cifar", width=16, outputs=10),
+        model=ResNet18(stem="cifar", width=16),
         task=Classification(label_smoothing=0.05),
         optimizer=Optimizer(rule="nesterov", learning_rate=0.1, schedule="onecycle", warmup=0.2, l2=5e-4),
         steps="12epochs",

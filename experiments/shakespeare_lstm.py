@@ -23,7 +23,7 @@ def experiment() -> Experiment:
             augment=(augment.RandomWindow(),),
             prepare=(ops.NextToken(),),
         ),
-        model=Recurrent(cell="lstm", vocabulary=65, width=512, dropout=0.2),
+        model=Recurrent(cell="lstm", width=512, dropout=0.2),
         task=LanguageModel(temperature=0.8, prompt="ROMEO:"),
         optimizer=Optimizer(rule="adam", learning_rate=3e-3, schedule="cosine", warmup=0.05, clip_norm=1.0),
         steps="10epochs",

@@ -21,7 +21,7 @@ from fdl.models import layers
 from fdl.numpy_call import numpy_call
 from fdl.optim import Optimizer
 from fdl.tasks import Classification
-from fdl.types import Array, Count
+from fdl.types import Array, Outputs
 
 Engine = Literal["loops", "numpy", "jit", "vmap"]
 
@@ -48,7 +48,7 @@ class Layer(nn.Module):
     """Softmax regression whose one product is made by `engine`."""
 
     engine: Engine = "jit"
-    outputs: Count = 10
+    outputs: Outputs = 0
 
     @nn.compact
     def __call__(self, x: Array, train: bool = False) -> Array:

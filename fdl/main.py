@@ -159,7 +159,12 @@ def _dispatch() -> int:
     experiment = experiments.load_experiment(FLAGS.experiment, FLAGS.set)
     settings = {path: experiments.show(value) for path, value in experiments.settings(experiment) if path != "name"}
     if FLAGS.show:
-        for path, value in settings.items():
+        from fdl.cli import session
+        from fdl.data import Request
+        from fdl.experiment.binding import resolved_settings
+
+        request = Request(data_dir=session.data_dir(), offline=True)
+        for path, value in resolved_settings(experiment, request).items():
             print(f"{path} = {value}")
         return 0
     mode = FLAGS.mode or ("study" if found.study or FLAGS.seeds else "train")

@@ -60,8 +60,22 @@ class Range:
         return f"{low}{self.low:g}, {self.high:g}{high}"
 
 
+@dataclasses.dataclass(frozen=True)
+class Fact:
+    """Marks a field whose 0 (or empty tuple) means "from the data": `fdl.data.splits.Facts` gives the value called `name`.
+
+    For a number, a fact that is a sequence counts: `Fact("vocabulary")` is the number of tokens.
+    """
+
+    name: str
+
+
 Count = Annotated[int, Range(1)]
 Whole = Annotated[int, Range(0)]
+Outputs = Annotated[int, Range(0), Fact("outputs")]
+"""How many numbers a model gives for one example; 0: as many as the data ask for."""
+VocabularySize = Annotated[int, Range(0), Fact("vocabulary")]
+"""How many tokens a model knows; 0: as many as the data have."""
 Positive = Annotated[float, Range(0, open="both")]
 NonNegative = Annotated[float, Range(0, open="high")]
 Probability = Annotated[float, Range(0, 1, open="high")]

@@ -70,12 +70,12 @@ def test_all_bad_images_are_listed_before_any_is_refused(pets: Path) -> None:
 
 def test_bad_images_are_skipped_and_counted(pets: Path, caplog: pytest.LogCaptureFixture) -> None:
     sound = sources.folder(Request(), path=str(pets))
-    assert "skipped" not in sound.info
+    assert not sound.skipped
     (pets / "cat" / "extra.png").write_bytes(b"\x89PNG")
     data = Data(load=lambda request: sources.folder(request, path=str(pets)), on_bad="skip")
     splits = pipeline.load(data, Request()).splits
     assert splits.sha256 == sound.sha256
-    assert [row.file for row in splits.info["skipped"]] == [str(pets / "cat" / "extra.png")]
+    assert [row.file for row in splits.skipped] == [str(pets / "cat" / "extra.png")]
     (record,) = caplog.records
     assert "1 of 11 images are bad and left out" in record.message
 
@@ -169,7 +169,7 @@ def test_bad_rows_are_all_listed_by_line_or_left_out(tmp_path: Path, end: str, b
         assert says in row.reason
     assert "0xe9" in found[-1].reason
     splits = sources.california_housing(Request(**vars(request) | {"on_bad": "skip"}))
-    assert splits.info["skipped"] == found
+    assert splits.skipped == found
     targets = np.concatenate([splits.train["targets"], splits.test["targets"]]) * 1e5
     assert sorted(np.rint(targets)) == [2, 4, 7, 10, 13]
 

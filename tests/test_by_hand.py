@@ -24,7 +24,7 @@ from flax import linen as nn
 from PIL import Image
 
 from fdl.checkpoint import manifest, saving
-from fdl.data import Data, Request, Splits, ops, pipeline, sources
+from fdl.data import Data, Facts, Request, Splits, ops, pipeline, sources
 from fdl.data.standins import standin
 from fdl.distributed import layouts
 from fdl.experiment import Experiment
@@ -34,7 +34,8 @@ from fdl.optim import Optimizer
 from fdl.scratch import losses as scratch_losses
 from fdl.tasks import Classification
 from fdl.train import loop, stopping
-from fdl.train.program import Program, view
+from fdl.train.evaluation import view
+from fdl.train.program import Program
 from fdl.types import UserError
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -287,7 +288,7 @@ def stripes(request: Request) -> Splits:
     rows = {"inputs": images.astype(np.uint8), "targets": targets}
     cut = lambda part: {name: leaf[part] for name, leaf in rows.items()}  # noqa: E731
     return Splits(
-        "stripes", "builtin", "drawn", cut(slice(0, 200)), cut(slice(200, 260)), sha256="", classes=("above", "below")
+        "stripes", "builtin", "drawn", cut(slice(0, 200)), cut(slice(200, 260)), facts=Facts(classes=("above", "below"))
     )
 
 
@@ -308,10 +309,10 @@ def program_of(experiment: Experiment, mode: Any = "jit", devices: int = 1) -> P
 
 
 def finished(program: Program, workdir: Path) -> Any:
-    loop.train(program, workdir, loop.Calls())
+    loop.train(program, workdir, loop.Hooks())
     saved = manifest.latest(workdir / "checkpoints")
     assert saved is not None
-    return saving.restore(saved, program.like)
+    return saving.restore(saved, program.state_spec)
 
 
 def test_a_run_by_hand_learns_resumes_to_the_same_bits_and_draws_every_panel(tmp_path: Path) -> None:
@@ -319,7 +320,7 @@ def test_a_run_by_hand_learns_resumes_to_the_same_bits_and_draws_every_panel(tmp
     whole = finished(program, tmp_path / "whole")
     asked = itertools.chain([0] * 17, itertools.repeat(signal.SIGTERM))
     with pytest.raises(stopping.Interrupted):
-        loop.train(program_of(small()), tmp_path / "cut", loop.Calls(asked=lambda: next(asked)))
+        loop.train(program_of(small()), tmp_path / "cut", loop.Hooks(stop_signal=lambda: next(asked)))
     cut = finished(program_of(small()), tmp_path / "cut")
     assert saving.state_sha256(cut) == saving.state_sha256(whole)
     trained = view(program, whole.variables)
@@ -337,9 +338,9 @@ def test_two_devices_train_as_one(mode: str, batch_norm: bool) -> None:
     experiment = small(model=small().model.clone(dropout=0.0, batch_norm=batch_norm))
     states = []
     for program in (program_of(experiment), program_of(experiment, mode, devices=2)):
-        state = program.start()
+        state = program.compiled.initial_state()
         for batch in pipeline.numpy_feed(program.data.splits.train, program.stream, 0, 4):
-            state, _ = program.train(state, layouts.shard(batch, program.layout), program.key)
+            state, _ = program.compiled.train_step(state, layouts.shard(batch, program.layout), program.compiled.key)
         states.append(jax.device_get(state))
     jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-5), *states)
 
@@ -360,7 +361,7 @@ def test_a_pair_of_classes(few: Request) -> None:
     whole, pair = sources.fashion_mnist(few), sources.fashion_pair(few, first="Coat", second="Bag")
     assert pair.name == "fashion_mnist Coat/Bag-standin"
     assert pair.classes == ("Coat", "Bag")
-    assert pair.sha256 != sources.fashion_pair(few).sha256
+    assert not np.array_equal(pair.train["inputs"], sources.fashion_pair(few).train["inputs"])
     for ours, theirs in ((pair.train, whole.train), (pair.test, whole.test)):
         for label, name in enumerate(pair.classes):
             rows = theirs["inputs"][theirs["targets"] == whole.classes.index(name)]

@@ -10,7 +10,7 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 ORDER = [
     {"environment", "types", "scratch"},
-    {"numpy_call", "files"},
+    {"numpy_call", "files", "parsing"},
     {"distributed"},
     {"data"},
     {"rundir", "checkpoint"},

@@ -14,7 +14,7 @@ IMAGES = RNG.integers(0, 256, (40, 6, 5, 3), dtype=np.uint8)
 
 def apply(op, train, batch, *draws):
     """The fitted op under jit, with the uniform numbers its calls of draw get, in order."""
-    transform = op.fit(train)
+    statistics = op.fit(train)
 
     @jax.jit
     def run(batch, draws):
@@ -25,7 +25,7 @@ def apply(op, train, batch, *draws):
             assert numbers.shape[1:] == shape
             return jnp.asarray(numbers, jnp.float32)
 
-        out = transform(batch, draw if draws else None)
+        out = op.transform(batch, draw if draws else None, statistics)
         assert next(rest, None) is None
         return out
 

@@ -35,25 +35,25 @@ def run(optimizer, gradients=GRADIENTS, total=STEPS):
     return params
 
 
-def numpy_direction(rule, g, memory, t):
+def numpy_direction(rule, g, memory, t, rms_decay=0.9):
     if rule == "sgd":
         return g
     if rule in ("momentum", "nesterov"):
         memory["v"] = 0.9 * memory.get("v", 0) + g
         return g + 0.9 * memory["v"] if rule == "nesterov" else memory["v"]
     if rule == "rmsprop":
-        memory["s"] = 0.9 * memory.get("s", 0) + 0.1 * g**2
+        memory["s"] = rms_decay * memory.get("s", 0) + (1 - rms_decay) * g**2
         return g / (np.sqrt(memory["s"]) + 1e-8)
     memory["m"] = 0.9 * memory.get("m", 0) + 0.1 * g
     memory["v"] = 0.999 * memory.get("v", 0) + 0.001 * g**2
     return memory["m"] / (1 - 0.9**t) / (np.sqrt(memory["v"] / (1 - 0.999**t)) + 1e-8)
 
 
-def numpy_run(rule, decay=0.0, l2=0.0):
+def numpy_run(rule, decay=0.0, l2=0.0, **settings):
     def leaf(p, *gradients):
         p, memory, matrix = p.astype(np.float64), {}, p.ndim > 1
         for t, g in enumerate(gradients, 1):
-            direction = numpy_direction(rule, g + l2 * matrix * p, memory, t)
+            direction = numpy_direction(rule, g + l2 * matrix * p, memory, t, **settings)
             p = p - RATE * (direction + decay * matrix * p)
         return p
 
@@ -76,6 +76,13 @@ def test_adamw_is_adam_with_decay():
     close(run(Optimizer(rule="adamw", learning_rate=RATE)), numpy_run("adam", decay=0.01))
     close(run(Optimizer(rule="adamw", learning_rate=RATE, weight_decay=0.0)), numpy_run("adam"))
     assert Optimizer(rule="adam").decay == 0
+
+
+@pytest.mark.parametrize("engine", ["optax", "numpy"])
+@pytest.mark.parametrize("rms_decay", [0.0, 0.5, 0.99])
+def test_rmsprop_forgets_as_fast_as_it_is_told(rms_decay, engine):
+    optimizer = Optimizer(rule="rmsprop", learning_rate=RATE, rms_decay=rms_decay, engine=engine)
+    close(run(optimizer), numpy_run("rmsprop", rms_decay=rms_decay))
 
 
 def test_clipping():
@@ -114,6 +121,15 @@ def test_onecycle_rises_and_falls():
     assert (np.diff(rate[:30]) > 0).all()
     assert (np.diff(rate[30:]) < 0).all()
     assert rates(schedule="onecycle", warmup=0.6).argmax() in (59, 60)
+
+
+@pytest.mark.parametrize("total", [2, 7, 100])
+def test_a_rise_multiplies_the_rate_by_one_factor_a_step(total):
+    """The range test: from floor * learning_rate in the first step to learning_rate in the last one."""
+    rate = rates(total, schedule="rise", floor=1e-3)
+    assert rate[0] == pytest.approx(2e-3, rel=1e-6)
+    assert rate[-1] == 2
+    np.testing.assert_allclose(rate, 2e-3 * 1e3 ** (np.arange(total) / (total - 1)), rtol=1e-5)
 
 
 def test_piecewise():

@@ -11,8 +11,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fdl.data import Data, Request, Splits, pipeline
-from fdl.types import UserError
+from fdl.data import Data, Op, Request, Splits, pipeline
+from fdl.data.splits import Statistics
+from fdl.types import Arrays, UserError
 
 
 def arrays(n: int) -> dict[str, object]:
@@ -76,7 +77,7 @@ def test_the_padding_of_a_mask_by_time_is_zero() -> None:
 
 
 def splits(n: int = 20) -> Splits:
-    return Splits("toy", "files", "nowhere", train=arrays(n), test=arrays(4), sha256="")
+    return Splits("toy", "files", "nowhere", train=arrays(n), test=arrays(4))
 
 
 def test_validation_rows_leave_training_and_the_subset_comes_after_them() -> None:
@@ -96,10 +97,10 @@ def test_validation_rows_leave_training_and_the_subset_comes_after_them() -> Non
 def test_statistics_see_the_training_rows_alone() -> None:
     seen = []
 
-    class Spy:
-        def fit(self, train):  # type: ignore[no-untyped-def]
+    class Spy(Op):
+        def fit(self, train: Arrays) -> Statistics:
             seen.append(set(train["targets"]))
-            return lambda batch, draw: batch
+            return {}
 
     loaded = pipeline.load(
         Data(load=lambda request: splits(), validation=6, prepare=(Spy(),), augment=(Spy(),)), Request()

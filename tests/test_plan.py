@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from jax import lax
 
-from fdl.data import Data, Request, Splits, ops, pipeline
+from fdl.data import Data, Facts, Request, Splits, ops, pipeline
 from fdl.distributed import layouts
 from fdl.experiment import Experiment, load_experiment
 from fdl.inspect import chips, costs, plan
@@ -213,7 +213,7 @@ def test_what_the_compiler_says_of_a_program_too_large() -> None:
 
 def rows(request: Request) -> Splits:
     part = {"inputs": np.zeros((64, 8, 8, 1), np.uint8), "targets": np.zeros(64, np.int32)}
-    return Splits("rows", "builtin", "drawn", part, part, sha256="", classes=("a", "b", "c"))
+    return Splits("rows", "builtin", "drawn", part, part, facts=Facts(classes=("a", "b", "c")))
 
 
 def small(**changes: Any) -> Experiment:
@@ -270,7 +270,7 @@ def test_a_plan_for_eight_tpus(mode: str) -> None:
 
 def entry_shapes(program: Program, dtype: str) -> set[tuple[int, ...]]:
     """Shapes that one device is given, without dimensions of 1 in front, of one dtype."""
-    text = program.train.as_text()
+    text = program.compiled.train_step.as_text()
     entry = next(line for line in text.splitlines() if line.startswith("ENTRY")).split("->")[0]
     found = {tuple(int(size) for size in part.split("]")[0].split(",")) for part in entry.split(f" {dtype}[")[1:]}
     return {shape[1:] if shape[0] == 1 else shape for shape in found}

@@ -13,7 +13,7 @@ from flax import linen as nn
 from sklearn.datasets import make_circles, make_moons
 
 from fdl.data import Data, Request, planar
-from fdl.data.splits import Splits
+from fdl.data.splits import Facts, Splits
 from fdl.experiment import Experiment
 from fdl.experiment.overrides import override
 from fdl.models import MLP
@@ -116,7 +116,7 @@ def half_view(outputs: int, border: float = 0.0) -> View:
         inputs = rng.uniform(-1, 1, (count, 2)).astype(np.float32)
         return {"inputs": inputs, "targets": (inputs[:, 0] > 0).astype(np.int32)}
 
-    splits = Splits("halves", "builtin", "here", rows(60), rows(40), "", classes=("left", "right"))
+    splits = Splits("halves", "builtin", "here", rows(60), rows(40), facts=Facts(classes=("left", "right")))
     model = Half(outputs, border)
     return View(splits, model, {}, lambda r: model.apply({}, r["inputs"]), dict, dict)
 

@@ -18,9 +18,14 @@ import pytest
 from PIL import Image
 
 from fdl.data import sources
+from fdl.data.digests import sha256_of
 from fdl.data.formats import download, idx, images, tables, tfds
-from fdl.data.splits import Request
+from fdl.data.splits import Request, Splits
 from fdl.types import UserError
+
+
+def digest_of(splits: Splits) -> str:
+    return sha256_of(splits.train, splits.test, splits.validation)
 
 
 @pytest.fixture(autouse=True)
@@ -133,7 +138,7 @@ def test_no_random_damage_passes_unnoticed(fashion: Path) -> None:
     """Bit flips and cuts anywhere: refused, or (in gzip's own header) without any effect on the arrays."""
     folder = fashion / "fashion-mnist"
     whole = {path: path.read_bytes() for path in sorted(folder.iterdir())}
-    sound = sources.fashion_mnist(Request(data_dir=fashion)).sha256
+    sound = digest_of(sources.fashion_mnist(Request(data_dir=fashion)))
     rng = np.random.default_rng(1)
     refused = 0
     for trial in range(200):
@@ -145,7 +150,7 @@ def test_no_random_damage_passes_unnoticed(fashion: Path) -> None:
             del data[rng.integers(len(data)) :]
         path.write_bytes(data)
         try:
-            assert sources.fashion_mnist(Request(data_dir=fashion)).sha256 == sound
+            assert digest_of(sources.fashion_mnist(Request(data_dir=fashion))) == sound
         except UserError:
             refused += 1
         path.write_bytes(whole[path])
@@ -212,7 +217,7 @@ def test_prepared_tfds_comes_before_files(prepared: tuple[Path, dict], fashion: 
 
     assert pairs(splits.train) == pairs({"inputs": rows["image"], "targets": rows["label"]})
     again = sources.fashion_mnist(Request(data_dir=fashion, offline=True))
-    assert again.sha256 == splits.sha256
+    assert digest_of(again) == digest_of(splits)
     assert sources.fashion_mnist(Request(source="files", data_dir=fashion)).source == "files"
 
 
@@ -303,7 +308,7 @@ def test_the_real_tfds_builder_prepares_fashion_mnist(
         assert pairs(got) == pairs(expected)
     assert sorted(path.name for path in (tmp_path / "new").iterdir()) == ["fashion_mnist"]
     again = sources.fashion_mnist(Request(data_dir=tmp_path / "new", offline=True))
-    assert (again.source, again.sha256) == ("tfds", made.sha256)
+    assert (again.source, digest_of(again)) == ("tfds", digest_of(made))
 
 
 def test_tfds_takes_files_at_hand_without_the_network(
@@ -312,7 +317,7 @@ def test_tfds_takes_files_at_hand_without_the_network(
     (tmp_path / "tiny-shakespeare").symlink_to(data_dir / "tiny-shakespeare")
     made = sources.tiny_shakespeare(Request(source="tfds", data_dir=tmp_path, offline=True))
     assert made.source == "download"
-    assert made.sha256 == sources.tiny_shakespeare(Request(source="files", data_dir=data_dir)).sha256
+    assert digest_of(made) == digest_of(sources.tiny_shakespeare(Request(source="files", data_dir=data_dir)))
     assert not no_network
 
 
@@ -390,7 +395,7 @@ def test_offline_never_asks_the_network_and_says_what_a_stand_in_is(
     assert splits.name == (name if name == "digits" else f"{name}-standin")
     assert ("stand-in, not" in splits.where) == (name != "digits")
     assert "\n" not in splits.where
-    assert len(splits.sha256) == 64
+    assert splits.standin == (name != "digits")
 
 
 @pytest.mark.parametrize(
@@ -439,7 +444,7 @@ def write_text(tmp_path: Path, text: str) -> Request:
 def test_chunks_and_windows_cover_the_text(tmp_path: Path, size: int, length: int, eval_length: int) -> None:
     text = "".join(np.random.default_rng(size).choice(list("abcde\r\n"), size))
     splits = sources.tiny_shakespeare(write_text(tmp_path, text), length=length, eval_length=eval_length)
-    known = splits.info["vocabulary"]
+    known = list(splits.facts.vocabulary)
     assert known == sorted(set(text))
     train, rest = text[: int(size * 0.9)], text[int(size * 0.9) :]
     held_out = rest[: int(len(rest) * 0.5)], rest[int(len(rest) * 0.5) :]
@@ -468,7 +473,7 @@ def test_chunks_and_windows_cover_the_text(tmp_path: Path, size: int, length: in
 def test_a_character_outside_training_gets_the_last_number(tmp_path: Path) -> None:
     text = "ab" * 500 + "zß"
     splits = sources.tiny_shakespeare(write_text(tmp_path, text), length=4, eval_length=8)
-    assert splits.info["vocabulary"] == ["a", "b", "\N{REPLACEMENT CHARACTER}"]
+    assert list(splits.facts.vocabulary) == ["a", "b", "\N{REPLACEMENT CHARACTER}"]
     seen = splits.test["inputs"][:, 1:][splits.test["mask"] == 1]
     assert list(seen[-2:]) == [2, 2]
     assert splits.train["inputs"].max() == 1
@@ -487,7 +492,7 @@ def test_text_that_cannot_serve_is_refused(tmp_path: Path) -> None:
 
 def test_the_real_shakespeare_has_65_characters(data_dir: Path) -> None:
     splits = sources.tiny_shakespeare(Request(source="files", data_dir=data_dir))
-    assert len(splits.info["vocabulary"]) == 65
+    assert len(splits.facts.vocabulary) == 65
     assert splits.validation["mask"].sum() + splits.test["mask"].sum() == 111_540 - 2  # a tenth of 1,115,394
 
 
@@ -509,7 +514,7 @@ def test_categories_come_from_training_rows_alone(tmp_path: Path) -> None:
     names = ["INLAND" if row % 2 else "NEAR BAY" for row in range(10)]
     names[order[0]] = "ISLAND"  # a test row
     splits = sources.california_housing(write_table(tmp_path, [ROW.format(name) for name in names]))
-    assert splits.info["categories"] == ["INLAND", "NEAR BAY", "(other)"]
+    assert list(splits.facts.categories["ocean_proximity"]) == ["INLAND", "NEAR BAY", "(other)"]
     assert sorted(order[:2].tolist()).index(order[0]) == splits.test["inputs"]["category"].tolist().index(2)
     assert len(splits.train["targets"]) == 8
     np.testing.assert_allclose(splits.test["targets"], 4.526, rtol=1e-6)
@@ -567,7 +572,8 @@ def test_the_real_housing_table(data_dir: Path) -> None:
     both = np.c_[numeric, targets]
     expected = np.c_[expected[:, :8], expected[:, 8] / 1e5].astype(np.float32)
     assert Counter(map(bytes, np.nan_to_num(both, nan=-1))) == Counter(map(bytes, np.nan_to_num(expected, nan=-1)))
-    assert splits.info["categories"] == ["<1H OCEAN", "INLAND", "ISLAND", "NEAR BAY", "NEAR OCEAN", "(other)"]
+    kinds = ("<1H OCEAN", "INLAND", "ISLAND", "NEAR BAY", "NEAR OCEAN", "(other)")
+    assert splits.facts.categories["ocean_proximity"] == kinds
 
 
 def write_image(path: Path, value: int, mode: str = "RGB", size: tuple[int, int] = (9, 7)) -> None:
@@ -650,7 +656,5 @@ def test_sha256_sees_every_array() -> None:
     rows = {"a": np.zeros(3), "b": {"c": np.ones(2)}}
     same = {"b": {"c": np.ones(2)}, "a": np.zeros(3)}
     other = {"a": np.zeros(3), "b": {"c": np.array([1, np.nextafter(1, 2)])}}
-    from fdl.data.formats.forms import sha256_of
-
     assert sha256_of(rows) == sha256_of(same) != sha256_of(other)
     assert idx.find(Path("/nowhere")) is None

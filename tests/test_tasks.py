@@ -21,7 +21,7 @@ from sklearn.linear_model import LinearRegression
 from sklearn.metrics import confusion_matrix, log_loss, precision_recall_fscore_support
 
 from fdl.data.formats import images
-from fdl.data.splits import Splits
+from fdl.data.splits import Facts, Splits
 from fdl.models.cnn import CNN
 from fdl.tasks import Classification, LanguageModel, Panel, Regression, View
 from fdl.tasks.panels import figures
@@ -45,7 +45,9 @@ def image_splits(count: int = 60, classes: int = 3, border: int = 0, channels: i
         image[2 + 3 * label : 4 + 3 * label, 2:10] = 250
     rows = {"inputs": inputs, "targets": targets}
     names = tuple(f"<script>{i}$x$" for i in range(classes))
-    return Splits("bars", "builtin", "here", take(rows, slice(0, 40)), take(rows, slice(40, None)), "", classes=names)
+    return Splits(
+        "bars", "builtin", "here", take(rows, slice(0, 40)), take(rows, slice(40, None)), facts=Facts(classes=names)
+    )
 
 
 def bar_view(splits: Splits, wrong: int = 0, model: nn.Module | None = None) -> View:
@@ -93,7 +95,7 @@ def test_mixed_labels_score_as_the_mixture_of_the_two() -> None:
 
 
 def test_majority_class_is_that_of_training() -> None:
-    splits = Splits("x", "", "", {"targets": np.array([1, 1, 0])}, {"targets": np.array([0, 0, 0, 1])}, "")
+    splits = Splits("x", "", "", {"targets": np.array([1, 1, 0])}, {"targets": np.array([0, 0, 0, 1])})
     assert Classification().baselines(splits) == {"majority class": {"accuracy": 0.25}}
 
 
@@ -138,7 +140,7 @@ def test_feature_maps_of_a_model_that_sows_nothing() -> None:
 def test_panels_of_few_and_of_many_classes(classes: int) -> None:
     targets = np.arange(100, dtype=np.int32) % classes
     rows = {"inputs": RNG.normal(size=(100, 5)).astype(np.float32), "targets": targets}
-    splits = Splits("vectors", "", "", rows, rows, "")
+    splits = Splits("vectors", "", "", rows, rows)
     view = View(splits, None, {}, lambda r: r["inputs"] @ np.ones((5, classes)), lambda r: r, lambda r: r)
     titles = [panel.title for panel in Classification().panels(view)]
     assert ("Choosing a threshold" in titles) == (classes == 2)
@@ -339,7 +341,7 @@ def text_splits() -> Splits:
     mask = (np.arange(count * LENGTH) < len(test) - 1).astype(np.float32).reshape(count, LENGTH)
     windows = np.stack([padded[i * LENGTH : (i + 1) * LENGTH + 1] for i in range(count)])
     test_rows = {"inputs": windows, "mask": mask}
-    return Splits("text", "", "", {"inputs": chunks}, test_rows, "", info={"vocabulary": VOCABULARY})
+    return Splits("text", "", "", {"inputs": chunks}, test_rows, facts=Facts(vocabulary=tuple(VOCABULARY)))
 
 
 def text_view(sharpness: float = 1.0, seed: int = 0) -> View:
@@ -462,8 +464,8 @@ def table_splits(count: int = 300) -> Splits:
     targets = (numeric @ np.array([2.0, 0.1, 0.0]) + 3 * category + 1).astype(np.float32)
     numeric[::17, 2] = np.nan
     rows = {"inputs": {"numeric": numeric.astype(np.float32), "category": category}, "targets": targets}
-    info = {"columns": ["a", "b", "c"], "category_column": "where", "categories": [*KINDS, "(other)"]}
-    return Splits("t", "", "", take(rows, slice(0, 200)), take(rows, slice(200, None)), "", info=info)
+    facts = Facts(numeric=("a", "b", "c"), categories={"where": (*KINDS, "(other)")})
+    return Splits("t", "", "", take(rows, slice(0, 200)), take(rows, slice(200, None)), facts=facts)
 
 
 def table_view(splits: Splits) -> View:

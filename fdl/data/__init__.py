@@ -1,5 +1,5 @@
 """Sources (name -> rows in memory), ops (pure functions of a batch), and the pipeline between the rows and the step."""
 
-from fdl.data.splits import Data, Op, Request, Splits
+from fdl.data.splits import Augmentation, Data, Facts, HostOp, Op, Request, Splits
 
-__all__ = ["Data", "Op", "Request", "Splits"]
+__all__ = ["Augmentation", "Data", "Facts", "HostOp", "Op", "Request", "Splits"]

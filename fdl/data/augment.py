@@ -9,30 +9,27 @@ Legend: B batch, H height, W width, C channels.
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fdl.types import Array, Arrays, Batch, Count, Draw, NonNegative, Positive, Probability, Transform, Whole
+from fdl.data.splits import Augmentation, Op, Statistics
+from fdl.types import Array, Arrays, Batch, Count, Draw, NonNegative, Positive, Probability, Whole
 
 
 @dataclasses.dataclass(frozen=True)
-class Flip:
+class Flip(Augmentation):
     """Images [B, H, W, C] mirrored left to right, each with `probability`."""
 
     probability: Probability = 0.5
 
-    def fit(self, train: Arrays) -> Transform:
-        def change(x: Array, draw: Draw) -> Array:
-            return jnp.where(_per_image(draw(()) < self.probability), x[:, :, ::-1], x)
-
-        return _augment(change)
+    def change(self, x: Array, draw: Draw) -> Array:
+        return jnp.where(_per_image(draw(()) < self.probability), x[:, :, ::-1], x)
 
 
 @dataclasses.dataclass(frozen=True)
-class Shift:
+class Shift(Augmentation):
     """Images [B, H, W, C] moved by up to `pixels` down or up and right or left; what moves in is `fill`.
 
     Selected among a few shifted copies of the batch, rows first and then columns: no gather, which CPUs are slow at.
@@ -42,22 +39,19 @@ class Shift:
     pixels: Whole = 2
     fill: float = 0.0
 
-    def fit(self, train: Arrays) -> Transform:
-        def change(x: Array, draw: Draw) -> Array:
-            offsets = _whole(draw((2,)), 2 * self.pixels + 1) - self.pixels
-            for axis in (1, 2):
-                offset, moved = _per_image(offsets[:, axis - 1]), x
-                for by in range(-self.pixels, self.pixels + 1):
-                    if by:
-                        moved = jnp.where(offset == by, _moved(x, by, axis, self.fill), moved)
-                x = moved
-            return x
-
-        return _augment(change)
+    def change(self, x: Array, draw: Draw) -> Array:
+        offsets = _whole(draw((2,)), 2 * self.pixels + 1) - self.pixels
+        for axis in (1, 2):
+            offset, moved = _per_image(offsets[:, axis - 1]), x
+            for by in range(-self.pixels, self.pixels + 1):
+                if by:
+                    moved = jnp.where(offset == by, _moved(x, by, axis, self.fill), moved)
+            x = moved
+        return x
 
 
 @dataclasses.dataclass(frozen=True)
-class Cutout:
+class Cutout(Augmentation):
     """A square of `size` pixels set to `fill` in images [B, H, W, C] (DeVries and Taylor 2017,
     https://arxiv.org/abs/1708.04552).
 
@@ -68,32 +62,26 @@ class Cutout:
     probability: Probability = 1.0
     fill: float = 0.0
 
-    def fit(self, train: Arrays) -> Transform:
-        def change(x: Array, draw: Draw) -> Array:
-            inside = _square(x, draw((2,)), jnp.full(x.shape[0], self.size))
-            hit = _per_image(draw(()) < self.probability)
-            return jnp.where(inside & hit, jnp.asarray(self.fill, x.dtype), x)
-
-        return _augment(change)
+    def change(self, x: Array, draw: Draw) -> Array:
+        inside = _square(x, draw((2,)), jnp.full(x.shape[0], self.size))
+        hit = _per_image(draw(()) < self.probability)
+        return jnp.where(inside & hit, jnp.asarray(self.fill, x.dtype), x)
 
 
 @dataclasses.dataclass(frozen=True)
-class Noise:
+class Noise(Augmentation):
     """Normal noise added to the inputs, in their own unit (0 to 255 before Standardize); the result is float32."""
 
     deviation: NonNegative = 10.0
 
-    def fit(self, train: Arrays) -> Transform:
-        def change(x: Array, draw: Draw) -> Array:
-            # The ends of [0, 1) would be infinitely far out.
-            uniform = jnp.clip(draw(x.shape[1:]), 1e-7, 1 - 1e-7)
-            return x.astype(jnp.float32) + self.deviation * jax.scipy.special.ndtri(uniform)
-
-        return _augment(change)
+    def change(self, x: Array, draw: Draw) -> Array:
+        # The ends of [0, 1) would be infinitely far out.
+        uniform = jnp.clip(draw(x.shape[1:]), 1e-7, 1 - 1e-7)
+        return x.astype(jnp.float32) + self.deviation * jax.scipy.special.ndtri(uniform)
 
 
 @dataclasses.dataclass(frozen=True)
-class Mixup:
+class Mixup(Op):
     """Each example mixed with its neighbour, inputs and labels alike (Zhang et al. 2018,
     https://arxiv.org/abs/1710.09412).
 
@@ -109,21 +97,18 @@ class Mixup:
     alpha: Positive = 0.2
     classes: Whole = 0
 
-    def fit(self, train: Arrays) -> Transform:
-        classes, beta = self.classes or int(np.max(train["targets"])) + 1, _beta_quantiles(self.alpha)
+    def fit(self, train: Arrays) -> Statistics:
+        return _mixing(train, self.classes, self.alpha)
 
-        def transform(batch: Batch, draw: Draw | None) -> Batch:
-            if draw is None:
-                return batch
-            share = jnp.interp(draw(()), jnp.linspace(0, 1, len(beta)), beta)
-            x, y = batch["inputs"].astype(jnp.float32), _one_hot(batch["targets"], classes)
-            return {**batch, "inputs": _mixed(x, share), "targets": _mixed(y, share)}
-
-        return transform
+    def transform(self, batch: Batch, draw: Draw | None, statistics: Statistics) -> Batch:
+        if draw is None:
+            return batch
+        share, y = _share_kept(draw, statistics), _one_hot(batch["targets"], int(statistics["classes"]))
+        return {**batch, "inputs": _mixed(batch["inputs"].astype(jnp.float32), share), "targets": _mixed(y, share)}
 
 
 @dataclasses.dataclass(frozen=True)
-class Cutmix:
+class Cutmix(Op):
     """A square of the neighbour's image pasted in, labels mixed by area (Yun et al. 2019,
     https://arxiv.org/abs/1905.04899).
 
@@ -134,44 +119,30 @@ class Cutmix:
     alpha: Positive = 1.0
     classes: Whole = 0
 
-    def fit(self, train: Arrays) -> Transform:
-        classes, beta = self.classes or int(np.max(train["targets"])) + 1, _beta_quantiles(self.alpha)
+    def fit(self, train: Arrays) -> Statistics:
+        return _mixing(train, self.classes, self.alpha)
 
-        def transform(batch: Batch, draw: Draw | None) -> Batch:
-            if draw is None:
-                return batch
-            x, y = batch["inputs"], _one_hot(batch["targets"], classes)
-            share = jnp.interp(draw(()), jnp.linspace(0, 1, len(beta)), beta)
-            inside = _square(x, draw((2,)), jnp.sqrt((1 - share) * x.shape[1] * x.shape[2]))
-            kept = 1 - inside.astype(jnp.float32).mean((1, 2, 3))
-            return {**batch, "inputs": jnp.where(inside, _neighbour(x), x), "targets": _mixed(y, kept)}
-
-        return transform
+    def transform(self, batch: Batch, draw: Draw | None, statistics: Statistics) -> Batch:
+        if draw is None:
+            return batch
+        x, y = batch["inputs"], _one_hot(batch["targets"], int(statistics["classes"]))
+        share = _share_kept(draw, statistics)
+        inside = _square(x, draw((2,)), jnp.sqrt((1 - share) * x.shape[1] * x.shape[2]))
+        kept = 1 - inside.astype(jnp.float32).mean((1, 2, 3))
+        return {**batch, "inputs": jnp.where(inside, _neighbour(x), x), "targets": _mixed(y, kept)}
 
 
 @dataclasses.dataclass(frozen=True)
-class RandomWindow:
+class RandomWindow(Augmentation):
     """Of rows of tokens [B, S], S even, a window [B, S / 2 + 1] at a random offset below S / 2.
 
     With rows that overlap by half (`fdl.data.formats.characters.chunks`), every window of the text is as likely as any other.
     """
 
-    def fit(self, train: Arrays) -> Transform:
-        def change(x: Array, draw: Draw) -> Array:
-            half = x.shape[1] // 2
-            starts = _whole(draw(()), half)
-            return jax.vmap(lambda row, start: jax.lax.dynamic_slice(row, (start,), (half + 1,)))(x, starts)
-
-        return _augment(change)
-
-
-def _augment(change: Any) -> Transform:
-    """A transform of the inputs alone that is skipped where nothing is drawn."""
-
-    def transform(batch: Batch, draw: Draw | None) -> Batch:
-        return batch if draw is None else {**batch, "inputs": change(batch["inputs"], draw)}
-
-    return transform
+    def change(self, x: Array, draw: Draw) -> Array:
+        half = x.shape[1] // 2
+        starts = _whole(draw(()), half)
+        return jax.vmap(lambda row, start: jax.lax.dynamic_slice(row, (start,), (half + 1,)))(x, starts)
 
 
 def _per_image(values_B: Array) -> Array:
@@ -214,6 +185,20 @@ def _neighbour(x: Array) -> Array:
 def _mixed(x: Array, share_B: Array) -> Array:
     share = share_B.reshape(-1, *[1] * (x.ndim - 1))
     return share * x + (1 - share) * _neighbour(x)
+
+
+def _mixing(train: Arrays, classes: int, alpha: float) -> Statistics:
+    """What `Mixup` and `Cutmix` need: the number of classes, counted where it is 0, and how shares are distributed."""
+    return {
+        "classes": np.asarray(classes or int(np.max(train["targets"])) + 1),
+        "beta": _beta_quantiles(alpha),
+    }
+
+
+def _share_kept(draw: Draw, statistics: Statistics) -> Array:
+    """For each example l ~ Beta(alpha, alpha), [B]."""
+    beta = statistics["beta"]
+    return jnp.interp(draw(()), jnp.linspace(0, 1, len(beta)), beta)
 
 
 def _one_hot(targets: Array, classes: int) -> Array:

@@ -168,6 +168,11 @@ def of_files(paths: Sequence[Path], side: int) -> Encoded:
     return Encoded(lambda row: paths[row].read_bytes(), names.__getitem__, content, np.arange(len(paths)), side)
 
 
+def overlap(arrays: Batch) -> int:
+    """How many rows after a row may hold some of the same numbers: 0, or of windows over a series the most there are."""
+    return max((getattr(leaf, "overlap", 0) for leaf in jax.tree.leaves(arrays)), default=0)
+
+
 def lazy(arrays: Batch) -> dict[str, Encoded]:
     """The columns that are still to be decoded."""
     return {name: column for name, column in arrays.items() if isinstance(column, Encoded)}

@@ -1,6 +1,6 @@
-"""Preparation of batches: each op is `fit` to the training split once and gives a pure function of a batch.
+"""Preparation of batches: each op is fitted to the training split once, then a pure function of a batch and its statistics.
 
-The functions are traced inside the compiled step, on the device, for a whole batch at a time. What an op does not name
+The ops are traced inside the compiled step, on the device, for a whole batch at a time. What an op does not name
 in its batch ("mask", ids) is handed through. The random ones are in `fdl.data.augment` and can be named from here as
 well.
 
@@ -10,7 +10,7 @@ Legend: B batch, C channels, F features, K categories.
 from __future__ import annotations
 
 import dataclasses
-from typing import Any, Literal
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
@@ -18,7 +18,8 @@ import numpy as np
 
 from fdl.data.augment import Cutmix, Cutout, Flip, Mixup, Noise, RandomWindow, Shift
 from fdl.data.columns import Encoded
-from fdl.types import Array, Arrays, Batch, Count, Draw, Transform, UserError, Whole
+from fdl.data.splits import Op, Statistics
+from fdl.types import Array, Arrays, Batch, Count, Draw, UserError, Whole
 
 __all__ = [
     "Cutmix", "Cutout", "Flip", "Mixup", "NextToken", "Noise", "Pad", "RandomWindow", "Shift", "Standardize", "Tabular",
@@ -31,7 +32,7 @@ _IMAGENET_MEAN, _IMAGENET_DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.22
 
 
 @dataclasses.dataclass(frozen=True)
-class Standardize:
+class Standardize(Op):
     """Inputs [B, ..., C] of any type to float32, shifted and scaled.
 
     Attributes:
@@ -42,7 +43,7 @@ class Standardize:
 
     scale: Literal["mean_std", "unit", "imagenet", "none"] = "mean_std"
 
-    def fit(self, train: Arrays) -> Transform:
+    def fit(self, train: Arrays) -> Statistics:
         inputs = train["inputs"]
         channels = inputs.shape[-1]
         shift, factor = np.zeros(channels), np.ones(channels)
@@ -60,47 +61,39 @@ class Standardize:
             mean, deviation = channel_statistics(np.asarray(inputs[::every]))
             # A constant channel becomes zero.
             shift, factor = mean, 1 / np.where(deviation > 0, deviation, 1)
+        return {"shift": shift, "factor": factor}
 
-        def transform(batch: Batch, draw: Draw | None) -> Batch:
-            x = batch["inputs"].astype(jnp.float32)
-            shape = (1,) * (x.ndim - 1) + (channels,)
-            x = (x - shift.astype(np.float32).reshape(shape)) * factor.astype(np.float32).reshape(shape)
-            return {**batch, "inputs": x}
-
-        return transform
+    def transform(self, batch: Batch, draw: Draw | None, statistics: Statistics) -> Batch:
+        x = batch["inputs"].astype(jnp.float32)
+        shape = (1,) * (x.ndim - 1) + (-1,)
+        shift, factor = (statistics[name].astype(np.float32).reshape(shape) for name in ("shift", "factor"))
+        return {**batch, "inputs": (x - shift) * factor}
 
 
 @dataclasses.dataclass(frozen=True)
-class Pad:
+class Pad(Op):
     """Images [B, H, W, C] with `pixels` rows and columns of `value` (in the images' own unit) on every side."""
 
     pixels: Whole = 1
     value: float = 0.0
 
-    def fit(self, train: Arrays) -> Transform:
+    def transform(self, batch: Batch, draw: Draw | None, statistics: Statistics) -> Batch:
+        x = batch["inputs"]
         around = ((0, 0), (self.pixels, self.pixels), (self.pixels, self.pixels), (0, 0))
-
-        def transform(batch: Batch, draw: Draw | None) -> Batch:
-            x = batch["inputs"]
-            return {**batch, "inputs": jnp.pad(x, around, constant_values=jnp.asarray(self.value, x.dtype))}
-
-        return transform
+        return {**batch, "inputs": jnp.pad(x, around, constant_values=jnp.asarray(self.value, x.dtype))}
 
 
 @dataclasses.dataclass(frozen=True)
-class NextToken:
+class NextToken(Op):
     """Rows of tokens [B, T + 1] to inputs [B, T] and, one place on, targets [B, T], both int32."""
 
-    def fit(self, train: Arrays) -> Transform:
-        def transform(batch: Batch, draw: Draw | None) -> Batch:
-            tokens = batch["inputs"].astype(jnp.int32)
-            return {**batch, "inputs": tokens[:, :-1], "targets": tokens[:, 1:]}
-
-        return transform
+    def transform(self, batch: Batch, draw: Draw | None, statistics: Statistics) -> Batch:
+        tokens = batch["inputs"].astype(jnp.int32)
+        return {**batch, "inputs": tokens[:, :-1], "targets": tokens[:, 1:]}
 
 
 @dataclasses.dataclass(frozen=True)
-class Tabular:
+class Tabular(Op):
     """{"numeric": [B, F] with NaN where missing, "category": int [B]} to float32 [B, F + missing + K].
 
     Side by side: the numeric columns, missing cells filled with the training median, then scaled; for every column with
@@ -117,46 +110,48 @@ class Tabular:
     scale: Literal["standard", "quantile"] = "standard"
     quantiles: Count = 1000
 
-    def fit(self, train: Arrays) -> Transform:
+    def fit(self, train: Arrays) -> Statistics:
         numeric = np.asarray(train["inputs"]["numeric"], np.float64)
         category = train["inputs"].get("category")
-        classes = 0 if category is None else int(np.max(category)) + 1
+        classes = np.asarray(0 if category is None else int(np.max(category)) + 1)
         absent = np.isnan(numeric)
         incomplete = np.flatnonzero(absent.any(0))
         known = ~absent.all(0)
         median = np.zeros(numeric.shape[1])
         median[known] = np.nanmedian(numeric[:, known], axis=0)
         filled = np.where(absent, median[None], numeric)
-        scaled = self._scaler(filled)
+        return {"median": median, "incomplete": incomplete, "classes": classes, **self._fit_scale(filled)}
 
-        def transform(batch: Batch, draw: Draw | None) -> Batch:
-            x = batch["inputs"]["numeric"].astype(jnp.float32)
-            missing = jnp.isnan(x)
-            columns = [scaled(jnp.where(missing, median.astype(np.float32)[None], x))]
-            columns.append(missing[:, incomplete].astype(jnp.float32))
-            if category is not None:
-                columns.append(jax.nn.one_hot(batch["inputs"]["category"], classes))
-            return {**batch, "inputs": jnp.concatenate(columns, axis=1)}
-
-        return transform
-
-    def _scaler(self, filled: np.ndarray) -> Any:
+    def _fit_scale(self, filled: np.ndarray) -> Statistics:
         if self.scale == "standard":
             deviation = filled.std(0)
-            shift, factor = filled.mean(0), 1 / np.where(deviation > 0, deviation, 1)
-            return lambda x: (x - shift.astype(np.float32)[None]) * factor.astype(np.float32)[None]
+            return {"shift": filled.mean(0), "factor": 1 / np.where(deviation > 0, deviation, 1)}
         count = min(self.quantiles, len(filled))
-        ranks = ((np.arange(count) + 0.5) / count).astype(
-            np.float32
-        )  # inside (0, 1), so that no value becomes infinite
-        at = np.quantile(filled, ranks, axis=0).astype(np.float32).T
+        ranks = ((np.arange(count) + 0.5) / count).astype(np.float32)  # inside (0, 1): no value becomes infinite
+        return {"ranks": ranks, "quantiles": np.quantile(filled, ranks, axis=0).astype(np.float32).T}
+
+    def transform(self, batch: Batch, draw: Draw | None, statistics: Statistics) -> Batch:
+        x = batch["inputs"]["numeric"].astype(jnp.float32)
+        missing = jnp.isnan(x)
+        filled = jnp.where(missing, statistics["median"].astype(np.float32)[None], x)
+        columns = [self._scale(filled, statistics), missing[:, statistics["incomplete"]].astype(jnp.float32)]
+        if "category" in batch["inputs"]:
+            columns.append(jax.nn.one_hot(batch["inputs"]["category"], int(statistics["classes"])))
+        return {**batch, "inputs": jnp.concatenate(columns, axis=1)}
+
+    def _scale(self, x: Array, statistics: Statistics) -> Array:
+        if self.scale == "standard":
+            shift, factor = (statistics[name].astype(np.float32)[None] for name in ("shift", "factor"))
+            return (x - shift) * factor
+        ranks = statistics["ranks"]
 
         def rank(x: Array, at: Array) -> Array:
             # Equal quantiles, as of a column with a cap, stand for the middle of their ranks: the mean of both
             # directions.
             return (jnp.interp(x, at, ranks) - jnp.interp(-x, -at[::-1], -ranks[::-1])) / 2
 
-        return lambda x: jax.scipy.special.ndtri(jax.vmap(rank, in_axes=(1, 0), out_axes=1)(x, jnp.asarray(at)))
+        quantiles = jnp.asarray(statistics["quantiles"])
+        return jax.scipy.special.ndtri(jax.vmap(rank, in_axes=(1, 0), out_axes=1)(x, quantiles))
 
 
 def channel_statistics(inputs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

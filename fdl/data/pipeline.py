@@ -5,17 +5,21 @@ from __future__ import annotations
 import dataclasses
 import functools
 import importlib.util
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal
 
 import jax
 import numpy as np
 
 from fdl.data import columns
-from fdl.data.splits import Data, Op, Request, Splits
-from fdl.types import Arrays, Batch, Draw, Transform, UserError, count_examples, take
+from fdl.data.digests import count_leaks, sha256_of
+from fdl.data.facts import complete_facts
+from fdl.data.holdout import check_numbers, hold_out
+from fdl.data.prepared import Prepared as Prepared
+from fdl.data.prepared import fit_ops
+from fdl.data.splits import Data, HostOp, Request, Splits
+from fdl.types import Arrays, Batch, count_examples, take
 
-CUT_SEED = 0x5EED  # the validation rows are the same in every run, whatever the run's own seed
 _DRAWS = 1 << 63  # keeps the keys of a step's draws apart from those of the epochs' orders
 
 
@@ -161,62 +165,37 @@ def _padded(arrays: Arrays, batch_size: int, shard: int, num_shards: int) -> Ite
         yield batch | {"mask": np.where(real, batch["mask"], 0).astype(np.float32)}
 
 
-def compose(transforms: Iterable[Transform]) -> Transform:
-    """One transform after the other."""
-
-    def composed(batch: Batch, draw: Draw | None) -> Batch:
-        for transform in transforms:
-            batch = transform(batch, draw)
-        return batch
-
-    transforms = tuple(transforms)
-    return composed
-
-
-@dataclasses.dataclass(frozen=True)
-class Prepared:
-    """Loaded data with its fitted ops.
-
-    Attributes:
-        splits: train, validation (cut where the publisher has none) and test rows.
-        augment, prepare: the fitted ops, as one function each.
-    """
-
-    splits: Splits
-    augment: Transform
-    prepare: Transform
-
-
 def load(data: Data, request: Request, num_examples: int | None = None) -> Prepared:
-    """Fetch the data set, cut validation rows from training, take the subset asked for, fit the ops on what is left.
+    """Fetch the data set, hold out test and validation rows, take the subset asked for, fit all preparation on what is left.
 
     Raises:
         UserError: the data set cannot be had, is damaged, or is too small for what is asked of it.
     """
     splits = data.load(dataclasses.replace(request, source=data.source, on_bad=data.on_bad))
-    total = count_examples(splits.train)
-    order = np.random.Generator(np.random.Philox(CUT_SEED)).permutation(total)
-    validation = splits.validation
-    if validation is None and data.validation:
-        if data.validation >= total:
-            raise UserError(
-                f"data.validation={data.validation} leaves no training example: {splits.name} has {total}; give fewer"
-            )
-        validation, order = take(splits.train, np.sort(order[: data.validation])), order[data.validation :]
-    if num_examples is not None:
-        if num_examples > len(order):
-            raise UserError(
-                f"num_examples={num_examples} asks for more than the {len(order)} training examples of {splits.name}"
-            )
-        order = order[:num_examples]
-    train = take(splits.train, np.sort(order)) if len(order) < total else splits.train
-    splits = dataclasses.replace(splits, train=train, validation=validation)
-    return Prepared(splits, compose(fit(data.augment, train)), compose(fit(data.prepare, train)))
+    splits = dataclasses.replace(
+        splits, sha256=splits.sha256 or sha256_of(splits.train, splits.test, splits.validation)
+    )
+    splits, states = encode(hold_out(splits, data, num_examples), data.encode)
+    splits = check_numbers(splits)
+    splits = dataclasses.replace(splits, facts=complete_facts(splits.facts, splits.train))
+    leaks, unchecked = count_leaks(splits)
+    augment, prepare = fit_ops(data.augment, splits.train), fit_ops(data.prepare, splits.train)
+    return Prepared(splits, augment, prepare, data.encode, states, leaks, unchecked)
 
 
-def fit(ops: Iterable[Op], train: Arrays) -> list[Transform]:
-    """Each op bound to the training split's statistics."""
-    return [op.fit(train) for op in ops]
+def encode(splits: Splits, ops: Sequence[HostOp]) -> tuple[Splits, tuple[Any, ...]]:
+    """The splits with each host op fitted on the training rows and applied to every split; and what each has learnt."""
+    states = []
+    for op in ops:
+        state = op.fit(splits.train)
+        train = op.encode(splits.train, state)
+        test, validation = (
+            None if rows is None else op.encode(rows, state) for rows in (splits.test, splits.validation)
+        )
+        facts = op.update_facts(splits.facts, state)
+        splits = dataclasses.replace(splits, train=train, test=test, validation=validation, facts=facts)
+        states.append(state)
+    return splits, tuple(states)
 
 
 def row_spec(arrays: Arrays, batch_size: int) -> Batch:

@@ -13,11 +13,12 @@ from pathlib import Path
 
 import numpy as np
 
+from fdl.data import planar
 from fdl.data.formats import characters, cifar, download, idx, tables, tfds
 from fdl.data.formats.folders import folder as folder
 from fdl.data.formats.forms import choose, first, forms_of, roots, splits, stratified
 from fdl.data.formats.imagenet import imagenet as imagenet
-from fdl.data.splits import Request, Splits
+from fdl.data.splits import Facts, LoadFunction, Request, Splits
 from fdl.data.standins import garments, handwriting, standin
 from fdl.types import Arrays, Count, UserError, printable, take
 
@@ -25,6 +26,8 @@ _FASHION_URL = "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/t10k-
 _MNIST_URL = "https://storage.googleapis.com/cvdf-datasets/mnist/t10k-labels-idx1-ubyte.gz"
 _CIFAR_URL = "https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz"
 _SHAKESPEARE_URL = "https://raw.githubusercontent.com/karpathy/char-rnn/master/data/tinyshakespeare/input.txt"
+
+SHAKESPEARE_FILES = ("tiny-shakespeare/input.txt", "tiny_shakespeare/input.txt")
 
 _HOUSING = download.Remote(
     "https://raw.githubusercontent.com/ageron/handson-ml2/1e2115277b50f6c584cd668fa30e3af309a5b136/datasets/housing/housing.csv",
@@ -62,14 +65,21 @@ def fashion_pair(request: Request, *, first: str = "Pullover", second: str = "Co
         raise UserError(f"data.load: first and second are both {first!r}: give two classes")
     numbers = [whole.classes.index(name) for name in (first, second)]
 
-    def pair(rows: Arrays) -> Arrays:
+    def pair(rows: Arrays | None) -> Arrays:
+        assert rows is not None  # Fashion-MNIST has both splits
         chosen = take(rows, np.isin(rows["targets"], numbers))
         return chosen | {"targets": (chosen["targets"] == numbers[1]).astype(np.int32)}
 
     name, mark, standin = whole.name.partition("-")
     train, test = pair(whole.train), pair(whole.test)
     return splits(
-        f"{name} {first}/{second}{mark}{standin}", whole.source, whole.where, train, test, classes=(first, second)
+        f"{name} {first}/{second}{mark}{standin}",
+        whole.source,
+        whole.where,
+        train,
+        test,
+        classes=(first, second),
+        standin=whole.standin,
     )
 
 
@@ -112,7 +122,7 @@ def tiny_shakespeare(request: Request, *, length: Count = 128, eval_length: Coun
             (`fdl.data.formats.characters` says it exactly.)
 
     Returns:
-        Splits without "targets": they are the inputs, one character on. `info["vocabulary"]`: the characters by number.
+        Splits without "targets": they are the inputs, one character on. `facts.vocabulary`: the characters by number.
     """
     name = "tiny_shakespeare"
 
@@ -122,8 +132,8 @@ def tiny_shakespeare(request: Request, *, length: Count = 128, eval_length: Coun
         known = characters.vocabulary(train, validation, test)
         rows = [characters.chunks(characters.encode(train, known), length)]
         rows += [characters.windows(characters.encode(text, known), eval_length) for text in (validation, test)]
-        info = {"vocabulary": known}
-        return splits(name + suffix, source, where, rows[0], rows[2], validation=rows[1], info=info)
+        facts, standin = Facts(vocabulary=tuple(known)), bool(suffix)
+        return Splits(name + suffix, source, where, rows[0], rows[2], rows[1], facts=facts, standin=standin)
 
     def from_tfds(source: str, folder: Path) -> Splits:
         held, _ = tfds.read(folder)
@@ -131,7 +141,7 @@ def tiny_shakespeare(request: Request, *, length: Count = 128, eval_length: Coun
         return from_texts(source, f"TFDS data in {folder}", *texts)
 
     def from_files(root: Path) -> Splits | None:
-        path = first(root, "tiny-shakespeare/input.txt", "tiny_shakespeare/input.txt")
+        path = first(root, *SHAKESPEARE_FILES)
         return from_texts("files", str(path), *characters.split(characters.read(path))) if path else None
 
     def made() -> Splits:
@@ -148,13 +158,18 @@ def california_housing(request: Request) -> Splits:
 
     Rows: "inputs" {"numeric": float32 [N, 8], NaN where missing, "category": int32 [N]}, "targets" float32 [N] in
     100,000 dollars (965 of them at the census's cap, 5.00001, are left as they are). A fifth is the test split.
-    `info` names the columns, the categories (the last stands for any other), the target and its unit.
+    `facts` name the columns, the categories (the last stands for any other), the target and its unit.
     """
     name = "california_housing"
 
     def from_table(source: str, where: str, lines: list[tables.Line], suffix: str = "") -> Splits:
         train, test, info = tables.arrays(lines, where, request.on_bad)
-        return splits(name + suffix, source, where, train, test, info=info)
+        facts = Facts(
+            numeric=tuple(info["columns"]), categories={info["category_column"]: tuple(info["categories"])},
+            target=info["target"], unit=info["unit"],
+        )  # fmt: skip
+        skipped, standin = info.get("skipped", ()), bool(suffix)
+        return Splits(name + suffix, source, where, train, test, facts=facts, standin=standin, skipped=skipped)
 
     def from_files(root: Path) -> Splits | None:
         path = first(root, *_HOUSING_FILES)
@@ -174,6 +189,25 @@ def california_housing(request: Request) -> Splits:
 
     files = [("files", functools.partial(from_files, root)) for root in roots(request)]
     return choose(name, request, [*files, ("files", fetched), ("builtin", made)])
+
+
+DATA_SETS: dict[str, LoadFunction] = {
+    source.__name__: source
+    for source in (
+        fashion_mnist, fashion_pair, mnist, cifar10, digits, tiny_shakespeare, california_housing, imagenet,
+        planar.moons, planar.circles, planar.flower, planar.fields, planar.blobs, planar.spirals,
+    )
+}  # fmt: skip
+"""Every data set that a name alone stands for, as in `--set data=mnist` (`fdl.data.source_text`)."""
+
+FORMATS: dict[str, str] = {
+    "folder": "fdl.data.formats.folders.folder",
+    "imagenet": "fdl.data.formats.imagenet.imagenet",
+    "csv": "fdl.data.formats.csv.csv_file",
+    "text": "fdl.data.formats.text.text_file",
+    "series": "fdl.data.formats.series.series_file",
+}
+"""What may come before a path, as in `--set data=folder:birds`: the dotted name of the source, imported when it is used."""
 
 
 _Files = Callable[[Path, str, int], tuple[str, dict[str, Arrays]] | None]
@@ -205,7 +239,7 @@ def _labelled(
     def made() -> Splits:
         train, test = draw()
         where = f"a stand-in, not the real {name}: drawn by {draw.__module__}, seed {standin.SEED}"
-        return splits(f"{name}-standin", "builtin", where, train, test, classes=classes)
+        return splits(f"{name}-standin", "builtin", where, train, test, classes=classes, standin=True)
 
     return choose(name, request, forms_of(name, request, from_tfds, from_files, made, url))
 

@@ -1,16 +1,23 @@
-"""What a source hands over (Splits), what it is asked for (Request), and how an experiment declares its data (Data)."""
+"""What a source returns (Splits, with its Facts), what it is asked for (Request), and how an experiment declares its data."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from fdl.types import Arrays, Transform, Whole
+import numpy as np
+
+from fdl.data.cuts import Cut, CutLike, Portion, PortionLike
+from fdl.data.facts import Facts as Facts
+from fdl.types import Array, Arrays, Batch, Draw
 
 Source = Literal["auto", "tfds", "files", "builtin"]
 OnBad = Literal["stop", "skip"]
+Statistics = Mapping[str, np.ndarray]
+"""What an op has measured on the training rows, name -> array."""
+LoadFunction = Callable[["Request"], "Splits"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,42 +36,140 @@ class Request:
     offline: bool = False
     on_bad: OnBad = "stop"
 
+    def find(self, path: str) -> Path | None:
+        """A user's file or folder: "~" is their home; relative to `data_dir` if it is there, else to the current folder.
+
+        Returns None where there is nothing of that name.
+        """
+        try:
+            given = Path(path).expanduser()
+            places = [] if self.data_dir is None else [self.data_dir.expanduser() / given]
+            return next((place for place in (*places, given.absolute()) if path and place.exists()), None)
+        except (OSError, ValueError, RuntimeError):  # too long a name, a NUL in it, the home of nobody
+            return None
+
 
 @dataclasses.dataclass(frozen=True)
 class Splits:
-    """One data set in memory, and where it came from.
+    """One data set, and where it came from.
 
     Attributes:
         name: the data set ("fashion_mnist"); a stand-in's says so ("fashion_mnist-standin").
         source: the form that was used: "tfds", "files", "download", "builtin".
         where: the same for a person: a folder, "drawn by fdl.data.standins.standin, seed 0", ...
-        train, test: rows of examples; "inputs" and "targets" by habit.
-        validation: the publisher's own validation split, or None: then one is cut from training.
-        sha256: over the bytes of the arrays as loaded.
-        classes: the class names, in the order of their numbers.
-        info: what else a task, its report or a prediction needs (vocabulary, column names, units); "skipped": the bad
-            inputs left out (`fdl.data.formats.bad_inputs`), where there were any.
+        train: rows of examples; "inputs" and "targets" by convention, each an array or a column (`fdl.data.columns`).
+        test: rows that no choice is made on, or None: then `Data.cut` takes `Data.test` of the training rows.
+        validation: the publisher's own validation split, or None: then `Data.cut` takes `Data.validation`.
+        facts: what the data decides about models and predictions.
+        standin: the rows only stand in for the data set of this name.
+        skipped: the bad inputs that were left out (`fdl.data.formats.bad_inputs.Bad`).
+        sha256: over the bytes of the arrays as loaded; `fdl.data.pipeline.load` computes it.
     """
 
     name: str
     source: str
     where: str
     train: Arrays
-    test: Arrays
-    sha256: str
+    test: Arrays | None = None
     validation: Arrays | None = None
-    classes: tuple[str, ...] = ()
-    info: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    facts: Facts = Facts()
+    standin: bool = False
+    skipped: Sequence[Any] = ()
+    sha256: str = ""
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The class names, in the order of their numbers."""
+        return self.facts.classes
+
+    @property
+    def evaluated(self) -> Arrays:
+        """Rows to look at a trained model with, and for the shapes of an evaluation: test's, or validation's, or training's."""
+        held = self.validation if self.test is None else self.test
+        return self.train if held is None else held
 
 
-class Op(Protocol):
-    """A step of preparation: a frozen dataclass of its settings.
+@dataclasses.dataclass(frozen=True)
+class Op:
+    """A step of preparation on the device: a frozen dataclass of its settings, traced inside the compiled step.
 
-    `fit` sees the training split (host arrays) once and returns the pure batch function; statistics come from there
-    and from nowhere else.
+    A new one overrides `transform`, and `fit` where it needs statistics of the training rows.
     """
 
-    def fit(self, train: Arrays) -> Transform: ...
+    def fit(self, train: Arrays) -> Statistics:
+        """What `transform` needs of the training rows (host arrays); called once. Statistics come from nowhere else.
+
+        They are kept with the run, so that predictions are prepared by the same numbers.
+        """
+        return {}
+
+    def transform(self, batch: Batch, draw: Draw | None, statistics: Statistics) -> Batch:
+        """The batch, changed: pure, for a whole batch at a time; columns it does not name are handed through.
+
+        Args:
+            batch: name -> array [B, ...].
+            draw: random numbers for each example, None outside training.
+            statistics: what `fit` returned.
+        """
+        raise NotImplementedError
+
+
+@dataclasses.dataclass(frozen=True)
+class Augmentation(Op):
+    """A random change of a training batch's "inputs": a new one overrides `change` alone."""
+
+    def change(self, x: Array, draw: Draw) -> Array:
+        """The inputs x [B, ...], changed at random; `draw(shape)` gives uniform numbers [B, *shape] in [0, 1)."""
+        raise NotImplementedError
+
+    def transform(self, batch: Batch, draw: Draw | None, statistics: Statistics) -> Batch:
+        return batch if draw is None else {**batch, "inputs": self.change(batch["inputs"], draw)}
+
+
+@dataclasses.dataclass(frozen=True)
+class HostOp:
+    """A step of preparation on the host, of whole splits, fitted to the training rows after the cut and the subset.
+
+    It turns what no device can hold (words, category names) into numbers. A new one overrides `encode`, `fit` where it
+    learns from the training rows, and `update_facts` where what it learns decides something about the model.
+    """
+
+    def fit(self, train: Arrays) -> Any:
+        """What `encode` needs of the training rows: JSON values, kept with the run."""
+        return None
+
+    def encode(self, rows: Arrays, state: Any) -> Arrays:
+        """The rows of any split, or of a user's own to predict (these may lack "targets").
+
+        Raises:
+            UserError: a row cannot be encoded.
+        """
+        raise NotImplementedError
+
+    def update_facts(self, facts: Facts, state: Any) -> Facts:
+        """The facts, with what was learnt."""
+        return facts
+
+
+class SourceName:
+    """The type of a source given as text: see `parse`."""
+
+    @classmethod
+    def parse(cls, text: str) -> LoadFunction:
+        """A data set's name ("mnist"), or "folder:PATH", "csv:FILE", "text:FILE", "series:FILE", with options after commas.
+
+        Raises:
+            ValueError: there is no such data set, format or option; the nearest is named.
+        """
+        from fdl.data import source_text
+
+        return source_text.parse_source(text)
+
+
+if TYPE_CHECKING:
+    SourceLike = LoadFunction  # text is taken as well, at run time
+else:
+    SourceLike = SourceName  # what --set reads
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,9 +177,12 @@ class Data:
     """How an experiment gets its batches.
 
     Attributes:
-        load: Request -> Splits; one of `fdl.data.sources`, or a function of the experiment's own.
+        load: the source: a function Request -> Splits (one of `fdl.data.sources`, or your own), or text as --set takes it.
         source: which form of the data set to take.
-        validation: rows cut from training, by the data's own order shuffled with a fixed seed, for choosing checkpoints.
+        validation: how many rows (or which share, "10%") are cut from training for choosing checkpoints.
+        test: the same for testing, where the source has no test split of its own; cut before `validation`.
+        cut: which rows those are.
+        encode: host preparation, fitted on the training rows and applied once to every split.
         augment: ops applied to training batches only, before `prepare`.
         prepare: ops applied to every batch.
         on_bad: what becomes of images and rows that cannot be read: "stop" lists them and refuses, "skip" leaves them out.
@@ -83,11 +191,24 @@ class Data:
             is named and they take less than 1 GiB, in one process; on a CPU only for short steps without convolutions.
     """
 
-    load: Callable[[Request], Splits]
+    MAIN: ClassVar[str] = "load"
+    """`--set data=TEXT` is `--set data.load=TEXT`."""
+
+    load: SourceLike
     source: Source = "auto"
-    validation: Whole = 0
+    validation: PortionLike = Portion(0)
+    test: PortionLike = Portion(20, "%")
+    cut: CutLike = Cut()
+    encode: tuple[HostOp, ...] = ()
     augment: tuple[Op, ...] = ()
     prepare: tuple[Op, ...] = ()
     on_bad: OnBad = "stop"
     feed: Literal["auto", "tf", "numpy"] = "auto"
     resident: bool | None = None
+
+    def __post_init__(self) -> None:
+        for name, value in (("validation", Portion.parse(self.validation)), ("test", Portion.parse(self.test))):
+            object.__setattr__(self, name, value)
+        object.__setattr__(self, "cut", Cut.parse(self.cut))
+        if isinstance(self.load, str):
+            object.__setattr__(self, "load", SourceName.parse(self.load))

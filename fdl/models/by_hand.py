@@ -10,10 +10,11 @@ import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
+from fdl.models.layers import known
 from fdl.numpy_call import numpy_call
 from fdl.scratch import activations, network, pooling
 from fdl.scratch.initialisers import he, random, xavier, zeros
-from fdl.types import Array, Count, Fraction, Probability, UserError
+from fdl.types import Array, Count, Fraction, Outputs, Probability, UserError
 
 Activation = Literal["relu", "leaky_relu", "gelu", "tanh", "sigmoid", "linear"]
 Initializer = Literal["he", "xavier", "random", "zeros"]
@@ -27,7 +28,7 @@ class HandMLP(nn.Module):
 
     Attributes:
         widths: units of each hidden layer; none makes a linear model.
-        outputs: units of the last layer (classes, or 1 for a single logit).
+        outputs: units of the last layer (classes, or 1 for a single logit); 0: as many as the data ask for.
         activation: after each hidden layer.
         dropout: the share of hidden units set to zero in training.
         batch_norm: normalise before each activation.
@@ -37,7 +38,7 @@ class HandMLP(nn.Module):
     """
 
     widths: tuple[Count, ...] = (128,)
-    outputs: Count = 10
+    outputs: Outputs = 0
     activation: Activation = "relu"
     dropout: Probability = 0.0
     batch_norm: bool = False
@@ -53,7 +54,7 @@ class HandMLP(nn.Module):
         for width in self.widths:
             layers += [network.dense(width, initialiser), *_norm(self), network.plain(*_activation(self.activation))]
             layers += [network.dropout(self.dropout)]
-        return _apply(self, (*layers, network.dense(self.outputs, initialiser)), x, train)
+        return _apply(self, (*layers, network.dense(known(self.outputs, "outputs"), initialiser)), x, train)
 
 
 class HandCNN(nn.Module):
@@ -74,7 +75,7 @@ class HandCNN(nn.Module):
     kernel: Count = 3
     padding: Literal["valid", "same"] = "same"
     hidden: tuple[Count, ...] = (128,)
-    outputs: Count = 10
+    outputs: Outputs = 0
     dropout: Probability = 0.0
     batch_norm: bool = False
     batch_norm_momentum: Fraction = 0.9
@@ -102,7 +103,7 @@ class HandCNN(nn.Module):
         layers += [network.flatten()]
         for width in self.hidden:
             layers += [network.dense(width), *_norm(self), network.plain(*network.RELU), network.dropout(self.dropout)]
-        return _apply(self, (*layers, network.dense(self.outputs)), x, train)
+        return _apply(self, (*layers, network.dense(known(self.outputs, "outputs"))), x, train)
 
 
 def _norm(model: HandMLP | HandCNN) -> list[network.Layer]:

@@ -8,13 +8,13 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from fdl.models import layers, ops
-from fdl.types import Activation, Array, Count, DType, Fraction, Initializer, Probability
+from fdl.types import Activation, Array, Count, DType, Fraction, Initializer, Outputs, Probability
 
 
 class CNN(nn.Module):
     """Stages of convolutions, each ended by a max pool; then Dense layers.
 
-    As it comes: Conv64 3x3 valid, ReLU, MaxPool2, Conv64 3x3 valid, ReLU, MaxPool2, Dense128, ReLU, Dense10.
+    As it comes: Conv64 3x3 valid, ReLU, MaxPool2, Conv64 3x3 valid, ReLU, MaxPool2, Dense128, ReLU, Dense.
 
     With BatchNorm a stage ends Conv, MaxPool, BatchNorm, ReLU: the pool first leaves the other two a quarter of the
     numbers (fashion_cnn's step at batch 128, 2 cores, AMD EPYC 9005, jax 0.10.2: 57 ms in the order Conv, BatchNorm, ReLU,
@@ -32,7 +32,7 @@ class CNN(nn.Module):
         convs_per_stage: convolutions before each pool.
         pool: side and stride of the pooling windows (see `ops.max_pool`); 1 pools nothing.
         dense: units of the Dense layers between the last stage and the outputs.
-        outputs: units of the last layer.
+        outputs: units of the last layer; 0: as many as the data ask for.
         activation: after each convolution and hidden Dense layer.
         dropout: the share of units set to zero in training, before each Dense layer (the output layer too).
         conv_dropout: the share of whole feature maps set to zero in training, after each pool (Tompson et al. 2015).
@@ -49,7 +49,7 @@ class CNN(nn.Module):
     convs_per_stage: Count = 1
     pool: Count = 2
     dense: tuple[Count, ...] = (128,)
-    outputs: Count = 10
+    outputs: Outputs = 0
     activation: Activation = "relu"
     dropout: Probability = 0.0
     conv_dropout: Probability = 0.0
@@ -106,7 +106,7 @@ class CNN(nn.Module):
             )(x)
             x = activate(x, f"dense{number}_norm")
         x = nn.Dropout(self.dropout, deterministic=not train)(x)
-        x = nn.Dense(self.outputs, kernel_init=kernel_init, dtype=dtype, name="output")(x)
+        x = nn.Dense(layers.known(self.outputs, "outputs"), kernel_init=kernel_init, dtype=dtype, name="output")(x)
         return x.astype(jnp.float32)
 
     def _show(self, name: str, x: Array) -> None:

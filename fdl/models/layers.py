@@ -13,6 +13,19 @@ from fdl.models import ops
 from fdl.types import Activation, Array, DType, Initializer
 
 
+def known(size: int, name: str) -> int:
+    """`size`, once it is no longer 0, which stands for "from the data".
+
+    Raises:
+        ValueError: it still is.
+    """
+    if not size:
+        raise ValueError(
+            f"{name}=0 takes its size from the data: bind the model to it (fdl.experiment.binding.bind_model), or give a number"
+        )
+    return size
+
+
 def activation(name: Activation) -> Callable[[Array], Array]:
     """The elementwise function of that name; "leaky_relu" has slope 0.01 below zero, "gelu" is by tanh."""
     functions: dict[str, Callable[[Array], Array]] = {

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from fdl.models import layers
-from fdl.types import Activation, Array, Count, DType, Fraction, Initializer, Probability
+from fdl.types import Activation, Array, Count, DType, Fraction, Initializer, Outputs, Probability
 
 
 class MLP(nn.Module):
@@ -14,7 +14,7 @@ class MLP(nn.Module):
 
     Attributes:
         widths: units of each hidden layer; none makes a linear model.
-        outputs: units of the last layer (classes, or 1 for a regression).
+        outputs: units of the last layer (classes, or 1 for a regression); 0: as many as the data ask for.
         activation: after each hidden layer.
         dropout: the share of hidden units set to zero in training (Srivastava et al. 2014).
         batch_norm: normalise before each activation; the Dense then has no bias, for BatchNorm has its own.
@@ -25,7 +25,7 @@ class MLP(nn.Module):
     """
 
     widths: tuple[Count, ...] = (128,)
-    outputs: Count = 10
+    outputs: Outputs = 0
     activation: Activation = "relu"
     dropout: Probability = 0.0
     batch_norm: bool = False
@@ -48,5 +48,5 @@ class MLP(nn.Module):
                 x = norm(x, train)
             x = layers.activation(self.activation)(x)
             x = nn.Dropout(self.dropout, deterministic=not train)(x)
-        x = nn.Dense(self.outputs, kernel_init=kernel_init, dtype=dtype, name="output")(x)
+        x = nn.Dense(layers.known(self.outputs, "outputs"), kernel_init=kernel_init, dtype=dtype, name="output")(x)
         return x.astype(jnp.float32)

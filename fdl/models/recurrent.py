@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from fdl.models import layers, scans
-from fdl.types import Array, Count, DType, Initializer, Probability, Whole
+from fdl.types import Array, Count, DType, Initializer, Probability, VocabularySize, Whole
 
 Carry = tuple[Any, ...]
 """One entry a layer: (c, h) for the LSTM, h for the others, each [B, width] in float32."""
@@ -27,7 +27,7 @@ class Recurrent(nn.Module):
 
     Attributes:
         cell: which recurrence.
-        vocabulary: number of tokens, V.
+        vocabulary: number of tokens, V; 0: as many as the data have.
         width: hidden units of each layer, H.
         layers: recurrent layers, each reading the one below.
         embedding: size of the tokens' vectors, E; 0 gives the first layer the tokens one-hot, which needs no table.
@@ -39,7 +39,7 @@ class Recurrent(nn.Module):
     """
 
     cell: Literal["lstm", "gru", "rnn"] = "lstm"
-    vocabulary: Count = 65
+    vocabulary: VocabularySize = 0
     width: Count = 256
     layers: Count = 1
     embedding: Whole = 0
@@ -72,6 +72,7 @@ class Recurrent(nn.Module):
 
         `logits, carry = model.apply(variables, tokens, carry, method="with_carry")`
         """
+        layers.known(self.vocabulary, "vocabulary")
         dtype = jnp.dtype(self.dtype)
         kernel_init = layers.initializer(self.initializer)
         drop = nn.Dropout(self.dropout, deterministic=not train)

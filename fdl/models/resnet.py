@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from fdl.models import layers, ops
-from fdl.types import Activation, Array, Count, DType, Fraction
+from fdl.types import Activation, Array, Count, DType, Fraction, Outputs
 
 Kind = Literal["basic", "bottleneck"]
 EXPANSION: dict[Kind, int] = {"basic": 1, "bottleneck": 4}
@@ -67,7 +67,7 @@ class ResNet(nn.Module):
         stage_sizes: blocks of each stage.
         block: "basic", two 3 x 3 convolutions; "bottleneck", 1 x 1, 3 x 3, 1 x 1.
         width: channels of the first stage, before a bottleneck's factor of 4.
-        outputs: units of the last layer.
+        outputs: units of the last layer; 0: as many as the data ask for.
         stem: "imagenet": 7 x 7 at a stride of 2 and a 3 x 3 max pool at a stride of 2; "cifar": 3 x 3 alone (section
             4.2), for images of about 32 pixels.
         activation: after each convolution, and after each sum.
@@ -81,7 +81,7 @@ class ResNet(nn.Module):
     stage_sizes: tuple[Count, ...] = (3, 4, 6, 3)
     block: Kind = "bottleneck"
     width: Count = 64
-    outputs: Count = 1000
+    outputs: Outputs = 0
     stem: Literal["imagenet", "cifar"] = "imagenet"
     activation: Activation = "relu"
     zero_scale: bool = True
@@ -115,7 +115,10 @@ class ResNet(nn.Module):
         x = jnp.mean(x, axis=(1, 2))
         # Goyal et al. 2017, section 5.1: the last layer from a normal distribution with a deviation of 0.01.
         x = nn.Dense(
-            self.outputs, kernel_init=nn.initializers.normal(0.01), dtype=jnp.dtype(self.dtype), name="output"
+            layers.known(self.outputs, "outputs"),
+            kernel_init=nn.initializers.normal(0.01),
+            dtype=jnp.dtype(self.dtype),
+            name="output",
         )(x)
         return x.astype(jnp.float32)
 

@@ -48,7 +48,7 @@ def layers(program: Program) -> list[Layer]:
         with nn.intercept_methods(note):
             return model.init(key, prepare(batch, None)["inputs"], train=False)
 
-    variables = jax.eval_shape(forward, program.key_spec, take(program.data.splits.test, slice(0, 1)))
+    variables = jax.eval_shape(forward, program.key_spec, take(program.data.splits.evaluated, slice(0, 1)))
     owned: dict[tuple[str, ...], list[tuple[str, Sequence[int]]]] = {}
     for path, leaf in jax.tree_util.tree_flatten_with_path(variables["params"])[0]:
         keys = tuple(key.key for key in path)
@@ -67,7 +67,7 @@ def layers(program: Program) -> list[Layer]:
 
 def totals(program: Program) -> dict[str, int]:
     """Parameters (trainable, frozen), statistics, and the bytes of the whole state."""
-    like = program.like
+    like = program.state_spec
     count = lambda tree: sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(tree))  # noqa: E731
     size = sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in jax.tree.leaves(like))
     trained = program.experiment.optimizer.trainable(like.params)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import csv
 import dataclasses
 import io
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -18,7 +18,7 @@ from fdl.files import write_all
 from fdl.tasks import losses
 from fdl.tasks.panels import classification, figures
 from fdl.tasks.panels.classification import class_names, softmax
-from fdl.tasks.task import Panel, View
+from fdl.tasks.task import Better, MetricStyle, Panel, Task, View, output_width
 from fdl.types import Array, Arrays, Batch, Count, Metrics, Probability, UserError, take
 
 PICTURED = 40
@@ -26,7 +26,7 @@ PICTURED = 40
 
 
 @dataclasses.dataclass(frozen=True)
-class Classification:
+class Classification(Task):
     """Softmax cross-entropy over logits [B, C]; targets are class numbers [B], or probabilities [B, C] (mixed labels).
 
     A single output [B, 1] is the logit of the second of two classes: its sigmoid, and binary cross-entropy.
@@ -40,7 +40,12 @@ class Classification:
     top: Count = 5
 
     monitor: ClassVar[str] = "accuracy"
-    better: ClassVar[Literal["max", "min"]] = "max"
+    better: ClassVar[Better] = "max"
+    styles: ClassVar[Mapping[str, MetricStyle]] = {
+        "accuracy": MetricStyle(percent=True, better="max"),
+        "loss": MetricStyle("nats", better="min"),
+        "cross_entropy": MetricStyle("nats", better="min"),
+    }
 
     def score(self, outputs: Array, batch: Batch) -> dict[str, Array]:
         """The loss [B] (nats, against smoothed labels) and accuracy [B] (0 or 1; mixed labels count by their largest).
@@ -56,12 +61,26 @@ class Classification:
             scores["cross_entropy"] = losses.cross_entropy(outputs, targets)
         return scores
 
-    def finish(self, means: Metrics) -> Metrics:
-        return dict(means)
+    def check(self, outputs: Any, splits: Splits) -> None:
+        """Refuse labels that are no output's number: they would cost nothing, and train to a fine loss."""
+        width = output_width(outputs)
+        if width is None:
+            return
+        classes = 2 if width == 1 else width
+        for name, rows in (("training", splits.train), ("validation", splits.validation), ("test", splits.test)):
+            labels = np.asarray(rows["targets"]) if rows is not None else np.zeros(0, int)
+            if not labels.size or not np.issubdtype(labels.dtype, np.integer):
+                continue
+            low, high = int(labels.min()), int(labels.max())
+            if low < 0 or high >= classes:
+                raise UserError(
+                    f"the labels of the {name} split go from {low} to {high}, and the model has {width} outputs, for labels "
+                    f"0 to {classes - 1}; leave model.outputs out or set it to {high + 1}, and count labels from 0"
+                )
 
     def baselines(self, splits: Splits) -> dict[str, Metrics]:
         """Always the commonest class of training."""
-        train, test = np.asarray(splits.train["targets"]), np.asarray(splits.test["targets"])
+        train, test = np.asarray(splits.train["targets"]), np.asarray(splits.evaluated["targets"])
         return {"majority class": {"accuracy": float(np.mean(test == np.bincount(train).argmax()))}}
 
     def panels(self, view: View) -> Iterable[Panel]:
@@ -102,9 +121,6 @@ class Classification:
             ],
         )
         return write_all(out, {"predictions.csv": table.getvalue(), "predictions.png": figures.png(figure)})
-
-    def sample(self, view: View) -> str:
-        return ""
 
 
 def _as_trained(paths: list[Path], train: Arrays) -> tuple[np.ndarray, list[bool]]:

@@ -19,12 +19,12 @@ from fdl.data.splits import Splits
 from fdl.files import write_all
 from fdl.tasks import losses, tables
 from fdl.tasks.panels import figures
-from fdl.tasks.task import Panel, View
+from fdl.tasks.task import Better, Panel, Task, View
 from fdl.types import Array, Batch, Metrics, Positive, count_examples, take
 
 
 @dataclasses.dataclass(frozen=True)
-class Regression:
+class Regression(Task):
     """Outputs [B] or [B, 1] against targets [B], both in the target's own units.
 
     Attributes:
@@ -36,7 +36,7 @@ class Regression:
     huber_delta: Positive = 1.0
 
     monitor: ClassVar[str] = "rmse"
-    better: ClassVar[Literal["max", "min"]] = "min"
+    better: ClassVar[Better] = "min"
 
     def score(self, outputs: Array, batch: Batch) -> dict[str, Array]:
         """The loss, the squared and the absolute error, each [B].
@@ -58,9 +58,9 @@ class Regression:
 
     def baselines(self, splits: Splits) -> dict[str, Metrics]:
         """The mean of training, and a linear regression on the columns as they are (one-hot, median for missing)."""
-        train, test = (np.asarray(rows["targets"], np.float64) for rows in (splits.train, splits.test))
+        train, test = (np.asarray(rows["targets"], np.float64) for rows in (splits.train, splits.evaluated))
         features, rows = (
-            tables.linear_features(splits.train["inputs"], part["inputs"]) for part in (splits.train, splits.test)
+            tables.linear_features(splits.train["inputs"], part["inputs"]) for part in (splits.train, splits.evaluated)
         )
         weights = np.linalg.lstsq(features, train, rcond=None)[0]
         return {
@@ -85,9 +85,6 @@ class Regression:
         writer.writerows([*row, f"{value:.6g}"] for row, value in zip(cells, predicted, strict=True))
         return write_all(out, {"predictions.csv": table.getvalue()})
 
-    def sample(self, view: View) -> str:
-        return ""
-
 
 def _flat(outputs: Any) -> np.ndarray:
     outputs = np.asarray(outputs, np.float64)
@@ -96,7 +93,7 @@ def _flat(outputs: Any) -> np.ndarray:
 
 def panels(view: View) -> Iterator[Panel]:
     """The panels, each drawn when it is asked for; when one raises, the iterator (a `map`) still has the next."""
-    predicted = functools.cache(lambda: _flat(view.outputs(view.splits.test)))
+    predicted = functools.cache(lambda: _flat(view.outputs(view.splits.evaluated)))
     draws: tuple[Callable[[], Panel | None], ...] = (
         lambda: scatter(view, predicted()),
         lambda: residuals(view, predicted()),
@@ -108,7 +105,7 @@ def panels(view: View) -> Iterator[Panel]:
 
 
 def _truth(view: View) -> np.ndarray:
-    return np.asarray(view.splits.test["targets"], np.float64)
+    return np.asarray(view.splits.evaluated["targets"], np.float64)
 
 
 def scatter(view: View, predicted: np.ndarray) -> Panel:
@@ -143,7 +140,7 @@ def residuals(view: View, predicted: np.ndarray) -> Panel:
 
 def _named(view: View) -> dict[str, list[str]]:
     """Column -> the test rows' values in it, as text."""
-    inputs = view.splits.test["inputs"]
+    inputs = view.splits.evaluated["inputs"]
     names, texts = tables.columns(view.splits)
     table = {
         name: [f"{value:.6g}" for value in column] for name, column in zip(names, tables.numeric(inputs).T, strict=True)
@@ -165,7 +162,7 @@ def by_category(view: View, predicted: np.ndarray) -> Panel | None:
     """The error of each category of each text column."""
     _, texts = tables.columns(view.splits)
     error, rows = predicted - _truth(view), []
-    for (name, known), column in zip(texts.items(), tables.categories(view.splits.test["inputs"]).T, strict=True):
+    for (name, known), column in zip(texts.items(), tables.categories(view.splits.evaluated["inputs"]).T, strict=True):
         for number, value in enumerate(known):
             part = error[column == number]
             if len(part):
@@ -184,7 +181,7 @@ def by_category(view: View, predicted: np.ndarray) -> Panel | None:
 
 def importance(view: View, most_rows: int = 2000, repeats: int = 3) -> Panel:
     """How much the error grows when one column's values are shuffled among the rows (Breiman 2001, section 10)."""
-    test = view.splits.test
+    test = view.splits.evaluated
     rng = np.random.default_rng(view.seed)
     rows = take(test, np.sort(rng.permutation(count_examples(test))[:most_rows]))
     truth = np.asarray(rows["targets"], np.float64)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import math
 import os
-from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -33,16 +32,11 @@ def categories(inputs: Arrays | np.ndarray) -> np.ndarray:
 def columns(splits: Splits) -> tuple[list[str], dict[str, tuple[str, ...]]]:
     """The names of the numeric columns, and category column -> its values in the order of their numbers.
 
-    Read from `splits.info`: "columns" (the numeric ones in order; category columns may stand among them), "categories"
-    (a mapping, or the values alone where there is one such column, whose name is then "category_column").
+    Read from `splits.facts`; numeric columns without a name there are numbered.
     """
     count = numeric(splits.train["inputs"]).shape[1]
-    known = splits.info.get("categories", {})
-    if not isinstance(known, Mapping):
-        known = {splits.info.get("category_column", "category"): known} if len(known) else {}
-    texts = {str(name): tuple(str(value) for value in values) for name, values in known.items()}
-    names = [str(name) for name in splits.info.get("columns", ()) if name not in texts][:count]
-    return names + [f"column {i + 1}" for i in range(len(names), count)], texts
+    names = list(splits.facts.numeric[:count])
+    return names + [f"column {i + 1}" for i in range(len(names), count)], dict(splits.facts.categories)
 
 
 def read_csv(path: str, splits: Splits) -> tuple[list[str], list[list[str]], Arrays]:

@@ -150,7 +150,7 @@ def _check(valid: bool | None, level: int, on_bad: str, result: Any) -> None:
         assert len(result.rows) == 1
         assert on_bad == "stop"
         return
-    skipped = result.info.get("skipped", ())
+    skipped = result.skipped
     assert len(skipped) == (valid is False) if valid is not None else len(skipped) <= 1
     count = len(result.train["targets"]) + len(result.test["targets"])
     assert count + len(skipped) == 5

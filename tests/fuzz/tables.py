@@ -128,7 +128,7 @@ def target(rng: np.random.Generator, folder: Path) -> Case:
 
 
 def _check(good: list[dict[str, str]], bad: list[int], on_bad: str, result: Any) -> None:
-    listed = result.rows if isinstance(result, BadInputs) else getattr(result, "info", {}).get("skipped", ())
+    listed = result.rows if isinstance(result, BadInputs) else getattr(result, "skipped", ())
     if isinstance(result, BadInputs) or not isinstance(result, Exception):
         assert [row.place.split(",")[0] for row in listed] == [f"line {number}" for number in bad], listed
     if isinstance(result, Exception):

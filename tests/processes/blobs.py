@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from fdl.data import Data, Request, Splits, ops
+from fdl.data import Data, Facts, Request, Splits, ops
 from fdl.experiment import Experiment
 from fdl.models import CNN
 from fdl.optim import Optimizer
@@ -35,7 +35,7 @@ def blobs(request: Request) -> Splits:
     cut = lambda part: {"inputs": inputs[part], "targets": targets[part]}  # noqa: E731
     digest = hashlib.sha256(inputs.tobytes()).hexdigest()
     train, test = cut(slice(0, 260)), cut(slice(260, None))
-    return Splits("blobs", "builtin", "drawn", train, test, sha256=digest, classes=("a", "b", "c"))
+    return Splits("blobs", "builtin", "drawn", train, test, sha256=digest, facts=Facts(classes=("a", "b", "c")))
 
 
 def experiment() -> Experiment:

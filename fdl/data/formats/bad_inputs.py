@@ -41,7 +41,7 @@ class BadInputs(UserError):
 
 
 def settle(rows: Sequence[Bad], total: int, kind: str, on_bad: OnBad) -> tuple[Bad, ...]:
-    """What was skipped, for `Splits.info["skipped"]`, after a warning with their number.
+    """What was skipped, for `Splits.skipped`, after a warning with their number.
 
     Args:
         rows: the bad ones of `total` images or rows (`kind`, in the plural).

@@ -75,5 +75,4 @@ def _read(
     if not cut:
         test = stratified(rows["targets"], share=0.2)
         rows, test_rows = take(rows, ~test), take(rows, test)
-    info = {"skipped": skipped} if skipped else {}
-    return splits(name, "files", where, rows, test_rows, classes=named, info=info)
+    return splits(name, "files", where, rows, test_rows, classes=named, skipped=skipped)

@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import functools
-import hashlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
 from absl import logging
 
-from fdl.data.columns import Encoded
 from fdl.data.formats import tfds
 from fdl.data.formats.download import UnavailableError, reach
-from fdl.data.splits import Request, Splits
+from fdl.data.splits import Facts, Request, Splits
 from fdl.types import Arrays, UserError
 
 SPLIT_SEED = 0  # where a publisher cut no test split, this cut is the same for everybody
@@ -73,10 +70,11 @@ def choose(name: str, request: Request, forms: list[Form]) -> Splits:
     )
 
 
-def splits(name: str, source: str, where: str, train: Arrays, test: Arrays, **more: Any) -> Splits:
-    validation = more.get("validation")
-    digest = sha256_of(train, test, *([] if validation is None else [validation]))
-    return Splits(name=name, source=source, where=where, train=train, test=test, sha256=digest, **more)
+def splits(
+    name: str, source: str, where: str, train: Arrays, test: Arrays | None, *, classes: tuple[str, ...] = (), **more: Any
+) -> Splits:  # fmt: skip
+    """Splits whose facts are the class names, unless `facts` are given."""
+    return Splits(name, source, where, train, test, **{"facts": Facts(classes=classes)} | more)
 
 
 def roots(request: Request) -> list[Path]:
@@ -91,18 +89,6 @@ def places(request: Request) -> str:
 
 def first(root: Path, *names: str) -> Path | None:
     return next((root / name for name in names if (root / name).is_file()), None)
-
-
-def sha256_of(*splits: Arrays) -> str:
-    """The digest of the arrays' bytes: split by split, each one's arrays in the order of their names.
-
-    For a column of pictures that is not in memory it is over the names and sizes of their files instead.
-    """
-    digest = hashlib.sha256()
-    for leaf in jax.tree.leaves(splits):  # jax sorts the keys of a dict
-        held = leaf.fingerprint() if isinstance(leaf, Encoded) else np.ascontiguousarray(leaf)
-        digest.update(held.data)
-    return digest.hexdigest()
 
 
 def stratified(targets: np.ndarray, share: float) -> np.ndarray:

@@ -159,7 +159,7 @@ def _made(size: int) -> Splits:
     train, test = (column(number, count) for number, count in enumerate(STANDIN_SIZES.values()))
     where = f"a stand-in, not photographs: JPEGs drawn by fdl.data.standins.emblems, seed {SEED}"
     classes = tuple(f"emblem {number:03d}" for number in range(STANDIN_CLASSES))
-    return splits("imagenet-standin", "builtin", where, train, test, classes=classes)
+    return splits("imagenet-standin", "builtin", where, train, test, classes=classes, standin=True)
 
 
 def _draw(number: int, targets: np.ndarray, row: int) -> bytes:

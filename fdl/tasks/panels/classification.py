@@ -56,7 +56,7 @@ class Result:
     """The model's answers over the test split (classes: names, truth [N], probabilities [N, C], predicted [N])."""
 
     def __init__(self, view: View):
-        self.test = view.splits.test
+        self.test = view.splits.evaluated
         self.truth = np.asarray(self.test["targets"])
         self.probabilities = softmax(view.outputs(self.test))
         self.predicted = self.probabilities.argmax(-1)

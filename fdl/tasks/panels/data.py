@@ -33,7 +33,7 @@ def _cropped(rows: Arrays, seed: int) -> Arrays:
 def class_counts(view: View) -> Panel:
     """How many examples each class has, in training and in test."""
     splits = view.splits
-    train, test = (np.bincount(np.asarray(rows["targets"])) for rows in (splits.train, splits.test))
+    train, test = (np.bincount(np.asarray(rows["targets"])) for rows in (splits.train, splits.evaluated))
     count = max(len(train), len(test), len(splits.classes))
     train, test = (np.pad(counts, (0, count - len(counts))) for counts in (train, test))
     shown = (

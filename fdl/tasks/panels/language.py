@@ -32,7 +32,7 @@ class Result:
     """The model over the first test windows: targets, predicted, loss (nats) and mask, all [M, T]; the vocabulary."""
 
     def __init__(self, view: View):
-        test = view.splits.test
+        test = view.splits.evaluated
         rows = take(test, slice(max(1, MOST_POSITIONS // max(1, np.shape(test["inputs"])[1]))))
         batch = view.prepared(rows)
         self.targets = np.asarray(batch["targets"])
@@ -42,7 +42,7 @@ class Result:
         logits = logits - logits.max(-1, keepdims=True)
         chosen = np.take_along_axis(logits, self.targets[..., None], -1)[..., 0]
         self.loss = np.log(np.exp(logits).sum(-1)) - chosen
-        self.vocabulary = view.splits.info["vocabulary"]
+        self.vocabulary = view.splits.facts.vocabulary
 
 
 def _samples(texts: Mapping[float, str]) -> Panel:

@@ -48,7 +48,7 @@ def boundary(ax: Axes, view: View, title: str = "", split: str = "train") -> Non
     from matplotlib.colors import to_rgb
 
     splits = view.splits
-    everything = np.concatenate([splits.train["inputs"], splits.test["inputs"]])
+    everything = np.concatenate([splits.train["inputs"], splits.evaluated["inputs"]])
     low, high = everything.min(0), everything.max(0)
     low, high = low - _MARGIN * (high - low), high + _MARGIN * (high - low)
     xs, ys = (np.linspace(low[axis], high[axis], _SIDE, dtype=np.float32) for axis in (0, 1))
@@ -64,7 +64,7 @@ def boundary(ax: Axes, view: View, title: str = "", split: str = "train") -> Non
         margin = probabilities[..., number] - np.delete(probabilities, number, -1).max(-1)
         if margin.min() < 0 < margin.max():
             ax.contour(xs, ys, margin, levels=[0], colors="black", linewidths=0.9)
-    rows = splits.train if split == "train" else splits.test
+    rows = splits.train if split == "train" else splits.evaluated
     points, targets = np.asarray(rows["inputs"]), np.asarray(rows["targets"])
     for number in range(classes):
         name = splits.classes[number] if len(splits.classes) == classes else str(number)

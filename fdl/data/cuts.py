@@ -1,0 +1,93 @@
+"""Which rows are held out of training: how many (Portion), and by which rule (Cut)."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from typing import TYPE_CHECKING, Literal
+
+from fdl.types import printable
+
+_PORTION = re.compile(r"(\d+(?:\.\d+)?)\s*(%)?", re.ASCII)
+_CUT = re.compile(r"(auto|random|stratified|last|content)|(group):(.+)")
+
+
+@dataclasses.dataclass(frozen=True)
+class Portion:
+    """Some of the rows: a number of them (`2000`), or a share (`10%`)."""
+
+    value: float
+    unit: Literal["", "%"] = ""
+
+    @classmethod
+    def parse(cls, text: str | int | Portion) -> Portion:
+        """`text` as a portion.
+
+        Raises:
+            ValueError: it is neither a whole number nor a share below 100 %.
+        """
+        if isinstance(text, Portion):
+            return text
+        match = _PORTION.fullmatch(str(text).strip())
+        if not match or (not match[2] and "." in match[1]):
+            raise ValueError("expected a number of rows such as 2000, or a share such as 10%")
+        value, unit = float(match[1]), match[2] or ""
+        if value >= (100 if unit else 2**31):
+            raise ValueError(
+                "expected a share below 100%" if unit else "expected a number of rows that 32 bits can hold"
+            )
+        return cls(value, unit)  # type: ignore[arg-type]  # the pattern admits these two units alone
+
+    def __str__(self) -> str:
+        return f"{self.value:.15g}{self.unit}"
+
+    def __bool__(self) -> bool:
+        return self.value > 0
+
+    def rows(self, total: int) -> int:
+        """How many of `total` rows it is; of a share above 0 at least one."""
+        if not self.unit:
+            return int(self.value)
+        return max(1, round(self.value / 100 * total)) if self.value else 0
+
+
+@dataclasses.dataclass(frozen=True)
+class Cut:
+    """The rule by which rows are held out.
+
+    Attributes:
+        kind: "auto": "last" where rows overlap their neighbours (windows of a series), else "random"; "random": by a
+            permutation with a fixed seed, the same in every run; "stratified": of each class its share; "last": those at the
+            end, for rows in the order of time; "group": whole groups of rows that share a value of `column` (a speaker, a
+            patient); "content": whole groups of rows whose inputs are equal byte for byte.
+        column: of "group": the name of a column of the rows.
+    """
+
+    kind: Literal["auto", "random", "stratified", "last", "group", "content"] = "auto"
+    column: str = ""
+
+    @classmethod
+    def parse(cls, text: str | Cut) -> Cut:
+        """`text` as a cut.
+
+        Raises:
+            ValueError: it is none of the six rules.
+        """
+        if isinstance(text, Cut):
+            return text
+        match = _CUT.fullmatch(text.strip())
+        if not match:
+            raise ValueError(
+                f"expected auto, random, stratified, last, content or group:COLUMN, not {printable(text, 40)!r}"
+            )
+        return cls(match[1] or match[2], match[3] or "")  # type: ignore[arg-type]  # the pattern admits these alone
+
+    def __str__(self) -> str:
+        return f"{self.kind}:{self.column}" if self.column else self.kind
+
+
+if TYPE_CHECKING:
+    PortionLike = Portion | str | int
+    CutLike = Cut | str
+else:
+    PortionLike, CutLike = Portion, Cut  # what a field holds once its class has parsed it, and what --set reads

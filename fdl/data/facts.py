@@ -1,0 +1,80 @@
+"""Facts: what the data decides about a run."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from fdl.types import Arrays
+
+
+@dataclasses.dataclass(frozen=True)
+class Facts:
+    """What the data decides about a run, as far as its source knows: models, tasks and predictions ask here.
+
+    What a source leaves empty and the rows show, `fdl.data.pipeline.load` fills in (`outputs`, `input_shape`). A field of a
+    model annotated with `fdl.types.Fact("outputs")` and left at 0 is given the value from here before the run starts.
+
+    Attributes:
+        classes: the class names, in the order of their numbers.
+        vocabulary: the tokens, in the order of their numbers.
+        numeric: the names of the numeric columns, in the order of inputs["numeric"].
+        categories: category column -> its values in the order of their numbers, in the order of inputs["category"].
+        target: the name of what is predicted.
+        unit: what targets are measured in ("100,000 dollars").
+        outputs: how many numbers a model must give: one for each class, or one for each number of a target.
+        input_shape: of one example's "inputs" as loaded, () where they are several arrays.
+        extra: whatever else a source of your own wants to keep with the run; JSON values.
+    """
+
+    classes: tuple[str, ...] = ()
+    vocabulary: tuple[str, ...] = ()
+    numeric: tuple[str, ...] = ()
+    categories: Mapping[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
+    target: str = ""
+    unit: str = ""
+    outputs: int = 0
+    input_shape: tuple[int, ...] = ()
+    extra: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+    def value(self, name: str) -> Any:
+        """The fact called `name`, of `extra` where it is no field; None where it is not known."""
+        known = getattr(self, name) if name in {field.name for field in dataclasses.fields(self)} else None
+        return known or self.extra.get(name) or None
+
+    def to_json(self) -> dict[str, Any]:
+        """A dict that `json.dumps` takes and `from_json` reads."""
+        return {field.name: _plain(getattr(self, field.name)) for field in dataclasses.fields(self)}
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> Facts:
+        """The facts that `to_json` wrote; names that this version does not know are left out."""
+        known = {field.name: value[field.name] for field in dataclasses.fields(cls) if field.name in value}
+        for name in ("classes", "vocabulary", "numeric", "input_shape"):
+            known[name] = tuple(known.get(name, ()))
+        known["categories"] = {column: tuple(values) for column, values in known.get("categories", {}).items()}
+        return cls(**known)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(name): _plain(item) for name, item in value.items()}
+    if isinstance(value, (tuple, list)):
+        return [_plain(item) for item in value]
+    return value.item() if isinstance(value, np.generic) else value
+
+
+def complete_facts(facts: Facts, train: Arrays) -> Facts:
+    """The facts with what the rows show: `outputs` and `input_shape`, where the source has not said them."""
+    outputs, targets, inputs = facts.outputs or len(facts.classes), train.get("targets"), train.get("inputs")
+    if not outputs and isinstance(targets, np.ndarray):
+        if np.issubdtype(targets.dtype, np.integer):
+            outputs = int(targets.max()) + 1
+        else:
+            outputs = math.prod(targets.shape[1:])
+    shape = () if inputs is None or isinstance(inputs, Mapping) else tuple(map(int, inputs.shape[1:]))
+    return dataclasses.replace(facts, outputs=outputs, input_shape=facts.input_shape or shape)

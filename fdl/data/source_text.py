@@ -1,0 +1,144 @@
+"""A source of data as text: a data set's name, or a format and a path, with options after commas.
+
+fashion_mnist
+tiny_shakespeare,length=64
+folder:~/birds,size=64,64
+csv:houses.csv,target=price,header=none
+"""
+
+from __future__ import annotations
+
+import difflib
+import functools
+import importlib
+import os
+import re
+from collections.abc import Callable
+from typing import Any
+
+from fdl.data import sources
+from fdl.data.facts import complete_facts
+from fdl.data.formats import characters, cifar
+from fdl.data.splits import Facts, LoadFunction, Request
+from fdl.data.standins import garments, handwriting
+from fdl.parsing import keywords, parse
+from fdl.types import UserError, printable
+
+_OPTION = re.compile(r"\s*([A-Za-z_]\w*)\s*=(.*)", re.DOTALL)
+_QUICK_BYTES = 4 << 20  # a file of this size is read in a moment
+
+
+def parse_source(text: str) -> LoadFunction:
+    """The source that `text` names, with its options.
+
+    A comma that no "option=" follows belongs to what is before it: "csv:a,b.csv,numeric=x,y" has two options' worth of commas
+    but one option.
+
+    Raises:
+        ValueError: there is no such data set, format or option, or a value is of the wrong type.
+    """
+    head, *parts = text.strip().split(",")
+    options: list[list[str]] = []
+    for part in parts:
+        if match := _OPTION.fullmatch(part):
+            options.append([match[1], match[2].strip()])
+        elif options:
+            options[-1][1] += f",{part}"
+        else:
+            head += f",{part}"
+    name, colon, path = head.partition(":")
+    if colon and not path.strip():
+        raise ValueError(f"{name}: needs a path, such as {name}:my_data")
+    function = _format(name.strip(), text) if colon else _data_set(head.strip())
+    known = {option: kind for option, kind, _ in keywords(function)}
+    given: dict[str, Any] = {"path": path.strip()} if colon else {}
+    for option, value in options:
+        if option not in known or option in given:
+            near = difflib.get_close_matches(option, known, n=1, cutoff=0.0)
+            what = "is given twice" if option in given else "is no option"
+            raise ValueError(
+                f"{printable(option, 40)} {what} of {printable(name, 40)}; it has {', '.join(known) or 'none'}"
+                + (f", the nearest is {near[0]}" if near and option not in given else "")
+            )
+        try:
+            given[option] = parse(value, known[option])
+        except ValueError as error:
+            raise ValueError(f"{option}={printable(value, 40)}: {error}") from error
+    return functools.partial(function, **given) if given else function
+
+
+def _format(name: str, text: str) -> LoadFunction:
+    if name not in sources.FORMATS:
+        near = difflib.get_close_matches(name, sources.FORMATS, n=1)
+        raise ValueError(
+            f"there is no format {printable(name, 40)!r}, only {', '.join(f'{known}:' for known in sources.FORMATS)}"
+            + (f"; did you mean {near[0]}:?" if near else "")
+        )
+    module, _, function = sources.FORMATS[name].rpartition(".")
+    return getattr(importlib.import_module(module), function)  # type: ignore[no-any-return]
+
+
+def _data_set(name: str) -> LoadFunction:
+    for known, function in sources.DATA_SETS.items():
+        if name in (known, f"{function.__module__}.{known}"):  # the latter is how --show names it
+            return function
+    near = difflib.get_close_matches(name, sources.DATA_SETS, n=1)
+    hint = (
+        f"did you mean {near[0]}?"
+        if near
+        else "a folder of pictures is folder:PATH, a table csv:FILE, a text text:FILE"
+    )
+    raise ValueError(f"there is no data set {printable(name, 60)!r}, only {', '.join(sources.DATA_SETS)}; {hint}")
+
+
+def quick_facts(load: LoadFunction, request: Request) -> Facts | None:
+    """What a source's data will decide, as far as that is known in a moment and without the network; else None."""
+    function, given = getattr(load, "func", load), getattr(load, "keywords", {})
+    look = _QUICK.get(getattr(function, "__name__", ""))
+    try:
+        return look(load, request, **given) if look else None
+    except (UserError, OSError, TypeError):
+        return None  # said when the data is loaded
+
+
+def _classes(names: tuple[str, ...]) -> Callable[..., Facts]:
+    return lambda load, request, **given: Facts(classes=names, outputs=len(names))
+
+
+def _loaded(load: LoadFunction, request: Request, **given: Any) -> Facts | None:
+    """By loading it: for points drawn in a moment, and for small files."""
+    if path := given.get("path"):
+        found = request.find(path)
+        if found is None or not found.is_file() or found.stat().st_size > _QUICK_BYTES:
+            return None
+    splits = load(request)
+    return complete_facts(splits.facts, splits.train)
+
+
+def _characters(load: LoadFunction, request: Request, **given: Any) -> Facts | None:
+    for root in sources.roots(request):
+        if path := sources.first(root, *sources.SHAKESPEARE_FILES):
+            train, *others = characters.split(characters.read(path))
+            return Facts(vocabulary=tuple(characters.vocabulary(train, *others)))
+    return None
+
+
+def _folder(load: LoadFunction, request: Request, *, path: str, **given: Any) -> Facts | None:
+    root = request.find(path)
+    if root is None or not root.is_dir():
+        return None
+    train = root / "train"
+    with os.scandir(train if train.is_dir() else root) as entries:
+        names = tuple(
+            sorted(entry.name for entry in entries if entry.is_dir() and not entry.name.startswith((".", "_")))
+        )
+    return Facts(classes=names, outputs=len(names))
+
+
+_QUICK: dict[str, Callable[..., Facts | None]] = {
+    "fashion_mnist": _classes(garments.CLASSES), "mnist": _classes(handwriting.CLASSES), "digits": _classes(handwriting.CLASSES),
+    "cifar10": _classes(cifar.CLASSES), "fashion_pair": _classes(("", "")),
+    "california_housing": lambda load, request, **given: Facts(outputs=1),
+    "tiny_shakespeare": _characters, "folder": _folder, "csv_file": _loaded, "text_file": _loaded, "series_file": _loaded,
+    "moons": _loaded, "circles": _loaded, "flower": _loaded, "fields": _loaded, "blobs": _loaded, "spirals": _loaded,
+}  # fmt: skip
