@@ -22,7 +22,7 @@ from fdl.experiment import Experiment, Found, load_experiment, settings, show
 from fdl.experiment.study import Study
 from fdl.multirun import spawn, study_page
 from fdl.multirun.study_page import Outcome, Run
-from fdl.multirun.vmapped import obstacle, train_together
+from fdl.multirun.vmapped import train_together, why_not_together
 from fdl.report import record, report, summary
 from fdl.report.formatting import style_of
 from fdl.rundir import logs, workdir
@@ -126,7 +126,7 @@ def _variant(
     missing = [seed for seed, summary in known.items() if summary is None]
     if missing:
         program = _program(experiment)
-        if "examples_per_second" not in declared.metrics and not obstacle(program):
+        if "examples_per_second" not in declared.metrics and not why_not_together(program):
             known |= _together(program, missing, place, own, overrides, asked)
             missing = []
     for seed in missing:

@@ -43,8 +43,8 @@ class Finished:
     view: View | None
 
 
-def obstacle(program: Program) -> str:
-    """Why the seeds of this experiment cannot be trained together; "" where they can."""
+def why_not_together(program: Program) -> str:
+    """Say why the seeds of this experiment cannot be trained together; "" where they can."""
     experiment, splits = program.experiment, program.data.splits
     if program.layout.num_devices > 1:
         return "there are several devices"
@@ -52,9 +52,9 @@ def obstacle(program: Program) -> str:
         return "patience, stop_at and on_bad_step would end the seeds at different steps"
     if program.period("sample") or experiment.init_from:
         return "sample_every and init_from are for a single run"
-    if not resident.small([splits.train, splits.validation or {}, splits.test]):
+    if not resident.small([splits.train, splits.validation or {}, splits.test or {}]):
         return "the data are too large to lie on the device"
-    return resident.obstacle(program.lowered)
+    return program.why_not_looped
 
 
 def train_together(
@@ -63,7 +63,7 @@ def train_together(
     """Train a run of each seed as `fdl.train.train` would, to rounding: the same parameters, batches and draws.
 
     Args:
-        program: the experiment's, of any seed; see `obstacle`.
+        program: the experiment's, of any seed; see `why_not_together`.
         between: called every so often; may raise to leave early (nothing is kept then).
         test: whether the test split is looked at.
     """

@@ -6,7 +6,7 @@ import contextlib
 import dataclasses
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -99,14 +99,14 @@ def train(program: Program, workdir: Path, calls: Calls) -> Progress:
         try:
             return _run(program, workdir, calls, left_out)
         except BadStep as bad:
-            record(program, workdir, bad)
+            record(program, workdir, bad, left_out)
             if program.experiment.on_bad_step != "rollback" or len(left_out) == MOST_ROLLBACKS:
                 raise
             calls.say(f"{bad.place} of step {bad.step} {bad.fault}: back to the last checkpoint, this step left out")
             left_out.append(bad.step)
 
 
-def record(program: Program, workdir: Path, bad: BadStep) -> None:
+def record(program: Program, workdir: Path, bad: BadStep, excluded: Sequence[int] = ()) -> None:
     """Write bad_step_<n>.json, what --mode=replay reads: the step, what was not finite, and which examples it saw."""
     if not processes.is_first():
         return
@@ -120,6 +120,7 @@ def record(program: Program, workdir: Path, bad: BadStep) -> None:
         "loss": str(bad.loss),
         "policy": policy,
         "rows": rows,
+        "excluded": sorted(number for number in excluded if number < bad.step),
     }
     files.write_json(workdir / f"bad_step_{bad.step}.json", found)
 
@@ -211,7 +212,7 @@ def _run(program: Program, workdir: Path, calls: Calls, left_out: list[int]) -> 
                 many = {number - i for i in range(MOST_SKIPPED_IN_A_ROW + 1)} <= set(progress["bad"])
                 if experiment.on_bad_step != "skip" or many:
                     raise bad
-                record(program, workdir, bad)
+                record(program, workdir, bad, progress["bad"])
                 calls.say(f"{bad.place} of step {number} {bad.fault}: skipped")
                 values = {}
             progress, row = arrive(program, number, values, progress)

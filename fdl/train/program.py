@@ -180,7 +180,14 @@ class Program:
     def _worth_it(self) -> bool:
         if self.experiment.data.feed != "auto" or not resident.small(self.data.splits.train):
             return False
-        return jax.default_backend() != "cpu" or (self.layout.num_devices == 1 and not resident.obstacle(self.lowered))
+        return jax.default_backend() != "cpu" or (self.layout.num_devices == 1 and not self.why_not_looped)
+
+    @functools.cached_property
+    def why_not_looped(self) -> str:
+        """Why the step had better not run in a loop on a CPU; "" where it may."""
+        from fdl.train.flops import step_flops  # which needs programs itself
+
+        return resident.why_not_looped(self.lowered, step_flops(self))
 
     @functools.cached_property
     def sha256(self) -> str:

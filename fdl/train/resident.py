@@ -83,13 +83,18 @@ def small(arrays: Any) -> bool:
     return plain(arrays) and sum(leaf.nbytes for leaf in jax.tree.leaves(arrays)) <= MOST_BYTES
 
 
-def obstacle(lowered: Any) -> str:
-    """Why a lowered step had better not run in a loop on a CPU; "" where it may."""
+def why_not_looped(lowered: Any, flops: float) -> str:
+    """Say why a step had better not run in a loop on a CPU; "" where it may.
+
+    Args:
+        lowered: the step as it is handed to the compiler.
+        flops: of one step, as `fdl.train.flops` counts.
+    """
     text = lowered.as_text()
     if "stablehlo.convolution" in text:  # inside a loop 30 to 70 times slower (jax-ml/jax#12868)
         return "its step holds a convolution"
     if "callback" in text:
         return "its step calls back into Python"
-    if (lowered.cost_analysis() or {}).get("flops", 0) > MOST_FLOPS:
+    if flops > MOST_FLOPS:
         return "its step is long enough to be dispatched alone"
     return ""
