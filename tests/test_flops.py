@@ -103,4 +103,3 @@ def test_the_loop_on_the_device_is_chosen_by_the_same_count() -> None:
     assert step_flops(program) > resident.MOST_FLOPS > (program.lowered.cost_analysis() or {})["flops"]
     assert "long enough" in program.why_not_looped
     assert program_of(small(model=MLP(widths=(8,), outputs=3))).why_not_looped == ""
-

@@ -19,7 +19,7 @@ from fdl.inspect import chips, costs, plan
 from fdl.models import MLP
 from fdl.optim import Optimizer
 from fdl.tasks import Classification
-from fdl.train.flops import count_flops, step_flops
+from fdl.train.flops import count_flops
 from fdl.train.program import Program, build
 from fdl.types import UserError
 
@@ -232,7 +232,13 @@ def program_of(experiment: Experiment, topology: str, mode: Any = "auto", mesh: 
 
 @pytest.mark.parametrize(
     ("rows_of_data", "hbm", "expected"),
-    [(100, 1e12, 96), (10**9, 1e6, 8 * int((1e6 - 1000) / 100 / 8)), (10**9, 1e9, None), (8, 1e12, 32), (100, 9000, 80)],
+    [
+        (100, 1e12, 96),
+        (10**9, 1e6, 8 * int((1e6 - 1000) / 100 / 8)),
+        (10**9, 1e9, None),
+        (8, 1e12, 32),
+        (100, 9000, 80),
+    ],
 )
 def test_no_batch_is_larger_than_the_data_and_none_is_compiled(
     monkeypatch: pytest.MonkeyPatch, rows_of_data: int, hbm: float, expected: int | None

@@ -104,9 +104,7 @@ def test_rollback_leaves_the_batch_out_and_goes_on(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("save_every", [40, 3])
 @pytest.mark.parametrize("policy", ["rollback", "skip"])
-def test_the_replay_of_a_second_bad_step_leaves_the_first_one_out(
-    tmp_path: Path, policy: str, save_every: int
-) -> None:
+def test_the_replay_of_a_second_bad_step_leaves_the_first_one_out(tmp_path: Path, policy: str, save_every: int) -> None:
     """The checkpoint before both, or the start, cannot know of the first."""
     program = program_of(wild(on_bad_step=policy))
     first, second = (int(program.stream.rows(step)[0]) for step in (10, 11))  # seen in steps 11 and 12

@@ -159,7 +159,7 @@ def collectives(hlo: str, num_devices: int) -> tuple[Collective, ...]:
 
 
 def _group(text: str, num_devices: int) -> int:
-    """Tell how many devices take part, from one of the four ways to write replica groups: {{0,1},{2,3}}, [2,4]<=[8], a mesh, {}."""
+    """Tell how many devices take part; replica groups are written as {{0,1},{2,3}}, [2,4]<=[8], a mesh, or {}."""
     if mesh := re.search(r"replica_groups=mesh\[([^\]]*)\] ?\{([^}]*)\}", text):
         sizes = {axis: int(size) for axis, size in re.findall(r"'([^']+)'=(\d+)", mesh[1])}
         return math.prod(sizes.get(axis, 1) for axis in re.findall(r"'([^']+)'", mesh[2]))

@@ -133,7 +133,9 @@ def _look(program: Program, state: step.State, batch: Arrays) -> tuple[list[Arra
         values = np.asarray(leaf, np.float64)
         good = np.isfinite(values)
         largest = float(np.abs(values[good]).max(initial=0.0))
-        found.append(ArrayReport(name.replace("gradient of/", "gradient of "), int((~good).sum()), values.size, largest))
+        found.append(
+            ArrayReport(name.replace("gradient of/", "gradient of "), int((~good).sum()), values.size, largest)
+        )
     order = list(named)
     found.sort(key=lambda array: next(i for i, name in enumerate(order) if array.name.startswith(name)))
     return found, np.asarray(jnp.asarray(losses, jnp.float32))

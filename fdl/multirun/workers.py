@@ -17,7 +17,7 @@ from pathlib import Path
 from fdl.cli import session
 from fdl.experiment import Experiment, tuning
 from fdl.multirun import spawn, trials
-from fdl.multirun.trials import TrialStore, Trial
+from fdl.multirun.trials import Trial, TrialStore
 from fdl.rundir.logs import Row, short
 from fdl.train import stopping
 from fdl.types import RunError

@@ -67,10 +67,7 @@ def layers(program: Program) -> list[Layer]:
     if flops[()] and () not in owned:
         order.insert(0, ())
     model = type(program.experiment.model).__name__
-    return [
-        Layer("/".join(path) or model, *calls.get(path, ("", ())), owned[path], flops[path])
-        for path in order
-    ]
+    return [Layer("/".join(path) or model, *calls.get(path, ("", ())), owned[path], flops[path]) for path in order]
 
 
 def _owner(scope: tuple[str, ...], known: set[Path]) -> Path:
