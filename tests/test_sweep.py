@@ -355,7 +355,9 @@ def test_a_trial_that_has_made_all_its_steps_is_complete(tmp_path: Path, monkeyp
 
     def run(name: str, path: Path, between: Any = None, **rest: Any) -> Any:
         done = made(name, path, **rest)
-        rows = [{"step": step, "eval/accuracy": done["metrics"]["eval/accuracy"] * step / 200} for step in (40, 80, 200)]
+        rows = [
+            {"step": step, "eval/accuracy": done["metrics"]["eval/accuracy"] * step / 200} for step in (40, 80, 200)
+        ]
         if between:
             between(rows)
         return done

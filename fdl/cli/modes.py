@@ -23,6 +23,7 @@ from fdl.rundir import logs, workdir
 from fdl.train import loop as loop
 from fdl.train import stopping
 from fdl.train.evaluation import evaluate, view
+from fdl.train.flops import step_flops
 from fdl.train.program import Program
 from fdl.train.step import State
 from fdl.types import UserError, named_leaves
@@ -181,11 +182,10 @@ def dry_run(found: Found, experiment: Experiment, settings: Mapping[str, str]) -
     """--dry_run: what would be trained, compiled but not run."""
     program = session.load(experiment)
     session.tell_layers(program)
-    cost = program.compiled.train_step.cost_analysis() or {}
     memory = program.compiled.train_step.memory_analysis()
     mib = {kind: getattr(memory, f"{kind}_size_in_bytes") / 2**20 for kind in ("argument", "temp")}
     print(
-        f"one training step of {program.experiment.batch_size}: {cost.get('flops', 0):,.0f} FLOPs, "
+        f"one training step of {program.experiment.batch_size}: {step_flops(program):,} FLOPs, "
         f"{mib['argument']:.1f} MiB arguments, {mib['temp']:.1f} MiB temporaries; {program.total_steps:,} steps in all"
     )
 

@@ -22,7 +22,7 @@ from fdl.experiment import Experiment, Found, load_experiment, settings, show
 from fdl.experiment.study import Study
 from fdl.multirun import spawn, study_page
 from fdl.multirun.study_page import Outcome, Run
-from fdl.multirun.vmapped import obstacle, train_together
+from fdl.multirun.vmapped import train_together, why_not_together
 from fdl.report import record, report, summary
 from fdl.report.formatting import style_of
 from fdl.rundir import logs, workdir
@@ -36,7 +36,7 @@ FLAGS = flags.FLAGS
 
 
 def study(found: Found, base: Experiment, own: Mapping[str, str]) -> None:
-    """Every variant with every seed, each in a directory of its own under WORKDIR/runs; those that are there stay.
+    """Train every variant with every seed, each in a directory of its own under WORKDIR/runs; those that are there stay.
 
     Small nets train all seeds at once in this process (`fdl.multirun.vmapped`), others one by one in processes of their own.
     """
@@ -111,7 +111,7 @@ def _variant(
     place: Path,
     asked: Callable[[], int],
 ) -> Outcome:
-    """One variant's runs: read where they are finished, made where not. Where speed is compared, each runs alone."""
+    """Collect one variant's runs: read where they are finished, made where not. Where speed is compared, each runs alone."""
     differences = declared.variants[label]
     own = {path: show(value) for path, value in settings(experiment) if path != "name"}
     overrides, passed = [*FLAGS.set, *differences], spawn.passed_on()
@@ -127,7 +127,7 @@ def _variant(
     missing = [seed for seed, summary in known.items() if summary is None]
     if missing:
         program = _program(experiment)
-        if "examples_per_second" not in declared.metrics and not obstacle(program):
+        if "examples_per_second" not in declared.metrics and not why_not_together(program):
             known |= _together(program, missing, place, own, overrides, asked)
             missing = []
     for seed in missing:
@@ -162,7 +162,7 @@ def _together(
     overrides: Sequence[str],
     asked: Callable[[], int],
 ) -> dict[int, dict[str, Any]]:
-    """Seed -> what its summary.json holds."""
+    """Train the seeds together; seed -> what its summary.json holds."""
     data, began = summary.describe_data(program.data), time.monotonic()
     config = summary.config(program, own, list(overrides), session.command())
     written = {}
@@ -188,7 +188,7 @@ def _together(
 
 
 def _view(experiment: Experiment, runs: Sequence[Run]) -> View | None:
-    """The first seed's trained model, where it was left as weights alone."""
+    """Load the first seed's trained model, where it was left as weights alone."""
     found = [run for run in runs if (run.path / "weights.safetensors").exists()]
     if not found:
         return None

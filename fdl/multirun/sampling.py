@@ -30,7 +30,7 @@ FIRST_RUNG, REDUCTION = 12, 3
 
 @dataclasses.dataclass(frozen=True)
 class SearchRules:
-    """By which the next trial is found, and a bad one ended."""
+    """What decides the next trial, and which one is ended early."""
 
     search: Search
     better: Literal["max", "min"]
@@ -38,7 +38,7 @@ class SearchRules:
 
 
 def import_optuna() -> Any:
-    """Optuna, silent.
+    """Import Optuna, silenced.
 
     Raises:
         UserError: it is not installed.
@@ -52,7 +52,7 @@ def import_optuna() -> Any:
 
 
 def suggest(rules: SearchRules, past: list[FrozenTrial]) -> dict[str, Any]:
-    """The values of the trial after these: the setting's name -> number (to four digits), or a choice's text."""
+    """Suggest the values of the trial after these: the setting's name -> number (to four digits), or a choice's text."""
     asked, values = _copy(rules, past).ask(distributions(rules.search)), {}
     for name, where in rules.search.space.items():
         value = asked.params[name]
@@ -63,13 +63,13 @@ def suggest(rules: SearchRules, past: list[FrozenTrial]) -> dict[str, Any]:
 
 
 def rungs(rules: SearchRules) -> tuple[int, ...]:
-    """The percentages of a run at which a trial is compared with others."""
+    """List the percentages of a run at which a trial is compared with others."""
     first = {"asha": FIRST_RUNG, "hyperband": FIRST_RUNG // REDUCTION, "none": 100}[rules.search.pruner]
     return tuple(itertools.takewhile(lambda rung: rung < 100, (first * REDUCTION**i for i in itertools.count())))
 
 
 def should_prune(rules: SearchRules, found: list[FrozenTrial], number: int) -> tuple[bool, dict[str, Any]]:
-    """Whether the trial of that number is pruned at what it reported last, and the marks that tells later trials by."""
+    """Decide whether a trial is pruned at what it reported last; with the marks by which later trials are compared with it."""
     import optuna
 
     study = _copy(rules, found)
@@ -79,7 +79,10 @@ def should_prune(rules: SearchRules, found: list[FrozenTrial], number: int) -> t
 
 
 def importances(rules: SearchRules, found: list[FrozenTrial]) -> dict[str, float]:
-    """Which share of the variance over the complete trials each setting explains (functional ANOVA, Hutter et al. 2014)."""
+    """Estimate the share of the variance over the complete trials that each setting explains.
+
+    Functional ANOVA over a random forest (Hutter et al. 2014).
+    """
     import optuna
 
     with warnings.catch_warnings():
@@ -89,7 +92,7 @@ def importances(rules: SearchRules, found: list[FrozenTrial]) -> dict[str, float
 
 
 def distributions(search: Search) -> dict[str, Any]:
-    """The search space in Optuna's words."""
+    """Translate the search space to Optuna's classes."""
     from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
     found: dict[str, Any] = {}

@@ -174,7 +174,7 @@ def _compared(study: Study, outcomes: Sequence[Outcome], seeds: int, style: Styl
 
 
 def _places(outcomes: Sequence[Outcome]) -> tuple[list[float], bool]:
-    """Where each variant stands on an axis, and whether the labels must be written: they need not where all are numbers."""
+    """Return where each variant is on an axis, and whether its label must be written: not where all are numbers."""
     try:
         numbers = [float(outcome.label.replace(",", "").split()[0]) for outcome in outcomes]
     except ValueError:
@@ -187,7 +187,7 @@ def _curves(study: Study, outcomes: Sequence[Outcome], name: str) -> Panel | Non
     ax, drawn = axes[0, 0], False
     for number_, outcome in enumerate(outcomes):
         colour = COLOURS[number_ % len(COLOURS)]
-        lines = [_series(run.rows, study.against, name) for run in outcome.runs]
+        lines = [figures.series(run.rows, study.against, (name,), MOST_POINTS) for run in outcome.runs]
         lines = [each for each in lines if len(each[0])]
         if not lines:
             continue
@@ -214,21 +214,6 @@ def _curves(study: Study, outcomes: Sequence[Outcome], name: str) -> Panel | Non
         "Means over the seeds; the band is from the lowest to the highest." if several else "",
         figure,
     )
-
-
-def _series(rows: Sequence[Mapping[str, Any]], against: str, name: str) -> tuple[np.ndarray, np.ndarray]:
-    pairs = [
-        (row[against], row[name])
-        for row in rows
-        if isinstance(row.get(name), int | float) and isinstance(row.get(against), int | float)
-    ]
-    x, y = (np.array(values, float) for values in (zip(*pairs, strict=True) if pairs else ((), ())))
-    good = np.isfinite(y)
-    x, y = x[good], y[good]
-    if len(x) <= MOST_POINTS:
-        return x, y
-    bins = np.array_split(np.arange(len(x)), MOST_POINTS)
-    return np.array([x[b].mean() for b in bins]), np.array([y[b].mean() for b in bins])
 
 
 def _boundaries(outcomes: Sequence[Outcome]) -> Panel | None:

@@ -35,7 +35,7 @@ FLAGS = flags.FLAGS
 
 
 def sweep(found: Found, experiment: Experiment, settings: Mapping[str, str]) -> None:
-    """--mode=sweep: begin a sweep, go on with the one in --workdir, or help another process with it."""
+    """Begin a sweep (--mode=sweep), go on with the one in --workdir, or help another process with it."""
     search = tuning.load_search(found.search, experiment, found.path, FLAGS.set)
     sampling.import_optuna()
     check_validation(experiment, Request(data_dir=session.data_dir(), offline=FLAGS.offline))
@@ -53,7 +53,7 @@ def sweep(found: Found, experiment: Experiment, settings: Mapping[str, str]) -> 
 
 
 def check_validation(experiment: Experiment, request: Request) -> None:
-    """A sweep chooses by the validation split.
+    """Check that there is a validation split, by which a sweep chooses.
 
     Raises:
         UserError: there is none.
@@ -88,7 +88,7 @@ def tune(folder: Path, spec: SweepSpec, count: int, at_once: int, asked: Callabl
 
 
 def begin(folder: Path, spec: SweepSpec) -> None:
-    """Make the sweep's directory, or see that it is this sweep's.
+    """Make the sweep's directory, or check that it is this sweep's.
 
     Raises:
         UserError: it holds something else, or a sweep of other settings.
@@ -150,8 +150,10 @@ def _finish(folder: Path, spec: SweepSpec, store: TrialStore, asked: Callable[[]
     return dict(summary)
 
 
-def _refit(folder: Path, spec: SweepSpec, store: TrialStore, champion: Trial, asked: Callable[[], int]) -> dict[str, Any]:
-    """Train in `folder`/best; what there is to say of it. A run of an earlier best is moved aside."""
+def _refit(
+    folder: Path, spec: SweepSpec, store: TrialStore, champion: Trial, asked: Callable[[], int]
+) -> dict[str, Any]:
+    """Train in `folder`/best and summarise it. A run of an earlier best is moved aside."""
     path, sets = folder / "best", spec.sets(champion)
     spawn.wait_until_free(path, asked)
     config = path / "config.json"
@@ -175,7 +177,9 @@ def _refit(folder: Path, spec: SweepSpec, store: TrialStore, champion: Trial, as
     }
 
 
-def _write_page(folder: Path, spec: SweepSpec, store: TrialStore, found: list[Trial], summary: Mapping[str, Any]) -> None:
+def _write_page(
+    folder: Path, spec: SweepSpec, store: TrialStore, found: list[Trial], summary: Mapping[str, Any]
+) -> None:
     config = json.loads((folder / "best" / "config.json").read_text())
     shares = functools.partial(trials.importances, store)
     page = record.record_page(

@@ -49,7 +49,7 @@ def _complete(found: Sequence[Trial]) -> list[Trial]:
 
 
 def history(found: Sequence[Trial], better: Literal["max", "min"], monitor: str) -> Panel:
-    """Every trial's value by its number, and the best so far."""
+    """Draw every trial's value by its number, and the best so far."""
     from matplotlib.ticker import MaxNLocator
 
     figure, axes = figures.new(3.2)
@@ -83,7 +83,7 @@ def history(found: Sequence[Trial], better: Literal["max", "min"], monitor: str)
 
 
 def _place(where: Dimension, value: Any) -> float:
-    """0 to 1 from one end of the dimension to the other."""
+    """Map a value to 0 ... 1, from one end of the dimension to the other."""
     if isinstance(where, Choice):
         known = [show(item) for item in where.values]
         return known.index(str(value)) / (len(known) - 1)
@@ -94,7 +94,7 @@ def _place(where: Dimension, value: Any) -> float:
 
 
 def parallel_coordinates(found: Sequence[Trial], search: Search, better: Literal["max", "min"], monitor: str) -> Panel:
-    """A line a complete trial, from setting to setting, the better the darker."""
+    """Draw a line for each complete trial, from setting to setting, the better the darker."""
     from matplotlib import colormaps
 
     sign = 1 if better == "max" else -1
@@ -126,7 +126,7 @@ def parallel_coordinates(found: Sequence[Trial], search: Search, better: Literal
 
 
 def importance(found: Sequence[Trial], shares: Callable[[], Mapping[str, float]]) -> Panel:
-    """Which share of the variance each setting explains."""
+    """Draw the share of the variance that each setting explains."""
     whole = _complete(found)
     if len(whole) < FEWEST or len({trial.value for trial in whole}) < 2:
         text = (
@@ -144,7 +144,7 @@ def importance(found: Sequence[Trial], shares: Callable[[], Mapping[str, float]]
 
 
 def table(found: Sequence[Trial], search: Search, better: Literal["max", "min"], monitor: str) -> Panel:
-    """Every trial: the complete ones by value, then the pruned, then the failed."""
+    """Tabulate every trial: the complete ones by value, then the pruned, then the failed."""
     sign = -1 if better == "max" else 1
     states = ("complete", "pruned", "failed", "running")
     order = sorted(found, key=lambda t: (states.index(t.state), sign * (t.value or 0.0), t.number))

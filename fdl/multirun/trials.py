@@ -1,7 +1,7 @@
 """The trials of a sweep on disk: what was tried and what came of it.
 
 They are in an SQLite file (Optuna's RDBStorage; its dashboard reads it), each change one transaction: after a kill at any
-instant it stands or it does not. Optuna's other file, the journal, may be left with half a line, which it then refuses to
+instant it was made or it was not. Optuna's other file, the journal, may be left with half a line, which it then refuses to
 read, or with a lock file that everybody waits half a minute for. Whoever reads or changes something holds a lock of the
 kernel's, which ends with its process: threads and processes alike take turns.
 """
@@ -53,7 +53,7 @@ class Trial:
 
 @dataclasses.dataclass(frozen=True)
 class TrialStore:
-    """The trials in `folder`, and the rules they follow."""
+    """The trials of the sweep in `folder` on disk, and the rules they follow."""
 
     folder: Path
     rules: SearchRules
@@ -66,7 +66,7 @@ class TrialStore:
 
 
 def open_store(folder: Path, rules: SearchRules) -> TrialStore:
-    """The store of the directory `folder`, which is there; its file is made whole or not at all.
+    """Open the store of the directory `folder`, which exists; its file is made whole or not at all.
 
     Raises:
         UserError: Optuna is not installed.
@@ -90,7 +90,7 @@ def open_store(folder: Path, rules: SearchRules) -> TrialStore:
 
 @contextlib.contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """One thread of one process at a time."""
+    """Hold the folder's lock: one thread of one process at a time."""
     handle = os.open(folder / ".trials.lock", os.O_RDWR | os.O_CREAT, 0o644)
     try:
         fcntl.flock(handle, fcntl.LOCK_EX)
@@ -100,7 +100,7 @@ def locked(folder: Path) -> Iterator[None]:
 
 
 def trials(store: TrialStore) -> list[Trial]:
-    """All of them, by number."""
+    """Read all trials, by number."""
     with locked(store.folder):
         return [_plain(found) for found in store.read()]
 
@@ -119,7 +119,7 @@ def _plain(found: FrozenTrial) -> Trial:
 
 
 def best(store: TrialStore, found: list[Trial]) -> Trial | None:
-    """The best of those complete, the earliest of equals."""
+    """Return the best of those complete, the earliest of equals."""
     sign = -1 if store.rules.better == "max" else 1
     done = [trial for trial in found if trial.state == "complete"]
     return min(done, key=lambda trial: (sign * (trial.value or 0.0), trial.number), default=None)
@@ -134,7 +134,7 @@ def importances(store: TrialStore) -> dict[str, float]:
 def next_trial(
     store: TrialStore, limit: int, own: Mapping[str, Any] | None, claim: Callable[[int], T | None]
 ) -> tuple[Trial, T] | None:
-    """A trial to work on: one that a process which is gone has left, or a new one, if there are fewer than `limit`.
+    """Take a trial to work on: one that a process which is gone has left, or a new one, if there are fewer than `limit`.
 
     Args:
         own: the values of trial 0, None for drawn ones.
@@ -161,7 +161,7 @@ def next_trial(
 
 
 def report(store: TrialStore, number: int, percent: int, value: float) -> bool:
-    """Note the metric at so many percent of the run; whether the trial had better be pruned by it.
+    """Note the metric at so many percent of the run; return whether the trial had better be pruned by it.
 
     Asked again, the answer is the same. It is for the caller to end the run, and then to `prune` the trial.
     """

@@ -67,7 +67,7 @@ def run_page(
     doc: str = "",
 ) -> Page:
     """Fill the page of a single run: its results, its curves, and what its task shows of the trained model."""
-    sections = [
+    sections: list[DrawPanel] = [
         functools.partial(training, history, task.monitor, summary.get("best_step")),
         *list_panels(lambda: task.panels(view)),
     ]
@@ -124,7 +124,7 @@ def banners(summary: Record) -> list[str]:
 
 
 def _leaks(summary: Record) -> dict[str, int]:
-    """The splits that share rows with training: {"test": 12}."""
+    """Return the splits that share rows with training, such as {"test": 12}."""
     leaks = summary.get("data", {}).get("leaks") or {}
     return {split: count for split, count in leaks.items() if count}
 

@@ -15,7 +15,8 @@ from typing import Any
 
 from fdl.files import replace_text
 from fdl.rundir.event_files import cut_events, next_suffix
-from fdl.rundir.rows import Row, cut_rows, last_rows, parse_row
+from fdl.rundir.rows import Row as Row
+from fdl.rundir.rows import cut_rows, last_rows, parse_row
 
 
 def read_rows(workdir: Path) -> list[Row]:

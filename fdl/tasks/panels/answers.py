@@ -60,15 +60,17 @@ def collect_answers(view: View) -> Answers:
     """Ask the model about every example of the test split, a part at a time."""
     test = view.splits.evaluated
     truth = np.asarray(test["targets"])
-    parts, first = [], np.empty(0)
+    predicted, confidence, second = [], [], []
+    first: np.ndarray = np.empty(0)
     for logits in _logits(view, test, max(len(view.splits.classes), int(truth.max()) + 1)):
         probabilities = softmax(logits)
-        predicted = probabilities.argmax(-1)
-        confidence = np.take_along_axis(probabilities, predicted[:, None], -1)[:, 0]
-        parts.append((predicted, confidence, probabilities[:, min(1, probabilities.shape[1] - 1)].copy()))
+        predicted.append(probabilities.argmax(-1))
+        confidence.append(probabilities.max(-1))
+        second.append(probabilities[:, min(1, probabilities.shape[1] - 1)].copy())
         first = first if first.size else probabilities[:FIRST].copy()
-    predicted, confidence, second = (np.concatenate(part) for part in zip(*parts, strict=True))
-    return Answers(test, class_names(view.splits, first.shape[1]), truth, predicted, confidence, second, first)
+    names = class_names(view.splits, first.shape[1])
+    joined = [np.concatenate(parts) for parts in (predicted, confidence, second)]
+    return Answers(test, names, truth, joined[0], joined[1], joined[2], first)
 
 
 def _logits(view: View, rows: Arrays, classes: int) -> Iterator[np.ndarray]:

@@ -138,9 +138,9 @@ def importance(view: View, most_rows: int = 2000, repeats: int = 3) -> Panel:
 
 def _shuffled(inputs: Arrays | np.ndarray, place: int, count: int, order: np.ndarray) -> Arrays | np.ndarray:
     """Return `inputs` with one column's values in another order: numeric column `place`, or from `count` on a category."""
-    key = None if not isinstance(inputs, dict) else "numeric" if place < count else "category"
-    values = np.array(inputs if key is None else inputs[key])
-    view = values.reshape(len(values), -1)  # of the copy above: what is changed here is changed there
+    key = "numeric" if place < count else "category"
+    values = np.array(inputs[key] if isinstance(inputs, dict) else inputs)
+    flat_values = values.reshape(len(values), -1)  # of the copy above: what is changed here is changed there
     column = place if place < count else place - count
-    view[:, column] = view[order, column]
-    return values if key is None else {**inputs, key: values}
+    flat_values[:, column] = flat_values[order, column]
+    return {**inputs, key: values} if isinstance(inputs, dict) else values
