@@ -6,7 +6,10 @@ import ctypes
 import hashlib
 import os
 import platform
+import time
 from pathlib import Path
+
+_IMPORTED = time.monotonic()
 
 YNN_FLAG = "--xla_cpu_experimental_ynn_fusion_type"
 
@@ -77,6 +80,15 @@ def keep_freed_memory() -> None:
     libc.mallopt(m_mmap_threshold, 1 << 30)
     libc.mallopt(m_trim_threshold, (1 << 31) - 1)
     libc.mallopt(m_arena_max, 1)
+
+
+def seconds_since_start() -> float:
+    """Seconds since the kernel started this process (since this file was imported, where /proc is missing)."""
+    try:
+        ticks = int(Path("/proc/self/stat").read_text().rsplit(")", 1)[1].split()[19])
+        return time.clock_gettime(time.CLOCK_BOOTTIME) - ticks / os.sysconf("SC_CLK_TCK")
+    except (OSError, ValueError, IndexError, AttributeError):
+        return time.monotonic() - _IMPORTED
 
 
 def cache_dir() -> Path:

@@ -10,7 +10,21 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from fdl.types import UserError
+from fdl.types import UserError, one_line, printable
+
+
+def user_path(text: str, what: str) -> Path:
+    """Return a path as the user wrote it, with `~` as the home it stands for; `what` names it in an error.
+
+    Raises:
+        UserError: that home is not known, or the text can be no path.
+    """
+    try:
+        if "\0" in text:
+            raise ValueError("a path has no NUL byte")
+        return Path(text).expanduser()
+    except (RuntimeError, ValueError) as error:
+        raise UserError(f"{what}={printable(text)}: {one_line(error)}; give another path") from error
 
 
 def replace_text(path: Path, text: str, durable: bool = False) -> None:

@@ -25,6 +25,9 @@ Metrics = dict[str, float]
 DATA_AXIS = "data"
 """The name of the device axis along which the batch is split (and, under pmap, the axis of every collective)."""
 
+MAX_SEED = 2**32 - 1
+"""JAX keys take 32 bits: a larger seed would draw the parameters of a smaller one."""
+
 
 class UserError(Exception):
     """The user's input is at fault: main prints `fdl: error: <text>` on one line and exits with 2.

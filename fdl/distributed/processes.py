@@ -92,13 +92,13 @@ def _silent() -> Iterator[None]:
 
 
 def alone() -> bool:
-    """Whether the run has one process only."""
-    return jax.process_count() == 1
+    """Whether the run has one process only. No backend is started to find out where nothing was joined."""
+    return not jax.distributed.is_initialized() or jax.process_count() == 1
 
 
 def is_first() -> bool:
     """Whether this is the process that writes logs and report, and speaks."""
-    return jax.process_index() == 0
+    return not jax.distributed.is_initialized() or jax.process_index() == 0
 
 
 def from_first(call: Callable[[], T]) -> T:

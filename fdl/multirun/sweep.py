@@ -15,9 +15,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from absl import flags
-
 from fdl.cli import session
+from fdl.cli.options import Options
 from fdl.data import Request
 from fdl.experiment import Experiment, Found, tuning
 from fdl.files import write_json
@@ -30,22 +29,21 @@ from fdl.rundir.logs import short
 from fdl.train import stopping
 from fdl.types import RunError, UserError
 
-FLAGS = flags.FLAGS
 
-
-def sweep(found: Found, experiment: Experiment, settings: Mapping[str, str]) -> None:
+def sweep(file: Found, experiment: Experiment, options: Options) -> None:
     """--mode=sweep: begin a sweep, go on with the one in --workdir, or help another process with it."""
-    search = tuning.declared(found.search, experiment, found.path, FLAGS.set)
+    search = tuning.declared(file.search, experiment, file.path, options.overrides)
     sampling.import_optuna()
-    check_validation(experiment, Request(data_dir=session.data_dir(), offline=FLAGS.offline))
+    check_validation(experiment, Request(data_dir=options.data_folder(), offline=options.offline))
     order = Order(
-        name=FLAGS.experiment, experiment=experiment, overrides=tuple(FLAGS.set), settings=settings, search=search,
-        seed=FLAGS.seed, flags=spawn.passed_on(), doc=found.doc,
+        name=options.experiment, experiment=experiment, overrides=options.overrides,
+        settings=session.shown_settings(experiment), search=search, seed=options.seed, flags=options.passed_on,
+        command=options.command, doc=file.doc,
     )  # fmt: skip
-    folder = Path(FLAGS.workdir).expanduser() if FLAGS.workdir else workdir.create(f"{experiment.name}-sweep")
+    folder = options.workdir or workdir.create(f"{experiment.name}-sweep")
     with stopping.asked_to_stop() as asked:
         try:
-            tune(folder, order, FLAGS.trials or search.trials, FLAGS.workers, asked)
+            tune(folder, order, options.trials or search.trials, options.workers, asked)
         except stopping.Interrupted as stop:
             stop.hint = f"its trials are saved; the same command with --workdir={folder} goes on from there"
             raise
@@ -103,7 +101,7 @@ def begin(folder: Path, order: Order) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         with trials.alone(folder):
             if not path.exists():
-                write_json(path, {"settings": now, "command": session.command()})
+                write_json(path, {"settings": now, "command": order.command})
             (folder / "trials").mkdir(exist_ok=True)
     except OSError as error:
         raise UserError(f"--workdir={folder} cannot be used: {error.strerror}; give another") from error
@@ -178,7 +176,7 @@ def _write_page(folder: Path, order: Order, ledger: Ledger, found: list[Trial], 
     config = json.loads((folder / "best" / "config.json").read_text())
     shares = functools.partial(trials.importances, ledger)
     report.write_report(
-        folder, doc=order.doc, config=config | {"command": session.command()}, summary=summary,
+        folder, doc=order.doc, config=config | {"command": order.command}, summary=summary,
         monitor=order.experiment.task.monitor, history=None,
         panels=sweep_panels.panels(found, order.search, ledger.rules.better, order.monitor, summary["best"], shares),
     )  # fmt: skip

@@ -36,6 +36,7 @@ class Order:
         search: where to look.
         seed: every trial's, and what decides the values tried.
         flags: further flags of every run.
+        command: the sweep's own command line.
         doc: the experiment's docstring.
     """
 
@@ -46,6 +47,7 @@ class Order:
     search: tuning.Search
     seed: int = 0
     flags: tuple[str, ...] = ()
+    command: str = ""
     doc: str = ""
 
     @property
@@ -115,7 +117,8 @@ def _drive(folder: Path, order: Order, ledger: Ledger, trial: Trial, stop: Calla
                         return True
         return False
 
-    own = (*(flag for flag in order.flags if flag not in ("--test", "--notest")), "--notest")
+    decided = ("--test", "--notest", "--report", "--noreport")
+    own = (*(flag for flag in order.flags if flag not in decided), "--notest", "--noreport")
     value, reason = None, ""
     try:
         done = spawn.run(

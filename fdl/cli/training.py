@@ -1,0 +1,163 @@
+"""One training run from its options to its report: what --mode=train does, and what calls it from Python."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from fdl import environment, files
+from fdl.cli import session
+from fdl.cli.options import Options
+from fdl.data.formats.bad_inputs import write_bad_inputs
+from fdl.distributed import processes
+from fdl.experiment import Experiment
+from fdl.inspect import profiling
+from fdl.report import describe, report, summary
+from fdl.rundir import logs, workdir
+from fdl.tasks.task import Panel, View
+from fdl.train import loop, stopping
+from fdl.train.program import Program
+
+
+@dataclasses.dataclass(frozen=True)
+class Trained:
+    """A run that came to its end: its directory, what summary.json holds, and the model its best checkpoint holds."""
+
+    path: Path
+    program: Program
+    summary: Mapping[str, Any]
+    view: View
+
+
+def train_run(experiment: Experiment, options: Options, doc: str = "") -> Trained:
+    """Begin a run, or go on with the one in `options.workdir`, to its report.
+
+    Args:
+        doc: what the report says of the experiment.
+
+    Raises:
+        UserError: the input does not fit; nothing was written.
+        RunError: the run failed; what it had saved is kept.
+        Interrupted: told to stop, and saved.
+    """
+    chosen, settings = options.workdir, session.shown_settings(experiment)
+    processes.check_same("the settings", json.dumps([experiment.name, options.seed, str(chosen), settings]))
+    before = processes.from_first(lambda: workdir.read_config(chosen) if chosen else None)
+    profiled = profiling.parse(options.profile) if options.profile else None
+    if chosen and before:
+        workdir.check_same(chosen, before, experiment.name, options.seed, settings)
+    with stopping.asked_to_stop() as local, contextlib.ExitStack() as stack:
+        program = session.load(experiment, options)
+        layers = session.say_layers(program)
+        compile_seconds = _compile(program)  # before anything is written, as all that may fail
+        processes.check_same("the program", program.compiled.sha256)
+        if not before:
+            _ = program.initial
+        asked = processes.agreed(local)
+        stopping.leave_if(asked)
+        config = summary.config(program, settings, list(options.overrides), options.command)
+
+        def claim() -> str:
+            path = chosen or workdir.create(experiment.name)
+            stack.enter_context(workdir.lock(path))
+            files.write_json(path / "config.json", workdir.continued(path, config, options.accept_changes))
+            if skipped := program.data.splits.skipped:
+                write_bad_inputs(skipped, path)
+            return str(path)
+
+        path = Path(processes.from_first(claim))
+        processes.check_shared(path)
+        if options.dump_hlo and processes.is_first():
+            for written in profiling.dump(program, path / "hlo"):
+                session.say(f"wrote {written}")
+        try:
+            trained = _train_in(path, program, options, profiled, compile_seconds, asked)
+            if processes.is_first():
+                _finish(trained, options, doc, layers, local)
+            return trained
+        except stopping.Interrupted as stop:
+            stop.hint = f"saved; the same command with --workdir={path} goes on from there"
+            raise
+
+
+def _train_in(
+    path: Path,
+    program: Program,
+    options: Options,
+    profiled: tuple[int, int] | None,
+    compile_seconds: float,
+    asked: Callable[[], int],
+) -> Trained:
+    """Train, and evaluate the best checkpoint, under the eyes of the watchdog."""
+    timing: dict[str, float | None] = {"compile": compile_seconds, "to_first_step": None}
+
+    def first_step() -> None:
+        timing["to_first_step"] = environment.seconds_since_start()
+
+    stopped: stopping.Interrupted | None = None
+    with processes.present(path) as missing, stopping.watched(options.watchdog, missing) as alive:
+
+        def between() -> None:
+            alive()
+            stopping.leave_if(asked)
+
+        try:
+            with profiling.traced(profiled, path / "profile") as about_to:
+                progress = loop.train(program, path, loop.Hooks(session.say, asked, first_step, about_to, alive))
+            found, view = summary.summarise(program, path, progress, between, options.test)
+        except stopping.Interrupted as interrupted:
+            stopped = interrupted  # raised below: this process leaves with a goodbye to the others
+    if stopped:
+        raise stopped
+    found["timing"] |= timing | {"total": environment.seconds_since_start()}
+    return Trained(path, program, found, view)
+
+
+def _finish(
+    trained: Trained, options: Options, doc: str, layers: list[describe.Layer], asked: Callable[[], int]
+) -> None:
+    """Write summary.json and the report, and say what came of the run."""
+    path, task, found = trained.path, trained.program.experiment.task, trained.summary
+    files.write_json(path / "summary.json", found)
+    _say_result(task.monitor, "test" if options.test else "eval", found)
+    if not options.report:
+        return
+    page = report.write_report(
+        path, doc=doc, config=workdir.read_config(path) or {}, history=logs.read_rows(path), summary=found,
+        parameters=[dataclasses.asdict(layer) for layer in layers],
+        panels=_until(asked, task.panels(trained.view)) if options.test else (),  # they show the test split
+        monitor=task.monitor,
+    )  # fmt: skip
+    session.say(f"report: {page}")
+
+
+def _until(asked: Callable[[], int], panels: Iterable[Panel]) -> Iterator[Panel]:
+    """The panels one by one, for drawing them takes longer than a run that is told to stop may wait."""
+    for panel in panels:
+        stopping.leave_if(asked)
+        yield panel
+
+
+def _compile(program: Program) -> float:
+    """Seconds that compiling (or fetching from the cache) the training and the evaluation step took."""
+    began = time.monotonic()
+    _ = program.compiled.executable, program.compiled.eval_step
+    return time.monotonic() - began
+
+
+def _say_result(monitor: str, split: str, found: Mapping[str, Any]) -> None:
+    name = f"{split}/{monitor}"
+    if name not in found["metrics"]:
+        return
+    rivals = "  ".join(f"{rival} {logs.short(m[name])}" for rival, m in found["baselines"].items() if name in m)
+    standin = found["data"]["name"].endswith("standin")
+    note = "(on a stand-in: these figures say nothing about the real data set)" if standin else ""
+    others = {k: v for k, v in found["metrics"].items() if k.startswith(f"{split}/") and k != name}
+    rest = "  ".join(f"{k} {logs.short(v)}" for k, v in others.items())
+    parts = (f"{name} {logs.short(found['metrics'][name])}", f"({rivals})" if rivals else "", rest, note)
+    session.say("  ".join(filter(None, parts)))
