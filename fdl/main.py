@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from absl import flags, logging
 
 from fdl import environment
+from fdl.cli import streams
 
 if TYPE_CHECKING:
     from fdl.cli.options import Options
@@ -96,9 +97,26 @@ def main() -> None:
 def run(argv: list[str]) -> int:
     """The exit code of one command line."""
     environment.keep_freed_memory()
+    losses: list[OSError] = []
+
+    def lose(error: OSError) -> None:
+        losses.append(error)
+        if _trains():
+            print(f"fdl: warning: standard output is lost ({error.strerror}); the run goes on", file=sys.stderr)
+
+    streams.keep_writing(lose)
     logging.set_verbosity(logging.WARNING)
     logging.use_absl_handler()
     logging.get_absl_handler().setFormatter(Formatter("fdl: warning: %(message)s"))
+    code = _answer(argv)
+    sys.stdout.flush()
+    if code == 0 and losses and not _trains():
+        asked_to_end = isinstance(losses[0], BrokenPipeError) and (not FLAGS.is_parsed() or FLAGS.list or FLAGS.show)
+        return 0 if asked_to_end else _fail(RuntimeError(f"standard output cannot be written: {losses[0].strerror}"), 1)
+    return code
+
+
+def _answer(argv: list[str]) -> int:
     from fdl.types import RunError, UserError
 
     if {"-h", "--help"} & set(argv[1:]):
@@ -113,9 +131,6 @@ def run(argv: list[str]) -> int:
         return _fail(error, 1)
     except KeyboardInterrupt:
         return _fail(RuntimeError("interrupted before training began; nothing was saved"), 130)
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # the reader (head, less) has gone: nothing more to say
-        return 0
     except Exception as error:
         return _fail(error, 1, kind=f"{type(error).__name__}: ")
     except BaseException as error:
@@ -125,6 +140,12 @@ def run(argv: list[str]) -> int:
             raise
         print(f"fdl: {error}", file=sys.stderr)
         return 128 + error.signum
+
+
+def _trains() -> bool:
+    """Whether this start leaves something in its run directory, so that nobody need read what it prints."""
+    looks = FLAGS.is_parsed() and (FLAGS.list or FLAGS.show or FLAGS.dry_run)
+    return FLAGS.is_parsed() and not looks and FLAGS.mode in (None, "train", "study", "sweep")
 
 
 def _fail(error: BaseException, code: int, kind: str = "") -> int:
@@ -253,13 +274,12 @@ def _require() -> None:
     """Refuse before anything is compiled where JAX fell back to another kind of device without an error."""
     if not FLAGS.require:
         return
-    import jax
-
+    from fdl.distributed import layouts
     from fdl.types import UserError
 
     try:
-        have = jax.default_backend()
-    except RuntimeError as error:
+        have = layouts.find_devices()[0].platform
+    except UserError as error:
         raise UserError(f"--require={FLAGS.require}: {error}") from error
     if {"cuda": "gpu", "rocm": "gpu"}.get(have, have) != FLAGS.require:
         raise UserError(

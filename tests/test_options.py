@@ -15,7 +15,13 @@ from fdl.types import UserError
 
 ROOT = Path(__file__).resolve().parent.parent
 Call = Callable[..., subprocess.CompletedProcess[str]]
-BRIEF = ("--experiment=digits_cnn", "--set=steps=4", "--set=model.filters=4", "--set=model.dense=8", "--set=data.feed=numpy")
+BRIEF = (
+    "--experiment=digits_cnn",
+    "--set=steps=4",
+    "--set=model.filters=4",
+    "--set=model.dense=8",
+    "--set=data.feed=numpy",
+)
 
 COUNTED = """
 import dataclasses, pathlib
@@ -44,7 +50,14 @@ def test_only_main_reads_flags() -> None:
 
 @pytest.mark.parametrize(
     ("mode", "flag"),
-    [("train", "seeds"), ("eval", "profile"), ("train", "input"), ("train", "topology"), ("study", "trials"), ("eval", "workers")],
+    [
+        ("train", "seeds"),
+        ("eval", "profile"),
+        ("train", "input"),
+        ("train", "topology"),
+        ("study", "trials"),
+        ("eval", "workers"),
+    ],
 )
 def test_a_flag_that_the_mode_would_ignore_is_refused(mode: str, flag: str) -> None:
     with pytest.raises(UserError, match=rf"--{flag} means nothing to --mode={mode}, only to"):
@@ -94,7 +107,9 @@ def test_a_file_of_ones_own_is_executed_once(fdl_main: Call, tmp_path: Path) -> 
     assert (tmp_path / "executed").read_text() == "xx"
 
 
-def test_no_look_at_the_test_split_leaves_the_report_in_and_no_report_leaves_it_out(fdl_main: Call, tmp_path: Path) -> None:
+def test_no_look_at_the_test_split_leaves_the_report_in_and_no_report_leaves_it_out(
+    fdl_main: Call, tmp_path: Path
+) -> None:
     done = fdl_main(*BRIEF, "--workdir=run", "--notest")
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "run" / "report.html").exists()

@@ -205,7 +205,7 @@ PARENT = """
 import sys
 sys.path.insert(0, {root!r})
 from pathlib import Path
-from fdl import stopping
+from fdl.train import stopping
 from fdl.multirun import spawn
 del sys.path[0]
 with stopping.asked_to_stop() as asked:

@@ -9,10 +9,8 @@ safetensors (https://huggingface.co/docs/safetensors): uint64 little-endian N, N
 
 from __future__ import annotations
 
-import contextlib
 import json
 import math
-import os
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -21,7 +19,8 @@ from typing import IO, Any, TypeVar
 import jax
 import numpy as np
 
-from fdl.types import UserError, named_leaves, one_line, printable
+from fdl.files import replacing
+from fdl.types import UserError, named_leaves, one_line, printable, unnamed
 
 Named = dict[str, np.ndarray]
 T = TypeVar("T")
@@ -56,27 +55,16 @@ def save(path: Path, arrays: Mapping[str, Any]) -> Path:
         raise UserError(
             f"{printable(path)}: {path.suffix} cannot hold {name} of {dtype}; choose .safetensors, or cast it"
         )
-    beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with open(beside, "wb") as file:
-            if path.suffix == ".npz":
-                with zipfile.ZipFile(file, "w") as archive:
-                    for name, array in host.items():
-                        with archive.open(zipfile.ZipInfo(f"{name}.npy"), "w", force_zip64=True) as member:
-                            np.lib.format.write_array(member, array, allow_pickle=False)
-            else:
-                import safetensors.numpy
+    with replacing(path) as file:
+        if path.suffix == ".npz":
+            with zipfile.ZipFile(file, "w") as archive:
+                for name, array in host.items():
+                    with archive.open(zipfile.ZipInfo(f"{name}.npy"), "w", force_zip64=True) as member:
+                        np.lib.format.write_array(member, array, allow_pickle=False)
+        else:
+            import safetensors.numpy
 
-                file.write(safetensors.numpy.save(host))
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(beside, path)
-    except OSError as error:
-        raise UserError(f"{printable(path)} cannot be written: {error.strerror}; choose another place") from error
-    finally:
-        with contextlib.suppress(OSError):
-            beside.unlink()
+            file.write(safetensors.numpy.save(host))
     return path
 
 
@@ -137,9 +125,7 @@ def fit(like: T, arrays: Mapping[str, np.ndarray], where: str = "the weights") -
     for name, have in arrays.items():
         if name not in wanted:
             raise UserError(f"{where} have {printable(name, 80)} {have.shape}, which the model has not; drop it")
-    paths, tree = jax.tree_util.tree_flatten_with_path(like)
-    names = [jax.tree_util.keystr(path, simple=True, separator="/") for path, _ in paths]
-    return jax.tree.unflatten(tree, [arrays[name] for name in names])
+    return unnamed(like, arrays)
 
 
 def _check_suffix(path: Path) -> None:

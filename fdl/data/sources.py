@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
+from fdl import environment
 from fdl.data import planar
 from fdl.data.formats import characters, cifar, download, idx, tables, tfds
 from fdl.data.formats.folders import folder as folder
@@ -176,7 +177,7 @@ def california_housing(request: Request) -> Splits:
         return from_table("files", str(path), tables.read(path)) if path else None
 
     def fetched() -> Splits | None:
-        path = standin.cache_dir() / "california-housing.csv"
+        path = environment.cache_dir() / "california-housing.csv"
         if not path.is_file() or download.sha256_of(path) != _HOUSING.sha256:
             if request.offline:
                 return None

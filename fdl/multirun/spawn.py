@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 import os
 import signal
@@ -14,6 +13,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from fdl.files import try_lock
 from fdl.rundir import logs
 from fdl.rundir.logs import Row
 from fdl.train.stopping import leave_if
@@ -98,7 +98,7 @@ def run(
             return {"status": "stopped"} if wants_end() else dict(json.loads((path / "summary.json").read_text()))
         if code == 2:
             raise UserError(_last_words(log, begun, code))
-        if code >= 0 and code not in (130, 143):
+        if code >= 0 and code not in (129, 130, 143):
             break
     raise RunError(f"{_last_words(log, begun, code)} ({log})")
 
@@ -189,17 +189,3 @@ def wait_until_free(path: Path, asked: Callable[[], int]) -> None:
             said = True
             print(f"waiting for process {lock.read_text().strip()}, which uses {path}", flush=True)
         time.sleep(_POLL)
-
-
-def try_lock(path: Path) -> int | None:
-    """The open file, locked for whoever holds this number until it is closed or its process ends; None if it is taken.
-
-    Two threads of one process exclude each other as two processes do.
-    """
-    handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(handle)
-        return None
-    return handle

@@ -19,7 +19,7 @@ from fdl.cli import session
 from fdl.cli.options import Options
 from fdl.data import Request
 from fdl.experiment import Experiment, Found, tuning
-from fdl.files import write_json
+from fdl.files import try_lock, write_json
 from fdl.multirun import sampling, spawn, sweep_panels, trials, workers
 from fdl.multirun.trials import Ledger, Trial
 from fdl.multirun.workers import Order
@@ -119,7 +119,7 @@ def begin(folder: Path, order: Order) -> None:
 
 def _finish(folder: Path, order: Order, ledger: Ledger, asked: Callable[[], int]) -> dict[str, Any]:
     """Train with the best settings once more, look at the test split, and write it all down; one process at a time."""
-    while (handle := spawn.try_lock(folder / ".finish.lock")) is None:
+    while (handle := try_lock(folder / ".finish.lock")) is None:
         stopping.leave_if(asked)
         time.sleep(0.2)
     try:

@@ -10,13 +10,13 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import fcntl
 import math
 import os
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
+from fdl.files import locked
 from fdl.multirun import sampling
 from fdl.multirun.sampling import Rules
 
@@ -90,12 +90,8 @@ def open_ledger(folder: Path, rules: Rules) -> Ledger:
 @contextlib.contextmanager
 def alone(folder: Path) -> Iterator[None]:
     """One thread of one process at a time."""
-    handle = os.open(folder / ".trials.lock", os.O_RDWR | os.O_CREAT, 0o644)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX)
+    with locked(folder / ".trials.lock"):
         yield
-    finally:
-        os.close(handle)
 
 
 def trials(ledger: Ledger) -> list[Trial]:

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from fdl.cli import session
 from fdl.experiment import Experiment, tuning
+from fdl.files import try_lock
 from fdl.multirun import spawn, trials
 from fdl.multirun.trials import Ledger, Trial
 from fdl.rundir.logs import Row, short
@@ -99,7 +100,7 @@ def work(folder: Path, order: Order, ledger: Ledger, count: int, at_once: int, a
 
 
 def _claim(folder: Path, number: int) -> int | None:
-    return spawn.try_lock(folder / "trials" / f".{number:04}.lock")
+    return try_lock(folder / "trials" / f".{number:04}.lock")
 
 
 def _drive(folder: Path, order: Order, ledger: Ledger, trial: Trial, stop: Callable[[], int]) -> None:

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from fdl.files import replace_text
+from fdl.files import to_json, write_text
 
 Row = dict[str, Any]
 
@@ -38,7 +38,7 @@ def write_csv(workdir: Path) -> None:
     writer = csv.DictWriter(table, columns)
     writer.writeheader()
     writer.writerows(rows)
-    replace_text(workdir / "metrics.csv", table.getvalue())
+    write_text(workdir / "metrics.csv", table.getvalue(), durable=False)
 
 
 def _summary_writer() -> Any:
@@ -64,7 +64,7 @@ def writer(workdir: Path, upto: int) -> Iterator[Callable[[Row], None]]:
     """
     SummaryWriter = _summary_writer()
     rows = [row for row in read_rows(workdir) if row["step"] <= upto]
-    replace_text(workdir / "metrics.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
+    write_text(workdir / "metrics.jsonl", "".join(to_json(row) + "\n" for row in rows), durable=False)
     shutil.rmtree(workdir / "tensorboard", ignore_errors=True)
     with open(workdir / "metrics.jsonl", "a") as file, SummaryWriter(str(workdir / "tensorboard")) as board:
 
@@ -74,7 +74,7 @@ def writer(workdir: Path, upto: int) -> Iterator[Callable[[Row], None]]:
                     board.add_scalar(name, value, row["step"])
 
         def write(row: Row) -> None:
-            file.write(json.dumps(row) + "\n")
+            file.write(to_json(row) + "\n")
             file.flush()
             show(row)
 

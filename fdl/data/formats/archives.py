@@ -8,7 +8,6 @@ $XDG_CACHE_HOME/fdl/archives/<sha256 of the archive>/       its images, and .unp
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import gzip
 import hashlib
 import json
@@ -24,6 +23,7 @@ from typing import IO, Any, cast
 
 from fdl.data.formats.images import SUFFIXES
 from fdl.environment import cache_dir
+from fdl.files import locked
 from fdl.types import UserError, one_line, printable
 
 ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz")
@@ -54,8 +54,7 @@ def unpack(path: Path) -> Path:
     final = home / digest
     try:
         home.mkdir(parents=True, exist_ok=True, mode=0o700)
-        with open(home / f"{digest}.lock", "w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)  # another start may be at it; it ends with the process that holds it
+        with locked(home / f"{digest}.lock"):  # another start may be at it
             if not _whole(final):
                 _unpack_anew(path, kind, where, final)
     except OSError as error:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import csv
 import io
-import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -13,6 +11,7 @@ from typing import NamedTuple
 from absl import logging
 
 from fdl.data.splits import OnBad
+from fdl.files import write_text
 from fdl.types import UserError, printable
 
 FILE = "bad_inputs.csv"
@@ -67,20 +66,7 @@ def write_bad_inputs(rows: Iterable[Bad], folder: Path) -> Path:
     writer.writerow(Bad._fields)
     writer.writerows([_cell(text) for text in row] for row in rows)
     path = folder / FILE
-    beside = path.with_name(f".{FILE}.{os.getpid()}.tmp")
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with open(beside, "w", encoding="utf-8") as file:
-            file.write(table.getvalue())
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(beside, path)
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            beside.unlink()
-        raise UserError(
-            f"{path} cannot be written: {error.strerror}; start where there is room and a right to"
-        ) from error
+    write_text(path, table.getvalue())
     return path
 
 

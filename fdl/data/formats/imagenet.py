@@ -17,7 +17,8 @@ from fdl.data.formats.forms import choose, places, roots, splits
 from fdl.data.formats.images import SUFFIXES
 from fdl.data.splits import Request, Splits
 from fdl.data.standins import emblems
-from fdl.data.standins.standin import SEED, cache_dir
+from fdl.data.standins.standin import SEED
+from fdl.environment import cache_dir
 from fdl.types import Arrays, Count, UserError
 
 TFDS_NAME = "imagenet2012"

@@ -18,6 +18,7 @@ import numpy as np
 from absl import logging
 
 from fdl.data.standins import draw, garments, handwriting
+from fdl.environment import cache_dir
 from fdl.types import Arrays
 
 SEED = 0
@@ -55,11 +56,6 @@ def _draw_all(draw_class: Callable[..., np.ndarray], sizes: tuple[int, ...], chu
                 inputs[some] = draw_class(rng, label, len(some))
         arrays |= {f"{split}_inputs": inputs, f"{split}_targets": targets}
     return arrays
-
-
-def cache_dir() -> Path:
-    """The folder for what fdl can make again at any time."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "fdl"
 
 
 def cached(name: str, code: list[str], sizes: tuple[int, ...], make: Callable[[], Arrays]) -> Arrays:
