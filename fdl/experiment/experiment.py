@@ -8,7 +8,7 @@ import difflib
 import importlib
 import importlib.util
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Annotated, Any, Literal
@@ -23,8 +23,8 @@ from fdl.tasks.task import Task
 from fdl.types import Count, Duration, DurationLike, Positive, Range, UserError, one_line, printable
 
 __all__ = [
-    "EXPERIMENTS", "Experiment", "Found", "docstring", "experiment_names", "find_experiment", "load_experiment", "override",
-    "settings", "show",
+    "EXPERIMENTS", "Experiment", "Found", "docstring", "experiment_names", "find_experiment", "load_experiment",
+    "make_experiment", "override", "settings", "show",
 ]  # fmt: skip
 EXPERIMENTS = Path(__file__).resolve().parents[2] / "experiments"
 
@@ -172,13 +172,21 @@ def _module(path: Path) -> ModuleType:
     return module
 
 
-def load_experiment(name: str, overrides: list[str] | tuple[str, ...] = ()) -> Experiment:
-    """The experiment called `name`, with each "path=value" applied in order.
+def load_experiment(name: str, overrides: Sequence[str] = ()) -> Experiment:
+    """Return the experiment called `name`, with each "path=value" applied in order.
 
     Raises:
         UserError: see `find_experiment` and `override`.
     """
-    found = find_experiment(name)
+    return make_experiment(find_experiment(name), overrides)
+
+
+def make_experiment(found: Found, overrides: Sequence[str] = ()) -> Experiment:
+    """Return the experiment of a file that is found, with each "path=value" applied in order.
+
+    Raises:
+        UserError: its function fails or returns something else; see `override`.
+    """
     try:
         experiment = found.make()
     except (Exception, SystemExit) as error:
