@@ -66,8 +66,8 @@ def train_run(experiment: Experiment, options: Options, doc: str = "") -> Traine
         layers = session.say_layers(program)
         compile_seconds = _compile(program)  # before anything is written, as all that may fail
         processes.check_same("the program", program.compiled.sha256)
-        if not before:
-            _ = program.initial
+        if not before and program.initial:
+            session.say(str(program.initial))
         asked = processes.agreed(local)
         stopping.leave_if(asked)
         config = summary.config(program, settings, list(options.overrides), options.command)

@@ -48,7 +48,11 @@ class Experiment:
         on_bad_step: what follows a step whose inputs, loss or gradient is not finite: "stop"; "skip": leave state and
             statistics as they were and go on with the next batch; "rollback": go back to the last checkpoint and leave that
             batch out, three times at most.
-        init_from: a .safetensors or .npz file of --mode=export, to start from its weights (None: newly drawn ones).
+        init_from: a .safetensors or .npz file, such as --mode=export writes, to start from its weights: what fits is taken,
+            the rest is newly drawn, and a line says which (None: all newly drawn).
+        init_map: which part of the model is filled from which part of that file: "backbone=params/" (see
+            `fdl.checkpoint.transfer`).
+        init_strict: refuse the file unless every array of it and of the model has its place.
         loss_limit: a training loss above this counts as not finite (None: no limit).
         updates: arrays of the state that are replaced between steps (`fdl.experiment.Update`).
         name: set by `load_experiment`.
@@ -71,6 +75,8 @@ class Experiment:
     on_bad_step: Literal["stop", "skip", "rollback"] = "stop"
     loss_limit: Positive | None = None
     init_from: str | None = None
+    init_map: tuple[str, ...] = ()
+    init_strict: bool = False
     updates: tuple[Update, ...] = ()
     name: str = ""
 
