@@ -293,7 +293,7 @@ def test_a_block_starts_as_the_identity_unless_told_not_to() -> None:
 
 
 def test_kernels_have_he_s_variance_of_fan_out() -> None:
-    model = ResNet(stage_sizes=(1, 1), block="basic", stem="cifar")
+    model = ResNet(stage_sizes=(1, 1), block="basic", stem="cifar", outputs=1000)
     params = jax.jit(model.init)(jax.random.key(0), jnp.zeros((1, 8, 8, 3)))["params"]
     block = params["stage2_block1"]["conv1"]["kernel"]  # 3 x 3, 64 -> 128
     assert float(block.std()) == pytest.approx((2 / (9 * 128)) ** 0.5, rel=0.02)
