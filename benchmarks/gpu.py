@@ -173,7 +173,8 @@ def _train_to(told: dict[str, Any]) -> dict[str, Any]:
     from fdl.experiment import load_experiment
     from fdl.rundir import logs
     from fdl.train import loop
-    from fdl.train.program import build, evaluate
+    from fdl.train.evaluation import evaluate
+    from fdl.train.program import build
 
     experiment = load_experiment("fashion_cnn", [f"stop_at={told['accuracy']}", *told["overrides"]])
     folder = Path(told["data_dir"]) if told["data_dir"] else None
@@ -183,13 +184,13 @@ def _train_to(told: dict[str, Any]) -> dict[str, Any]:
     program = build(experiment, data, told["seed"], layouts.choose_layout("auto"))
     with tempfile.TemporaryDirectory() as workdir, contextlib.redirect_stdout(io.StringIO()):
         began = time.monotonic()
-        progress = loop.train(program, Path(workdir), loop.Calls())
+        progress = loop.train(program, Path(workdir), loop.Hooks())
         wall, start = time.monotonic() - began, common.age()
         state, step = loop.restore_best(program, Path(workdir) / "checkpoints")
         test = evaluate(program, state.variables, data.splits.test)["accuracy"]
         seen = [row["eval/accuracy"] for row in logs.read_rows(Path(workdir)) if "eval/accuracy" in row]
-    return {"reached": bool(progress["stopped"]), "validation": max(seen), "test": test, "step": step,
-            "training": progress["seconds"], "with_evaluations": wall, "from_start": start}  # fmt: skip
+    return {"reached": bool(progress.stopped), "validation": max(seen), "test": test, "step": step,
+            "training": progress.seconds, "with_evaluations": wall, "from_start": start}  # fmt: skip
 
 
 if __name__ == "__main__":

@@ -41,18 +41,18 @@ def _one(name: str, rounds: int, data_dir: str | None) -> dict[str, Any]:
         experiment.data, Request(data_dir=Path(data_dir) if data_dir else None), experiment.num_examples
     )
     program = build(experiment, data, 0, layouts.choose_layout("auto"))
-    ways = {"loop": "none"} if program.on_device is None else {"loop": "none", "fed loop": "false"}
+    ways = {"loop": "none"} if program.compiled.resident_rows is None else {"loop": "none", "fed loop": "false"}
     size, rows = experiment.batch_size, data.splits.train
     stream = pipeline.Stream(0, size, len(jax.tree.leaves(rows)[0]))
     batch = layouts.shard(next(pipeline.numpy_feed(rows, stream, 0, 1)), program.layout)
 
     def bare(steps: int) -> float:
-        state = program.start()
+        state = program.compiled.initial_state()
         for i in range(steps + 3):
             if i == 3:  # the first steps warm up
                 jax.block_until_ready(state)
                 began = time.perf_counter()
-            state, _ = program.train(state, batch, program.key)
+            state, _ = program.compiled.train_step(state, batch, program.compiled.key)
         jax.block_until_ready(state)
         return steps * size / (time.perf_counter() - began)
 
@@ -69,11 +69,11 @@ def _one(name: str, rounds: int, data_dir: str | None) -> dict[str, Any]:
         sets = [f"log_every={EVERY}", "data.validation=0", f"steps={steps}", f"data.resident={resident}"]
         part = build(load_experiment(name, sets), data, 0, program.layout)
         # The schedule's length aside, the same programs: not compiled again.
-        part.__dict__["train"] = program.train
-        if part.on_device is not None:
-            part.__dict__["stretch"] = program.stretch
+        part.compiled.__dict__["train_step"] = program.compiled.train_step
+        if part.compiled.resident_rows is not None:
+            part.compiled.__dict__["train_many"] = program.compiled.train_many
         with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()):
-            train.train(part, Path(folder), train.Calls())
+            train.train(part, Path(folder), train.Hooks())
             from fdl.rundir import logs
 
             rates = [row["examples_per_second"] for row in logs.read_rows(Path(folder))]

@@ -58,7 +58,7 @@ def _one(name: str, rounds: int, data_dir: str | None) -> dict[str, Any]:
         program = build(shorter, data, 0, whole.layout)
         program.__dict__["train"] = whole.train  # the schedule's length aside, the same program: not compiled again
         with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()):
-            return loop.train(program, Path(folder), loop.Calls())["seconds"]
+            return loop.train(program, Path(folder)).seconds
 
     saving.saver = timed
     try:

@@ -19,7 +19,7 @@ def experiment() -> Experiment:
         data=Data(load=sources.fashion_mnist, validation=2000, prepare=(ops.Standardize(),)),
         model=MLP(widths=(64,)),
         task=Classification(),
-        optimizer=Optimizer(rule="sgd", learning_rate=3.0, schedule="rise", floor=1e-5),
+        optimizer=Optimizer(rule="sgd", learning_rate=3.0, schedule="range_test", min_ratio=1e-5),
         steps=1000,
         batch_size=64,
         log_every=10,

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -24,13 +26,18 @@ import fdl  # noqa: E402, F401  (sets its own defaults before JAX is imported)
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
 
-@pytest.fixture(scope="session")
-def data_dir() -> Path:
-    """The folder of real data sets: FDL_DATA_DIR, else ../shared/data; skips by name where there is none."""
+def real_data() -> Path | None:
+    """The folder of real data sets: FDL_DATA_DIR, else ../shared/data."""
     for path in (os.environ.get("FDL_DATA_DIR"), ROOT.parent / "shared" / "data"):
         if path and Path(path).is_dir():
             return Path(path)
-    pytest.skip("no real data: set FDL_DATA_DIR")
+    return None
+
+
+@pytest.fixture(scope="session")
+def data_dir() -> Path:
+    """`real_data`; skips by name where there is none."""
+    return real_data() or pytest.skip("no real data: set FDL_DATA_DIR")
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -59,3 +66,59 @@ def fdl_main(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
         )
 
     return call
+
+
+# ---- with FDL_STRICT_TESTS=1 a skip that nothing on this machine explains fails the session --------------------------------
+
+
+def expected_skips() -> list[str]:
+    """Patterns of the reasons for which a test may be skipped here: each names what is missing, and it really is."""
+    absent = {name for name in ("torch", "keras", "libtpu") if importlib.util.find_spec(name) is None}
+    data = real_data()
+    may_be_skipped = {
+        r"could not import 'torch'": "torch" in absent,
+        r"not installed: (torch|keras)": bool(absent & {"torch", "keras"}),
+        r"no TPU compiler": "libtpu" in absent,
+        r"no real data": data is None,
+        r"no mnist under the data directory": data is not None and not (data / "mnist").is_dir(),
+        r"a file system cannot be mounted here": not may_mount(),
+    }
+    return [reason for reason, may in may_be_skipped.items() if may]
+
+
+def may_mount() -> bool:
+    """Whether this process has CAP_SYS_ADMIN, bit 21 of its effective capabilities."""
+    status = Path("/proc/self/status")
+    found = re.search(r"^CapEff:\s*(\w+)$", status.read_text(), re.MULTILINE) if status.exists() else None
+    return bool(found and int(found[1], 16) >> 21 & 1)
+
+
+def skips(config: pytest.Config) -> dict[str, list[str]]:
+    """The reason of every skip of the session -> the files or tests that gave it; those of all workers, in the controller."""
+    reporter = config.pluginmanager.get_plugin("terminalreporter")
+    found: dict[str, list[str]] = {}
+    for report in reporter.stats.get("skipped", []) if reporter else []:
+        reason = str(report.longrepr[2]).removeprefix("Skipped: ")
+        found.setdefault(reason, []).append(report.nodeid)
+    return found
+
+
+def unexpected_skips(config: pytest.Config) -> dict[str, list[str]]:
+    """Those that fail the session; none unless FDL_STRICT_TESTS is 1."""
+    if os.environ.get("FDL_STRICT_TESTS") != "1":
+        return {}
+    expected = expected_skips()
+    return {reason: of for reason, of in skips(config).items() if not any(re.search(e, reason) for e in expected)}
+
+
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
+    if exitstatus == pytest.ExitCode.OK and unexpected_skips(session.config):
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    unexpected = unexpected_skips(config)
+    if unexpected:
+        terminalreporter.section("skips that nothing on this machine explains", red=True)
+    for reason, of in unexpected.items():
+        terminalreporter.line(f"{reason}: {', '.join(sorted(set(of)))}")

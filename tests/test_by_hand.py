@@ -34,7 +34,8 @@ from fdl.optim import Optimizer
 from fdl.scratch import losses as scratch_losses
 from fdl.tasks import Classification
 from fdl.train import loop, stopping
-from fdl.train.program import Program, view
+from fdl.train.evaluation import view
+from fdl.train.program import Program
 from fdl.types import UserError
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -209,9 +210,9 @@ START = jax.tree.map(lambda x: x.astype(np.float32), START)
 OPTIMIZERS = [
     Optimizer(rule="sgd"),
     Optimizer(rule="momentum", schedule="cosine", warmup=0.2),
-    Optimizer(rule="momentum", average=True),
+    Optimizer(rule="momentum", dampened=True),
     Optimizer(rule="nesterov", momentum=0.8, l2=0.1),
-    Optimizer(rule="nesterov", average=True),
+    Optimizer(rule="nesterov", dampened=True),
     Optimizer(rule="rmsprop", clip_norm=1.0),
     Optimizer(rule="adam", schedule="onecycle", freeze=("Dense_0/kernel",)),
     Optimizer(rule="adamw", b1=0.8, weight_decay=0.3, clip_value=0.5),
@@ -223,18 +224,18 @@ def trained(optimizer: Optimizer, steps: int = 20) -> Any:
     tx, _ = optimizer.build(steps)
 
     @jax.jit
-    def step(params: Any, state: Any) -> Any:
+    def step(params: Any, state: Any, at: Any) -> Any:
         grads = jax.tree.map(lambda w: jnp.sin(3 * w) + w, params)
-        updates, state = tx.update(grads, state, params)
+        updates, state = tx.update(grads, state, params, step=at)
         return optax.apply_updates(params, updates), state
 
     params, state = START, jax.jit(tx.init)(START)
-    for _ in range(steps):
-        params, state = step(params, state)
+    for at in range(steps):
+        params, state = step(params, state, at)
     return params
 
 
-@pytest.mark.parametrize("optimizer", OPTIMIZERS, ids=lambda o: f"{o.rule}{'-average' * o.average}")
+@pytest.mark.parametrize("optimizer", OPTIMIZERS, ids=lambda o: f"{o.rule}{'-dampened' * o.dampened}")
 def test_optimizers_by_hand_and_optax_go_the_same_way(optimizer: Optimizer) -> None:
     optimizer = dataclasses.replace(optimizer, learning_rate=0.05)
     ours, theirs = trained(dataclasses.replace(optimizer, engine="numpy")), trained(optimizer)
@@ -242,12 +243,12 @@ def test_optimizers_by_hand_and_optax_go_the_same_way(optimizer: Optimizer) -> N
     jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-5), ours, theirs)
 
 
-def test_averaged_momentum_is_its_equation() -> None:
-    tx, _ = Optimizer(rule="momentum", average=True, momentum=0.9, learning_rate=7e-4).build(3)
+def test_dampened_momentum_is_its_equation() -> None:
+    tx, _ = Optimizer(rule="momentum", dampened=True, momentum=0.9, learning_rate=7e-4).build(3)
     w, v, state = np.float32(1), 0.0, tx.init(jnp.float32(1))
     expected = 1.0
     for g in (1.0, -2.0, 0.5):
-        updates, state = tx.update(jnp.float32(g), state, w)
+        updates, state = tx.update(jnp.float32(g), state, w, step=0)
         w, v = w + updates, 0.9 * v + 0.1 * g
         expected -= 7e-4 * v
     assert float(w) == pytest.approx(expected, rel=1e-6)
@@ -255,7 +256,7 @@ def test_averaged_momentum_is_its_equation() -> None:
 
 @pytest.mark.parametrize(
     ("settings", "message"),
-    [({"rule": "adam", "average": True}, "average is of"), ({"engine": "numpy", "weight_decay": 0.1}, "use l2")],
+    [({"rule": "adam", "dampened": True}, "dampened is of"), ({"engine": "numpy", "weight_decay": 0.1}, "use l2")],
 )
 def test_settings_that_do_not_go_together(settings: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
@@ -308,10 +309,10 @@ def program_of(experiment: Experiment, mode: Any = "jit", devices: int = 1) -> P
 
 
 def finished(program: Program, workdir: Path) -> Any:
-    loop.train(program, workdir, loop.Calls())
+    loop.train(program, workdir, loop.Hooks())
     saved = manifest.latest(workdir / "checkpoints")
     assert saved is not None
-    return saving.restore(saved, program.like)
+    return saving.restore(saved, program.state_spec)
 
 
 def test_a_run_by_hand_learns_resumes_to_the_same_bits_and_draws_every_panel(tmp_path: Path) -> None:
@@ -319,7 +320,7 @@ def test_a_run_by_hand_learns_resumes_to_the_same_bits_and_draws_every_panel(tmp
     whole = finished(program, tmp_path / "whole")
     asked = itertools.chain([0] * 17, itertools.repeat(signal.SIGTERM))
     with pytest.raises(stopping.Interrupted):
-        loop.train(program_of(small()), tmp_path / "cut", loop.Calls(asked=lambda: next(asked)))
+        loop.train(program_of(small()), tmp_path / "cut", loop.Hooks(stop_signal=lambda: next(asked)))
     cut = finished(program_of(small()), tmp_path / "cut")
     assert saving.state_sha256(cut) == saving.state_sha256(whole)
     trained = view(program, whole.variables)
@@ -337,9 +338,9 @@ def test_two_devices_train_as_one(mode: str, batch_norm: bool) -> None:
     experiment = small(model=small().model.clone(dropout=0.0, batch_norm=batch_norm))
     states = []
     for program in (program_of(experiment), program_of(experiment, mode, devices=2)):
-        state = program.start()
+        state = program.compiled.initial_state()
         for batch in pipeline.numpy_feed(program.data.splits.train, program.stream, 0, 4):
-            state, _ = program.train(state, layouts.shard(batch, program.layout), program.key)
+            state, _ = program.compiled.train_step(state, layouts.shard(batch, program.layout), program.compiled.key)
         states.append(jax.device_get(state))
     jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-5), *states)
 

@@ -39,10 +39,10 @@ def test_the_first_three_steps(name: str, monkeypatch: pytest.MonkeyPatch, tmp_p
     experiment = load_experiment(name, small)
     data = pipeline.load(experiment.data, Request(data_dir=tmp_path, offline=True))
     program = build(experiment, data, seed=0, layout=choose_layout("jit", jax.devices()[:1]))
-    state, losses = program.start(), []
+    state, losses = program.compiled.initial_state(), []
     stream = pipeline.Stream(0, 16, len(jax.tree.leaves(data.splits.train)[0]))
     for batch in pipeline.numpy_feed(data.splits.train, stream, 0, 3):
-        state, metrics = program.train(state, shard(batch, program.layout), program.key)
+        state, metrics = program.compiled.train_step(state, shard(batch, program.layout), program.compiled.key)
         losses.append(float(metrics["loss"]))
     path = GOLDEN / "first_steps.json"
     golden = json.loads(path.read_text()) if path.exists() else {}

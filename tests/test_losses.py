@@ -92,27 +92,43 @@ def test_wrong_shapes_are_refused():
         losses.cross_entropy(LOGITS, LABELS[:, None])
     with pytest.raises(ValueError, match="do not fit logits"):
         losses.accuracy(LOGITS, LABELS[:3])
-    with pytest.raises(ValueError, match="a mask of shape"):
-        losses.sums({"a": jnp.ones(3)}, jnp.ones(2))
-    with pytest.raises(ValueError, match="differ in shape"):
-        losses.sums({"a": jnp.ones(3), "b": jnp.ones(2)})
+    with pytest.raises(ValueError, match=r"the score 'a' has values of shape \(3,\) and a weight of shape \(2,\)"):
+        losses.weighted_sums({"a": jnp.ones(3)}, jnp.ones(2))
+
+
+def means(scores, mask=None):
+    return {name: float(losses.mean_of(*pair)) for name, pair in losses.weighted_sums(scores, mask).items()}
 
 
 def test_masked_means_ignore_padding_whatever_it_holds():
     values = jnp.array([1.0, 2.0, np.nan, np.inf])
-    totals, weight = losses.sums({"loss": values}, jnp.array([1, 1, 0, 0]))
-    assert (totals["loss"], weight) == (3, 2)
-    assert losses.mean({"loss": values}, jnp.array([True, True, False, False])) == {"loss": 1.5}
+    assert losses.weighted_sums({"loss": values}, jnp.array([1, 1, 0, 0]))["loss"] == (3, 2)
+    assert means({"loss": values}, jnp.array([True, True, False, False])) == {"loss": 1.5}
     by_token = jnp.arange(6.0).reshape(2, 3)
-    assert losses.mean({"loss": by_token}, jnp.array([0.0, 1.0])) == {"loss": 4}
-    assert losses.mean({"loss": by_token}, jnp.array([[1, 0, 0], [0, 0, 3.0]])) == {"loss": 15 / 4}
-    assert losses.mean({"loss": by_token}) == {"loss": 2.5}
-    assert np.isnan(losses.mean({"loss": by_token}, jnp.zeros(2))["loss"])
+    assert means({"loss": by_token}, jnp.array([0.0, 1.0])) == {"loss": 4}
+    assert means({"loss": by_token}, jnp.array([[1, 0, 0], [0, 0, 3.0]])) == {"loss": 15 / 4}
+    assert means({"loss": by_token}) == {"loss": 2.5}
+    assert means({"loss": by_token}, jnp.zeros(2)) == {"loss": 0}, "the mean of nothing trains nothing"
+
+
+def test_a_padded_value_that_is_not_finite_gives_a_finite_gradient():
+    def loss(w):
+        return losses.mean_of(*losses.weighted_sums({"loss": jnp.log(w)}, jnp.array([1, 0]))["loss"])
+
+    np.testing.assert_array_equal(jax.grad(loss)(jnp.array([2.0, 0.0]))[0], 0.5)
+
+
+def test_scores_of_one_batch_may_differ_in_shape_and_weight():
+    mask = jnp.array([[1.0, 1, 0], [1, 0, 0], [0, 0, 0]])  # the third sentence is padding
+    tokens, sentences = jnp.arange(9.0).reshape(3, 3), jnp.array([1.0, 0, 1])
+    weights = jnp.array([2.0, 1, 5])
+    found = losses.weighted_sums({"token": tokens, "sentence": sentences, "weighted": (sentences, weights)}, mask)
+    assert found == {"token": (0 + 1 + 3, 3), "sentence": (1, 2), "weighted": (2, 3)}
 
 
 def test_sums_over_uneven_batches_make_the_exact_mean():
     values = RNG.normal(size=10).astype(np.float32)
     padded, mask = np.append(values, [9, 9]), np.append(np.ones(10), [0, 0])
-    parts = [losses.sums({"a": padded[i : i + 4]}, mask[i : i + 4]) for i in (0, 4, 8)]
-    total = sum(float(totals["a"]) for totals, _ in parts) / sum(float(weight) for _, weight in parts)
-    assert total == pytest.approx(values.mean(), rel=1e-5)
+    parts = [losses.weighted_sums({"a": padded[i : i + 4]}, mask[i : i + 4])["a"] for i in (0, 4, 8)]
+    mean = sum(float(total) for total, _ in parts) / sum(float(weight) for _, weight in parts)
+    assert mean == pytest.approx(values.mean(), rel=1e-5)

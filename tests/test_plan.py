@@ -270,7 +270,7 @@ def test_a_plan_for_eight_tpus(mode: str) -> None:
 
 def entry_shapes(program: Program, dtype: str) -> set[tuple[int, ...]]:
     """Shapes that one device is given, without dimensions of 1 in front, of one dtype."""
-    text = program.train.as_text()
+    text = program.compiled.train_step.as_text()
     entry = next(line for line in text.splitlines() if line.startswith("ENTRY")).split("->")[0]
     found = {tuple(int(size) for size in part.split("]")[0].split(",")) for part in entry.split(f" {dtype}[")[1:]}
     return {shape[1:] if shape[0] == 1 else shape for shape in found}

@@ -272,7 +272,7 @@ def test_a_last_save_that_fails_is_told_though_the_run_was_to_stop(
     monkeypatch.setattr(manifest, "file_digests", fail)
     polls = iter([0] * 5 + [signal.SIGTERM] * 5)
     with pytest.raises(RunError, match="Input/output error"):
-        loop.train(program_on(1), tmp_path, loop.Calls(asked=lambda: next(polls)))
+        loop.train(program_on(1), tmp_path, loop.Hooks(stop_signal=lambda: next(polls)))
 
 
 # ---- the watchdog by itself ------------------------------------------------------------------------------------------

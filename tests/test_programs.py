@@ -45,15 +45,15 @@ def program_of(name: str, tmp_path: Path, devices: int = 1) -> Program:
 
 
 def facts(program: Program) -> dict[str, Any]:
-    text = program.lowered.as_text()
+    text = program.compiled.lowered_step.as_text()
     found = collections.Counter(re.findall(r"stablehlo\.(\w+)", text))
-    cost = program.lowered.cost_analysis() or {}
+    cost = program.compiled.lowered_step.cost_analysis() or {}
     return {
         "flops": round(cost["flops"]),
-        "bytes_of_state": sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(program.like)),
+        "bytes_of_state": sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(program.state_spec)),
         "operations": sum(found.values()),
         "callbacks": text.count("callback"),
-        "fusions": program.train.as_text().count(" fusion("),
+        "fusions": program.compiled.train_step.as_text().count(" fusion("),
         **{name: found[name] for name in COUNTED if found[name]},
     }
 
@@ -76,8 +76,8 @@ def test_a_steps_operations(name: str, tmp_path: Path, monkeypatch: pytest.Monke
 
 def test_a_compiled_step_copies_no_state_and_asks_the_host_for_nothing(tmp_path: Path) -> None:
     program = program_of("california_mlp", tmp_path)
-    text, memory = program.train.as_text(), program.train.memory_analysis()
-    state = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(program.like))
+    text, memory = program.compiled.train_step.as_text(), program.compiled.train_step.memory_analysis()
+    state = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(program.state_spec))
     assert memory.alias_size_in_bytes >= state, "the state is donated"
     assert not re.findall(r"\b(?:outfeed|infeed|send|recv|host_compute)\b", text)
 
@@ -88,7 +88,7 @@ def test_many_steps_in_one_call_hold_one_step(tmp_path: Path) -> None:
     many = dataclasses.replace(single, experiment=experiment)
     counted = [
         collections.Counter(re.findall(r"stablehlo\.(dot_general|while)", lowered.as_text()))
-        for lowered in (single.lowered, many.lowered_stretch)
+        for lowered in (single.compiled.lowered_step, many.compiled.lowered_many)
     ]
     assert counted[1]["dot_general"] == counted[0]["dot_general"], "the loop's body stands once"
     assert counted[1]["while"] == counted[0]["while"] + 1

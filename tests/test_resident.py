@@ -20,10 +20,11 @@ from fdl.rundir import logs
 from fdl.tasks import Classification
 from fdl.train import loop, resident
 from fdl.train.program import Program, build
+from fdl.train.schedule import steps_until_due
 from fdl.train.stopping import Interrupted
 from fdl.types import RunError, UserError, is_due, named_leaves
 
-QUIET = loop.Calls()
+QUIET = loop.Hooks()
 
 
 def stripes(request: Request) -> Splits:
@@ -50,7 +51,7 @@ def program_of(mode: str = "jit", devices: int = 1, on: bool | None = True, **ch
     return build(experiment, pipeline.load(data, Request()), 0, layout)
 
 
-def run(program: Program, workdir: Path, calls: loop.Calls = QUIET) -> tuple[dict[str, Any], str]:
+def run(program: Program, workdir: Path, calls: loop.Hooks = QUIET) -> tuple[dict[str, Any], str]:
     loop.train(program, workdir, calls)
     state, _ = loop.restore(program, workdir / "checkpoints")
     return named_leaves(jax.device_get(state)), saving.state_sha256(state)
@@ -82,7 +83,7 @@ def test_however_it_is_cut_into_calls_the_bits_are_the_same(tmp_path: Path) -> N
         asked = iter([0] * (1 + starts % 3) + [15] * 1000)
         starts += 1
         try:
-            _, resumed = run(again, tmp_path / "resumed", loop.Calls(asked=lambda: next(asked)))
+            _, resumed = run(again, tmp_path / "resumed", loop.Hooks(stop_signal=lambda: next(asked)))
             break
         except Interrupted:
             assert starts < 60
@@ -110,22 +111,22 @@ def test_calls_end_where_the_host_has_something_to_do() -> None:
     for periods in ([7.0, 20.0], [2.5, 0.0], [16.4], [0.0]):
         at, total, seen = 0, 61, []
         while at < total:
-            at += resident.until_due(at, total, periods, [30])
+            at += steps_until_due(at, total, periods, [30])
             seen.append(at)
         wanted = {step for step in range(1, 62) for period in periods if is_due(step, period)}
         assert set(seen) == wanted | {29, 61}
-    assert resident.until_due(0, 10_000, [0.0]) == resident.LONGEST
+    assert steps_until_due(0, 10_000, [0.0]) == resident.LONGEST
 
 
 def test_short_steps_lie_on_the_device_by_themselves() -> None:
-    assert program_of(on=None).on_device is not None
-    assert program_of(on=False).on_device is None
-    assert program_of(on=None, devices=4).on_device is None
-    assert program_of(on=None, model=MLP(widths=(3000, 3000), outputs=3)).on_device is None
-    assert program_of(on=None, model=CNN(filters=(4,), pool=1, dense=(8,), outputs=3)).on_device is None
+    assert program_of(on=None).compiled.resident_rows is not None
+    assert program_of(on=False).compiled.resident_rows is None
+    assert program_of(on=None, devices=4).compiled.resident_rows is None
+    assert program_of(on=None, model=MLP(widths=(3000, 3000), outputs=3)).compiled.resident_rows is None
+    assert program_of(on=None, model=CNN(filters=(4,), pool=1, dense=(8,), outputs=3)).compiled.resident_rows is None
     named = program_of(on=None)
     data = dataclasses.replace(named.experiment.data, feed="numpy")
-    assert dataclasses.replace(named, experiment=dataclasses.replace(named.experiment, data=data)).on_device is None
+    assert dataclasses.replace(named, experiment=dataclasses.replace(named.experiment, data=data)).compiled.resident_rows is None
 
 
 def test_what_is_not_in_memory_is_refused() -> None:
@@ -134,4 +135,4 @@ def test_what_is_not_in_memory_is_refused() -> None:
     train_rows = {**lazy.data.splits.train, "inputs": column}
     data = dataclasses.replace(lazy.data, splits=dataclasses.replace(lazy.data.splits, train=train_rows))
     with pytest.raises(UserError, match=r"data\.resident"):
-        _ = dataclasses.replace(lazy, data=data).on_device
+        _ = dataclasses.replace(lazy, data=data).compiled.resident_rows

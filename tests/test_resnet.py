@@ -1,4 +1,4 @@
-"""The residual networks against PyTorch's plain definition, and against the published counts."""
+"""The residual networks against fdl.scratch and PyTorch in float64, and against the published counts."""
 
 from __future__ import annotations
 
@@ -13,9 +13,15 @@ from flax import linen as nn
 from jax.sharding import PartitionSpec
 
 from fdl.experiment import override
+from fdl.inspect import float64
 from fdl.models import ResNet, ResNet18, ResNet34, ResNet50, ResNet101, ResNet152, ops
+from fdl.scratch import residual
+from fdl.scratch.activations import relu, relu_backward
+from fdl.scratch.trees import Cache, Tree
 
 RNG = np.random.default_rng(0)
+MOMENTUM = 1e-7
+"""How far running averages may be off in float64: the trace holds their momentum of 0.9 as a float32."""
 
 
 def spec_of(model: nn.Module, *shape: int) -> dict[str, Any]:
@@ -37,6 +43,96 @@ def test_parameters_are_the_published_ones(make: functools.partial, published: i
     params = spec_of(make(), 1, 64, 64, 3)["params"]
     assert sum(leaf.size for leaf in jax.tree.leaves(params)) == published
     assert {leaf.dtype for leaf in jax.tree.leaves(params)} == {jnp.dtype("float32")}
+
+
+def in_float64(model: ResNet, train: bool, variables: Any, x: np.ndarray, direction: np.ndarray) -> tuple[Any, ...]:
+    """(logits, running statistics, gradient of sum(logits * direction)) of the float32 program with nothing rounded."""
+
+    def loss(params: Any, stats: Any, x: Any, direction: Any) -> Any:
+        logits, state = model.apply({"params": params, "batch_stats": stats}, x, train=train, mutable=["batch_stats"])
+        return (logits * direction).sum(), (logits, state["batch_stats"])
+
+    arguments = (variables["params"], variables["batch_stats"], x, direction)
+    narrow = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, jnp.float32), arguments)
+    wide = float64.widened(jax.grad(loss, has_aux=True), *narrow)
+    with float64.enabled():
+        gradients, (logits, stats) = jax.device_get(jax.jit(wide)(*arguments))
+    return logits, stats, gradients
+
+
+def drawn(model: ResNet, size: int) -> dict[str, Any]:
+    """Variables in float64 with noise on every leaf, so that none can be mistaken for another or left out."""
+    shapes = spec_of(model, 1, size, size, 3)
+    params = jax.tree.map(
+        lambda leaf: RNG.normal(size=leaf.shape) / np.sqrt(max(leaf.size / leaf.shape[-1], 4)), shapes["params"]
+    )
+    params = jax.tree.map_with_path(lambda path, leaf: leaf + (path[-1].key == "scale"), params)
+    stats = jax.tree.map_with_path(
+        lambda path, leaf: RNG.uniform(0.5, 1.5, leaf.shape) - (path[-1].key == "mean"), shapes["batch_stats"]
+    )
+    return {"params": params, "batch_stats": stats}
+
+
+def basic(x: Any, params: Tree, stats: Tree, stride: int, train: bool) -> tuple[Any, Cache, Tree]:
+    """The block of ResNet-18 and -34 from the parts of `fdl.scratch`: relu(conv(relu(conv(x))) + shortcut(x))."""
+    caches, new = {}, {}
+    y, caches["1"], new["1"] = residual.conv_norm(x, params["1"], stats["1"], stride, 1, train)
+    y, caches["relu"] = relu(y)
+    y, caches["2"], new["2"] = residual.conv_norm(y, params["2"], stats["2"], 1, 1, train)
+    if "shortcut" in params:
+        x, caches["shortcut"], new["shortcut"] = residual.conv_norm(
+            x, params["shortcut"], stats["shortcut"], stride, 0, train
+        )
+    y, caches["sum"] = relu(y + x)
+    return y, caches, new
+
+
+def basic_backward(dy: Any, caches: Cache) -> tuple[Any, Tree]:
+    grads = {}
+    around = dsum = relu_backward(dy, caches["sum"])
+    dx, grads["2"] = residual.conv_norm_backward(dsum, caches["2"])
+    dx, grads["1"] = residual.conv_norm_backward(relu_backward(dx, caches["relu"]), caches["1"])
+    if "shortcut" in caches:
+        around, grads["shortcut"] = residual.conv_norm_backward(dsum, caches["shortcut"])
+    return dx + around, grads
+
+
+def as_scratch(tree: Any, names: tuple[str, ...]) -> dict[str, Any]:
+    """Parameters or statistics by the names of `fdl.scratch.residual`; `names`: of a block's convolutions."""
+
+    def layer(tree: Any, conv: str, norm: str) -> dict[str, Any]:
+        return {part: tree[name] for part, name in (("conv", conv), ("norm", norm)) if name in tree}
+
+    made: dict[str, Any] = {"stem": layer(tree, "stem_conv", "stem_norm")}
+    for block in (name for name in tree if name.startswith("stage")):
+        parts = {name: (f"conv{i}", f"norm{i}") for i, name in enumerate(names, 1)}
+        parts |= {"shortcut": ("shortcut_conv", "shortcut_norm")} if "shortcut_norm" in tree[block] else {}
+        made[block] = {name: layer(tree[block], *pair) for name, pair in parts.items()}
+    return made | ({"head": tree["output"]} if "output" in tree else {})
+
+
+@pytest.mark.parametrize("train", [False, True])
+@pytest.mark.parametrize("block", ["basic", "bottleneck"])
+def test_values_gradients_and_statistics_are_those_by_hand(
+    monkeypatch: pytest.MonkeyPatch, block: Any, train: bool
+) -> None:
+    names: tuple[str, ...] = ("reduce", "spatial", "expand")
+    if block == "basic":
+        names = ("1", "2")
+        monkeypatch.setattr(residual, "bottleneck", basic)
+        monkeypatch.setattr(residual, "bottleneck_backward", basic_backward)
+    model = ResNet(stage_sizes=(1, 2), block=block, width=4, outputs=3)
+    variables, x, direction = drawn(model, 31), RNG.normal(size=(4, 31, 31, 3)), RNG.normal(size=(4, 3))
+    logits, after, gradients = in_float64(model, train, variables, x, direction)
+    params, stats = (as_scratch(variables[name], names) for name in ("params", "batch_stats"))
+    expected, caches, stats = residual.resnet(x, params, stats, train)
+    _, grads = residual.resnet_backward(direction, caches)
+
+    np.testing.assert_allclose(logits, expected, rtol=1e-9, atol=1e-9)
+    for mine, theirs, bound in ((after, stats, MOMENTUM), (gradients, grads, 1e-9)):
+        mine = as_scratch(mine, names)
+        assert jax.tree.structure(mine) == jax.tree.structure(theirs)
+        jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=bound, atol=bound), mine, theirs)
 
 
 def torch_resnet(model: ResNet) -> Any:
@@ -149,49 +245,39 @@ def ours(model: ResNet, net: Any, read: Any) -> tuple[dict, dict]:
 
 
 NETS = [
-    pytest.param(ResNet18(outputs=10, activation="silu"), 40, id="18"),
-    pytest.param(ResNet50(outputs=10, activation="silu"), 40, id="50"),
-    pytest.param(ResNet50(outputs=10), 40, id="50 with ReLU"),
-    pytest.param(ResNet18(outputs=10, stem="cifar", width=8), 31, id="cifar"),
-    pytest.param(ResNet(stage_sizes=(1, 2), width=8, outputs=3, activation="silu"), 37, id="odd size"),
+    pytest.param(ResNet(stage_sizes=(1, 2), width=8, outputs=3, activation="silu"), 37, True, id="bottleneck"),
+    pytest.param(ResNet18(outputs=10, stem="cifar", width=8), 31, True, id="cifar"),
+    pytest.param(ResNet18(outputs=10, stem="cifar", width=8), 31, False, id="cifar, inference"),
 ]
 
 
-@pytest.mark.parametrize("train", [False, True])
-@pytest.mark.parametrize(("model", "size"), NETS)
+@pytest.mark.parametrize(("model", "size", "train"), NETS)
 def test_values_and_gradients_are_those_of_pytorch(model: ResNet, size: int, train: bool) -> None:
-    """Without a kink gradients agree to 1e-4; of some millions of ReLUs rounding turns a few, and their gradients with them."""
+    """In float64, for in float32 rounding turns a few of some millions of ReLUs, and their gradients with them."""
     torch = pytest.importorskip("torch")
-    net = torch_resnet(model).train(train)
+    net = torch_resnet(model).double().train(train)
     params, stats = ours(model, net, lambda t: t.detach().numpy().copy())
-    x, direction = RNG.normal(size=(8, size, size, 3)).astype(np.float32), RNG.normal(size=(8, model.outputs))
-    direction = (direction / 100).astype(np.float32)
-
-    def loss(params: Any) -> Any:
-        variables = {"params": params, "batch_stats": stats}
-        logits, state = model.apply(variables, x, train=train, mutable=["batch_stats"])
-        return (logits * direction).sum(), (logits, state["batch_stats"])
-
-    gradients, (logits, after) = jax.jit(jax.grad(loss, has_aux=True))(params)
+    x, direction = RNG.normal(size=(8, size, size, 3)), RNG.normal(size=(8, model.outputs)) / 100
+    logits, after, gradients = in_float64(model, train, {"params": params, "batch_stats": stats}, x, direction)
     theirs = net(torch.tensor(x.transpose(0, 3, 1, 2)))
     (theirs * torch.tensor(direction)).sum().backward()
     expected, stats_after = ours(model, net, lambda t: t.grad.numpy())
     assert jax.tree.map(np.shape, expected) == jax.tree.map(np.shape, spec_of(model, *x.shape)["params"])
 
-    np.testing.assert_allclose(logits, theirs.detach().numpy(), rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(logits, theirs.detach().numpy(), rtol=1e-9, atol=1e-9)
     least = 1e-3 * max(float(np.linalg.norm(leaf)) for leaf in jax.tree.leaves(expected))
     for (path, ours_), (_, theirs_) in zip(
         jax.tree.leaves_with_path(gradients), jax.tree.leaves_with_path(expected), strict=True
     ):
         # A bias that the next BatchNorm takes out again has no gradient but rounding.
         error = np.linalg.norm(ours_ - theirs_) / max(np.linalg.norm(theirs_), least)
-        assert error < (1e-4 if model.activation == "silu" else 2e-2), (jax.tree_util.keystr(path), error)
+        assert error < 1e-9, (jax.tree_util.keystr(path), error)
     for path, mean in jax.tree.leaves_with_path(after):
         if path[-1].key == "mean":  # of the variance PyTorch keeps n / (n - 1) times as much
             node: Any = stats_after
             for part in path:
                 node = node[part.key]
-            np.testing.assert_allclose(mean, node, rtol=1e-4, atol=1e-4)
+            np.testing.assert_allclose(mean, node, rtol=MOMENTUM, atol=MOMENTUM)
 
 
 def test_a_block_starts_as_the_identity_unless_told_not_to() -> None:

@@ -21,8 +21,9 @@ from fdl.optim import Optimizer
 from fdl.rundir import logs
 from fdl.tasks import Classification
 from fdl.train import loop
-from fdl.train.program import Program, evaluate, view
-from fdl.train.progress import begin, judge
+from fdl.train.evaluation import evaluate, view
+from fdl.train.program import Program
+from fdl.train.progress import Progress, update_best
 from fdl.types import RunError, UserError
 
 
@@ -61,10 +62,10 @@ def program_of(experiment: Experiment, mode: str = "jit", devices: int = 1, seed
 
 def run(experiment: Experiment, workdir: Path, **kind: Any) -> tuple[Any, dict[str, Any]]:
     program = program_of(experiment, **kind)
-    progress = loop.train(program, workdir, loop.Calls())
+    progress = loop.train(program, workdir, loop.Hooks())
     saved = manifest.latest(workdir / "checkpoints")
     assert saved is not None
-    return saving.restore(saved, program.like), progress
+    return saving.restore(saved, program.state_spec), progress
 
 
 def test_a_batch_that_does_not_split_is_refused() -> None:
@@ -74,7 +75,7 @@ def test_a_batch_that_does_not_split_is_refused() -> None:
 
 def test_evaluation_is_exact_over_a_ragged_end(tmp_path: Path) -> None:
     program = program_of(small())
-    state = program.start()
+    state = program.compiled.initial_state()
     metrics = evaluate(program, state.variables, program.data.splits.test)  # 80 rows by 24
     outputs = view(program, state.variables).outputs(program.data.splits.test)
     targets = program.data.splits.test["targets"]
@@ -106,13 +107,13 @@ def test_the_seed_decides_the_run(tmp_path: Path) -> None:
 def test_stop_at_a_target_with_the_classic_message(tmp_path: Path) -> None:
     said: list[str] = []
     program = program_of(small(steps=400, stop_at=0.6, task=Classification()))
-    progress = loop.train(program, tmp_path, loop.Calls(said.append))
+    progress = loop.train(program, tmp_path, loop.Hooks(said.append))
     assert "Reached 60% accuracy so cancelling training!" in said
     assert manifest.latest(tmp_path / "checkpoints").step < 400  # type: ignore[union-attr]
-    again = loop.train(program_of(small(steps=400, stop_at=0.6)), tmp_path, loop.Calls(said.append))
+    again = loop.train(program_of(small(steps=400, stop_at=0.6)), tmp_path, loop.Hooks(said.append))
     assert again == progress, "a run that stopped itself goes on when it is started again"
-    further = loop.train(program_of(small(steps=400, stop_at=0.7)), tmp_path, loop.Calls(said.append))
-    assert further["best"] >= 0.7, "a higher target does not take the run further"
+    further = loop.train(program_of(small(steps=400, stop_at=0.7)), tmp_path, loop.Hooks(said.append))
+    assert further.best >= 0.7, "a higher target does not take the run further"
 
 
 def test_early_stopping_keeps_the_best(tmp_path: Path) -> None:
@@ -120,31 +121,32 @@ def test_early_stopping_keeps_the_best(tmp_path: Path) -> None:
     frozen = small(steps=200, patience=3, optimizer=Optimizer(learning_rate=1e-30), model=MLP(widths=(), outputs=3))
     program = program_of(frozen)
     said: list[str] = []
-    progress = loop.train(program, tmp_path, loop.Calls(said.append))
-    assert progress["best_step"] == 40, "of equals the later one is the best"
+    progress = loop.train(program, tmp_path, loop.Hooks(said.append))
+    assert progress.best_step == 40, "of equals the later one is the best"
     assert manifest.latest(tmp_path / "checkpoints").step == 40  # type: ignore[union-attr]
     assert any("stopped early" in line for line in said)
 
 
 def test_a_nan_ends_the_run_and_is_never_saved(tmp_path: Path) -> None:
     wild = small(optimizer=Optimizer(rule="sgd", learning_rate=1e20), model=MLP(widths=(8,), outputs=3), save_every=1)
-    with pytest.raises(RunError, match=r"of step \d+ is not finite.*nothing of it was saved"):
-        loop.train(program_of(wild), tmp_path, loop.Calls())
+    with pytest.raises(RunError, match="the loss of step 2 is not finite; nothing of it was saved"):
+        loop.train(program_of(wild), tmp_path, loop.Hooks())
     saved = manifest.latest(tmp_path / "checkpoints")
-    if saved is not None:
-        state = saving.restore(saved, program_of(wild).like)
-        assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(state))
+    assert saved is not None
+    assert saved.step == 1, "the huge parameters after the first step are still finite"
+    state = saving.restore(saved, program_of(wild).state_spec)
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(state))
 
 
-def test_judge_never_takes_a_nan_for_the_best() -> None:
+def test_update_best_never_takes_a_nan_for_the_best() -> None:
     program = program_of(small())
-    progress = judge(program, 10, {"accuracy": 0.5}, begin())
-    progress = judge(program, 20, {"accuracy": math.nan}, progress)
-    assert (progress["best_step"], progress["best"], progress["since_best"]) == (10, 0.5, 1)
-    progress = judge(program, 30, {"accuracy": 0.4}, progress)
-    assert (progress["best_step"], progress["best"], progress["since_best"]) == (10, 0.5, 2)
-    progress = judge(program, 40, {"accuracy": 0.6}, progress)
-    assert (progress["best_step"], progress["best"], progress["since_best"]) == (40, 0.6, 0)
+    progress = update_best(Progress(), program.experiment, 10, {"accuracy": 0.5})
+    progress = update_best(progress, program.experiment, 20, {"accuracy": math.nan})
+    assert (progress.best_step, progress.best, progress.since_best) == (10, 0.5, 1)
+    progress = update_best(progress, program.experiment, 30, {"accuracy": 0.4})
+    assert (progress.best_step, progress.best, progress.since_best) == (10, 0.5, 2)
+    progress = update_best(progress, program.experiment, 40, {"accuracy": 0.6})
+    assert (progress.best_step, progress.best, progress.since_best) == (40, 0.6, 0)
 
 
 def test_the_average_is_what_evaluation_uses(tmp_path: Path) -> None:

@@ -89,7 +89,7 @@ def measure(spec: common.Spec) -> None:
 
     with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()):
         with contextlib.suppress(stopping.Interrupted):
-            loop.train(program, Path(folder), loop.Calls(asked=asked, first_step=first_step))
+            loop.train(program, Path(folder), loop.Hooks(stop_signal=asked, first_step=first_step))
         rows = [row for row in logs.read_rows(Path(folder)) if "examples_per_second" in row]
     # A row tells the rate of the steps since the row before it.
     warm, steps, seconds, at = 0.0, 0, 0.0, 1
@@ -102,7 +102,7 @@ def measure(spec: common.Spec) -> None:
             steps, seconds = steps + count, seconds + took
     clock.rate = steps * spec["batch"] * spec["per_row"] / seconds
     clock.steps, clock.loss = at, rows[-1]["train/loss"]
-    parameters = sum(leaf.size for leaf in jax.tree.leaves(program.like.params))
+    parameters = sum(leaf.size for leaf in jax.tree.leaves(program.state_spec.params))
     common.report(clock, parameters, "fdl", "jax", "jaxlib", "flax", "optax")
 
 

@@ -82,7 +82,7 @@ def reseal(folder: Path, progress: Mapping[str, Any]) -> None:
 
 
 def drop_older(folder: Path, keep: int) -> None:
-    """Delete the steps before `folder`, but for the newest `keep` and each one's `progress["best_step"]`."""
+    """Delete the steps before `folder`, but for the newest `keep` and each one's `progress.best_step`."""
     sealed = [path for path in step_folders(folder.parent) if (path / MANIFEST).exists()]
     # A later step than this one was damaged and passed over: it must not push out the good ones.
     folders = [path for path in sealed if int(path.name) <= int(folder.name)]

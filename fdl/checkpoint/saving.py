@@ -122,7 +122,7 @@ def _told_once(record: standard_logging.LogRecord) -> bool:
 def saver(root: Path, keep: int = KEEP) -> Iterator[Save]:
     """`save(step, state, progress)`: returns once the arrays are copied; writing and hashing go on behind the loop.
 
-    The newest `keep` steps are kept, and each one's `progress["best_step"]`. Leaving the context waits for the last save.
+    The newest `keep` steps are kept, and each one's `progress.best_step`. Leaving the context waits for the last save.
     Every process of a run must call it with its part of the state; process 0 seals and deletes.
 
     Raises:

@@ -24,7 +24,8 @@ from fdl.rundir import logs, workdir
 from fdl.tasks.task import Panel
 from fdl.train import loop as loop
 from fdl.train import stopping
-from fdl.train.program import Program, evaluate, view
+from fdl.train.evaluation import evaluate, view
+from fdl.train.program import Program
 from fdl.train.step import State
 from fdl.types import UserError, named_leaves
 
@@ -94,7 +95,7 @@ def _train_in(
 
         try:
             with profiling.traced(profiled, path / "profile") as about_to:
-                progress = loop.train(program, path, loop.Calls(session.say, asked, first_step, about_to, alive))
+                progress = loop.train(program, path, loop.Hooks(session.say, asked, first_step, about_to, alive))
             found, trained = summary.summarise(program, path, progress, between, FLAGS.test)
         except stopping.Interrupted as interrupted:
             stopped = interrupted  # raised below: this process leaves with a goodbye to the others
@@ -185,8 +186,8 @@ def dry_run(found: Found, experiment: Experiment, settings: Mapping[str, str]) -
     """--dry_run: what would be trained, compiled but not run."""
     program = session.load(experiment)
     session.tell_layers(program)
-    cost = program.train.cost_analysis() or {}
-    memory = program.train.memory_analysis()
+    cost = program.compiled.train_step.cost_analysis() or {}
+    memory = program.compiled.train_step.memory_analysis()
     mib = {kind: getattr(memory, f"{kind}_size_in_bytes") / 2**20 for kind in ("argument", "temp")}
     print(
         f"one training step of {program.experiment.batch_size}: {cost.get('flops', 0):,.0f} FLOPs, "
@@ -206,8 +207,7 @@ def _trained(experiment: Experiment, settings: Mapping[str, str]) -> tuple[Path,
 def _compile(program: Program) -> float:
     """Seconds that compiling (or fetching from the cache) the training and the evaluation step took."""
     began = time.monotonic()
-    for step in ("train" if program.on_device is None else "stretch", "evaluate"):
-        getattr(program, step)
+    _ = program.compiled.executable, program.compiled.eval_step
     return time.monotonic() - began
 
 

@@ -12,8 +12,9 @@ from fdl.experiment.experiment import (
 from fdl.experiment.overrides import override, settings, show
 from fdl.experiment.study import Study
 from fdl.experiment.tuning import Choice, Int, Log, Search, Uniform
+from fdl.experiment.updates import Update
 
 __all__ = [
-    "EXPERIMENTS", "Choice", "Experiment", "Found", "Int", "Log", "Search", "Study", "Uniform", "docstring",
+    "EXPERIMENTS", "Choice", "Experiment", "Found", "Int", "Log", "Search", "Study", "Uniform", "Update", "docstring",
     "experiment_names", "find_experiment", "load_experiment", "override", "settings", "show",
 ]  # fmt: skip

@@ -17,7 +17,8 @@ from flax import linen as nn
 
 from fdl.data.splits import Data
 from fdl.experiment.overrides import override, settings, show
-from fdl.optim import Optimizer
+from fdl.experiment.updates import Update
+from fdl.optim import Optimizer, Recipe, as_optimizer
 from fdl.tasks.task import Task
 from fdl.types import Count, Duration, DurationLike, Positive, Range, UserError, one_line, printable
 
@@ -36,7 +37,7 @@ class Experiment:
         data: where rows come from and what is done to them.
         model: the Linen module, applied to a batch's "inputs".
         task: how outputs are scored, compared and shown.
-        optimizer: the recipe, given the run's number of steps.
+        optimizer: the recipe; or any Optax transform, or a function from the run's number of steps to one.
         steps: how long to train.
         batch_size, eval_batch_size: examples of a global batch.
         num_examples: train on the first so many of the shuffled training examples (None: all).
@@ -49,13 +50,14 @@ class Experiment:
             batch out, three times at most.
         init_from: a .safetensors or .npz file of --mode=export, to start from its weights (None: newly drawn ones).
         loss_limit: a training loss above this counts as not finite (None: no limit).
+        updates: arrays of the state that are replaced between steps (`fdl.experiment.Update`).
         name: set by `load_experiment`.
     """
 
     data: Data
     model: nn.Module
     task: Task
-    optimizer: Optimizer = Optimizer()
+    optimizer: Recipe = Optimizer()
     steps: DurationLike = Duration(10, "epochs")
     batch_size: Count = 128
     eval_batch_size: Count = 512
@@ -69,6 +71,7 @@ class Experiment:
     on_bad_step: Literal["stop", "skip", "rollback"] = "stop"
     loss_limit: Positive | None = None
     init_from: str | None = None
+    updates: tuple[Update, ...] = ()
     name: str = ""
 
     def __post_init__(self) -> None:
@@ -77,6 +80,7 @@ class Experiment:
             if value.value == 0 and field != "sample_every":
                 raise ValueError(f"{field} must be longer than 0")
             object.__setattr__(self, field, value)
+        object.__setattr__(self, "optimizer", as_optimizer(self.optimizer))
         if Duration.parse(self.steps).unit == "%":
             raise ValueError("steps cannot be a share of itself: expected 300, 5epochs or 20000examples")
 

@@ -141,17 +141,17 @@ def _loss(program: Program, examples: int) -> tuple[Callable[[Any], jax.Array], 
     """The loss of step 0 over its first rows as a function of the parameters, and the parameters it is looked at near."""
     experiment, data = program.experiment, program.data
     rows = take(data.splits.train, program.stream.rows(0)[:examples])
-    prepared = jax.jit(functools.partial(step.augmented, augment=data.augment, prepare=data.prepare))
-    batch, key = prepared(jax.tree.map(np.asarray, rows), jax.random.key(program.seed), 0)
-    state = jax.device_get(program.start())
+    prepared = jax.jit(functools.partial(step.training_batch, augment=data.augment, prepare=data.prepare))
+    batch, rngs = prepared(jax.tree.map(np.asarray, rows), jax.random.key(program.seed), 0)
+    state = jax.device_get(program.compiled.initial_state())
     rng = np.random.default_rng(0)
     params = jax.tree.map(
         lambda leaf: (leaf + _MOVED * rng.standard_normal(leaf.shape)).astype(leaf.dtype), state.params
     )
 
     def loss(params: Any) -> jax.Array:
-        outputs, _ = step.forward(params, state.stats, batch, key, experiment.model)
-        return experiment.task.score(outputs, batch)["loss"].mean()
+        model, task = experiment.model, experiment.task
+        return step.mean_loss(params, stats=state.stats, batch=batch, rngs=rngs, model=model, task=task)[0]
 
     return loss, params
 

@@ -123,7 +123,7 @@ def _resized(program: Program, batch: int) -> Program:
 def _jaxpr(program: Program) -> Any:
     """Of the whole step, all devices together."""
     together = dataclasses.replace(program, layout=layouts.Layout("jit", program.layout.mesh))
-    return jax.make_jaxpr(together.step)(together.like, together.batch, program.key_spec)
+    return jax.make_jaxpr(together.train_step)(together.state_spec, together.batch_spec, program.key_spec)
 
 
 def measure(program: Program) -> tuple[Memory, str, float]:
@@ -131,7 +131,7 @@ def measure(program: Program) -> tuple[Memory, str, float]:
     given = _given(program)
     flops = float(costs.flops(_jaxpr(program)))
     try:
-        compiled = program.train
+        compiled = program.compiled.train_step
     except jax.errors.JaxRuntimeError as error:
         if "RESOURCE_EXHAUSTED" not in str(error):
             raise
@@ -155,8 +155,8 @@ def _given(program: Program) -> dict[str, int]:
             math.prod(leaf.sharding.shard_shape(leaf.shape)) * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree)
         )
 
-    state = program.like
-    rows = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(program.batch))
+    state = program.state_spec
+    rows = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(program.batch_spec))
     return {
         "parameters": bytes_of(state.params),
         "optimizer state": bytes_of(state.opt_state),

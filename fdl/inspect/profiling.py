@@ -55,12 +55,11 @@ def traced(steps: tuple[int, int] | None, path: Path) -> Iterator[Callable[[int,
 
 def dump(program: Program, folder: Path) -> list[Path]:
     """The training step as it was handed to the compiler and as it came back, as text; the files written."""
-    resident = program.on_device is not None
-    lowered, compiled = (program.lowered_stretch, program.stretch) if resident else (program.lowered, program.train)
+    lowered, compiled = program.compiled.lowered, program.compiled.executable
     folder.mkdir(parents=True, exist_ok=True)
     files = {
         "train.stablehlo.txt": lowered.as_text(), "train.hlo.txt": compiled.as_text(),
-        "evaluate.hlo.txt": program.evaluate.as_text(),
+        "evaluate.hlo.txt": program.compiled.eval_step.as_text(),
     }  # fmt: skip
     for name, text in files.items():
         (folder / name).write_text(text or "")

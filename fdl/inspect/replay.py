@@ -14,9 +14,10 @@ import numpy as np
 
 from fdl.checkpoint import manifest, saving
 from fdl.data import pipeline
+from fdl.tasks.losses import mean_of, weighted_sums
 from fdl.train import step
 from fdl.train.program import Program
-from fdl.train.progress import begin
+from fdl.train.schedule import Call
 from fdl.types import Arrays, Batch, UserError, named_leaves, take
 
 MOST_EXAMPLES = 20
@@ -77,42 +78,43 @@ def replay(program: Program, workdir: Path) -> Replay:
     """
     record = newest_record(workdir)
     bad = int(record["step"])
-    state, left_out = _before(program, workdir / "checkpoints", bad)
+    state = _before(program, workdir / "checkpoints", bad)
     since = int(state.step)
     rows = program.data.splits.train
     batches = pipeline.numpy_feed(rows, program.stream, since, bad - 1)
     for at in range(since, bad - 1):
-        if at + 1 in left_out:
-            state = dataclasses.replace(state, step=state.step + 1)
-            next(batches)
-        else:
-            state, _ = program.advance(state, at, 1, batches)
+        call = Call(at + 1, at + 1, excluded=at + 1 in record["excluded"])
+        state, _ = program.compiled.run_steps(state, call, batches)
     examples = np.array(record["rows"])
     arrays, losses = _look(program, jax.device_get(state), take(rows, examples))
     losses = losses.reshape(len(examples), -1).mean(1)
     worst = np.argsort(np.where(np.isfinite(losses), losses, np.inf), kind="stable")[::-1][:MOST_EXAMPLES]
-    fault = f"{record['place']} {record['fault']}"
+    fault = f"{record['what']} {record['fault']}"
     return Replay(bad, since, fault, arrays, [(int(examples[i]), float(losses[i])) for i in worst])
 
 
-def _before(program: Program, root: Path, bad: int) -> tuple[step.State, list[int]]:
+def _before(program: Program, root: Path, bad: int) -> step.State:
+    """The state of the newest checkpoint before the bad step, or the initial one."""
     steps = sorted((int(p.name) for p in root.iterdir() if p.name.isdigit() and int(p.name) < bad), reverse=True)
     for number in steps if root.is_dir() else []:
         saved = manifest.at_step(root, number)
         if saved is not None:
-            return saving.restore(saved, program.like), [b for b in saved.progress["bad"] if b > number]
-    return program.start(), list(begin()["bad"])
+            return saving.restore(saved, program.state_spec)
+    return program.compiled.initial_state()
 
 
 def _look(program: Program, state: step.State, batch: Arrays) -> tuple[list[Seen], np.ndarray]:
     experiment, data = program.experiment, program.data
-    prepared = functools.partial(step.augmented, augment=data.augment, prepare=data.prepare)
+    prepared = functools.partial(step.training_batch, augment=data.augment, prepare=data.prepare)
+    model, task = experiment.model, experiment.task
 
     def run(params: Any, batch: Batch, key: jax.Array) -> tuple[jax.Array, Any]:
-        batch, dropout_key = prepared(batch, key, state.step)
-        outputs, _ = step.forward(params, state.stats, batch, dropout_key, experiment.model)
-        scores = experiment.task.score(outputs, batch)
-        return scores["loss"].mean(), (batch["inputs"], outputs, scores["loss"])
+        batch, rngs = prepared(batch, key, state.step)
+        variables = {"params": params, **state.stats}
+        outputs, _ = task.apply(model, variables, batch, train=True, rngs=rngs, mutable=list(state.stats))
+        loss = task.score(outputs, batch)["loss"]
+        sums = weighted_sums({"loss": loss}, batch.get("mask"))
+        return mean_of(*sums["loss"]), (batch["inputs"], outputs, loss[0] if isinstance(loss, tuple) else loss)
 
     key = jax.random.key(program.seed)
     grads, (inputs, outputs, losses) = jax.jit(jax.grad(run, has_aux=True))(state.params, batch, key)

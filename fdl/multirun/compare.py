@@ -27,7 +27,8 @@ from fdl.report import report, summary
 from fdl.rundir import logs, workdir
 from fdl.tasks.task import View
 from fdl.train import stopping
-from fdl.train.program import Program, view
+from fdl.train.evaluation import view
+from fdl.train.program import Program
 from fdl.types import RunError, UserError, named_leaves, one_line
 
 FLAGS = flags.FLAGS
@@ -190,7 +191,7 @@ def _view(experiment: Experiment, runs: Sequence[Run]) -> View | None:
         return None
     program = dataclasses.replace(_program(experiment), seed=found[0].seed)
     arrays = weights.load(found[0].path / "weights.safetensors")
-    return view(program, jax.tree.map(jnp.asarray, weights.fit(program.like.variables, arrays)))
+    return view(program, jax.tree.map(jnp.asarray, weights.fit(program.variables_spec, arrays)))
 
 
 def _file_name(label: str, labels: Sequence[str]) -> str:

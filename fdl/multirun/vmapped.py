@@ -7,7 +7,7 @@ there too, so that five seeds of a net on 2-D points train faster than one of th
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -18,8 +18,12 @@ from fdl.data import pipeline
 from fdl.rundir.logs import Row
 from fdl.tasks.task import View
 from fdl.train import resident
-from fdl.train.program import Program, metrics_of, view
-from fdl.train.progress import Progress, arrive, bad_step, begin, judge, place_of
+from fdl.train.bad_steps import find_bad_step
+from fdl.train.evaluation import metrics_of, view
+from fdl.train.loop import row_header
+from fdl.train.program import Program
+from fdl.train.progress import Progress, accumulate, finish_row, update_best
+from fdl.train.schedule import steps_until_due
 from fdl.types import Arrays, Metrics, is_due
 
 
@@ -50,11 +54,11 @@ def obstacle(program: Program) -> str:
         return "there are several devices"
     if experiment.patience or experiment.stop_at is not None or experiment.on_bad_step != "stop":
         return "patience, stop_at and on_bad_step would end the seeds at different steps"
-    if program.period("sample") or experiment.init_from:
-        return "sample_every and init_from are for a single run"
-    if not resident.small([splits.train, splits.validation or {}, splits.test]):
+    if program.steps_between("sample") or experiment.init_from or experiment.updates:
+        return "sample_every, init_from and updates are for a single run"
+    if not resident.is_small([rows for rows in (splits.train, splits.validation, splits.test) if rows is not None]):
         return "the data are too large to lie on the device"
-    return resident.obstacle(program.lowered)
+    return program.compiled.why_not_looped
 
 
 def train_together(
@@ -68,48 +72,45 @@ def train_together(
         test: whether the test split is looked at.
     """
     programs = [dataclasses.replace(program, seed=seed) for seed in seeds]
-    keys = jnp.stack([each.key for each in programs])
+    keys = jnp.stack([each.compiled.key for each in programs])
     state = best = jax.jit(jax.vmap(program.init))(keys)
     splits, total = program.data.splits, program.total_steps
-    run = jax.jit(jax.vmap(resident.looped(program.step), in_axes=(0, 0, (0, None, None))))
-    score, choose = jax.jit(jax.vmap(program.score, (0, None))), jax.jit(_choose)
+    run = jax.jit(jax.vmap(resident.many_steps(program.train_step), in_axes=(0, 0, (0, None, None))))
+    score, choose = jax.jit(jax.vmap(program.eval_step, (0, None))), jax.jit(_choose)
     on_device = jax.device_put(splits.train)
-    periods = [program.period("log"), program.period("eval")]
+    periods = [program.steps_between("log"), program.steps_between("eval")]
 
     def evaluate(variables: Any, arrays: Arrays) -> list[Metrics]:
         batches = pipeline.padded_batches(arrays, program.experiment.eval_batch_size)
         parts = jax.device_get([score(variables, batch) for batch in batches])
-        return [metrics_of(program, [{k: v[i] for k, v in part.items()} for part in parts]) for i in range(len(seeds))]
+        return [metrics_of(program, jax.tree.map(lambda leaf, i=i: leaf[i], parts)) for i in range(len(seeds))]
 
-    progress: list[Progress] = [begin() for _ in seeds]
+    progress: list[Progress] = [Progress() for _ in seeds]
     rows: list[list[Row]] = [[] for _ in seeds]
     failed = [""] * len(seeds)
     at = 0
     while at < total:
         between()
-        count = resident.until_due(at, total, periods)
-        order = np.stack([resident.rows(each.stream, at, count) for each in programs])
+        count = steps_until_due(at, total, periods)
+        order = np.stack([resident.rows_of_call(each.stream, at, count) for each in programs])
         state, metrics = run(state, {"rows": order}, (keys, on_device, np.int32(count)))
         first, at = at + 1, at + count
-        evaluated: Sequence[Mapping[str, float]] = [{}] * len(seeds)
-        if splits.validation is not None and (is_due(at, program.period("eval")) or at == total):
+        evaluated: Sequence[Metrics] = [{}] * len(seeds)
+        if splits.validation is not None and (is_due(at, program.steps_between("eval")) or at == total):
             evaluated = evaluate(state.variables, splits.validation)
-        seen = {name: value[:, :count] for name, value in jax.device_get(metrics).items()}
+        found = jax.device_get(metrics)
         for i in range(len(seeds)):
-            mine = {name: value[i] for name, value in seen.items()}
-            if not failed[i] and mine["first_bad"].any():
-                number = int(np.argmax(mine["first_bad"] > 0))
-                fault = bad_step(program, first + number, {name: float(value[number]) for name, value in mine.items()})
-                failed[i] = str(fault)
+            mine = jax.tree.map(lambda leaf, i=i, count=count: leaf[i, :count], found)
+            if not failed[i] and mine.first_bad.any():
+                number = int(np.argmax(mine.first_bad > 0))
+                one = jax.tree.map(lambda leaf, number=number: leaf[number], mine)
+                failed[i] = str(find_bad_step(program, first + number, one))
             if failed[i]:
                 continue
-            progress[i], row = arrive(program, at, mine, progress[i])  # only the last of these steps can have a row
-            if evaluated[i]:
-                row = place_of(program, at) | row | {f"eval/{name}": v for name, v in evaluated[i].items()}
-                progress[i] = judge(program, at, dict(evaluated[i]), progress[i])
+            progress[i], row = _row(program, at, accumulate(progress[i], mine), evaluated[i])
             rows[i] += [row] if row else []
         if evaluated[0]:
-            best = choose(np.array([each["best_step"] == at for each in progress]), state, best)
+            best = choose(np.array([each.best_step == at for each in progress]), state, best)
     chosen = best if splits.validation is not None else state
     parts = {"train": splits.train, "eval": splits.validation, "test": splits.test if test else None}
     found = {name: evaluate(chosen.variables, part) for name, part in parts.items() if part is not None}
@@ -118,10 +119,21 @@ def train_together(
         if failed[i]
         else Finished(
             seed, rows[i], {f"{name}/{k}": v for name, of in found.items() for k, v in of[i].items()}, total,
-            progress[i]["best_step"], "", view(programs[i], jax.tree.map(lambda leaf: leaf[i], chosen.variables)),
+            progress[i].best_step, "", view(programs[i], jax.tree.map(lambda leaf: leaf[i], chosen.variables)),
         )
         for i, seed in enumerate(seeds)
     ]  # fmt: skip
+
+
+def _row(program: Program, at: int, progress: Progress, evaluated: Metrics) -> tuple[Progress, Row]:
+    """The row of step `at` ({}: none is due), as a run of one seed writes it."""
+    header = row_header(program, at)
+    if is_due(at, program.steps_between("log")):
+        progress = finish_row(progress, program.experiment.task, header)
+    if evaluated:
+        progress = update_best(progress, program.experiment, at, evaluated)
+        progress = progress.with_row(header | {f"eval/{name}": value for name, value in evaluated.items()})
+    return dataclasses.replace(progress, row={}), progress.row
 
 
 def _choose(chosen: Any, new: Any, old: Any) -> Any:

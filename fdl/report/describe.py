@@ -67,7 +67,7 @@ def layers(program: Program) -> list[Layer]:
 
 def totals(program: Program) -> dict[str, int]:
     """Parameters (trainable, frozen), statistics, and the bytes of the whole state."""
-    like = program.like
+    like = program.state_spec
     count = lambda tree: sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(tree))  # noqa: E731
     size = sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in jax.tree.leaves(like))
     trained = program.experiment.optimizer.trainable(like.params)

@@ -16,8 +16,9 @@ import numpy as np
 from fdl.checkpoint import saving
 from fdl.rundir import logs
 from fdl.tasks.task import View
+from fdl.train.evaluation import evaluate, view
 from fdl.train.loop import restore, restore_best
-from fdl.train.program import Program, evaluate, view
+from fdl.train.program import Program
 from fdl.train.progress import Progress
 from fdl.types import count_examples
 
@@ -47,7 +48,7 @@ def config(program: Program, settings: Mapping[str, str], overrides: list[str], 
         "processes": jax.process_count(),
         "layout": program.layout.mode,
         "mesh": dict(program.layout.mesh.shape),
-        "program_sha256": program.sha256,
+        "program_sha256": program.compiled.sha256,
         "total_steps": program.total_steps,
         "data": {"name": splits.name, "source": splits.source, "sha256": splits.sha256},
     }
@@ -89,8 +90,8 @@ def summarise(
     rows = [row["examples_per_second"] for row in logs.read_rows(workdir) if "examples_per_second" in row]
     summary = {
         "experiment": program.experiment.name,
-        "status": "complete" if last_step >= program.total_steps else "stopped early" if progress["stopped"] else "incomplete",
-        "stopped": progress["stopped"],
+        "status": "complete" if last_step >= program.total_steps else "stopped early" if progress.stopped else "incomplete",
+        "stopped": progress.stopped,
         "steps": last_step,
         "best_step": best_step,
         "seed": program.seed,
@@ -102,7 +103,7 @@ def summarise(
         },
         "metrics": metrics,
         "baselines": baselines,
-        "timing": {"training": progress["seconds"], "examples_per_second": float(np.median(rows)) if rows else None},
+        "timing": {"training": progress.seconds, "examples_per_second": float(np.median(rows)) if rows else None},
         "peak_rss_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
         "devices": [str(device) for device in program.layout.mesh.devices.flat],
         "processes": jax.process_count(),

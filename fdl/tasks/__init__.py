@@ -3,6 +3,6 @@
 from fdl.tasks.classification import Classification
 from fdl.tasks.language import LanguageModel
 from fdl.tasks.regression import Regression
-from fdl.tasks.task import Panel, Task, View
+from fdl.tasks.task import MetricStyle, Panel, Task, View
 
-__all__ = ["Classification", "LanguageModel", "Panel", "Regression", "Task", "View"]
+__all__ = ["Classification", "LanguageModel", "MetricStyle", "Panel", "Regression", "Task", "View"]

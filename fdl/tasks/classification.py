@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -13,12 +13,12 @@ from fdl.data.splits import Splits
 from fdl.tasks import losses
 from fdl.tasks.panels import classification
 from fdl.tasks.picture_inputs import predict_pictures
-from fdl.tasks.task import Panel, View
-from fdl.types import Array, Batch, Count, Metrics, Probability
+from fdl.tasks.task import Better, MetricStyle, Panel, Task, View, output_width
+from fdl.types import Array, Batch, Count, Metrics, Probability, UserError
 
 
 @dataclasses.dataclass(frozen=True)
-class Classification:
+class Classification(Task):
     """Softmax cross-entropy over logits [B, C]; targets are class numbers [B], or probabilities [B, C] (mixed labels).
 
     A single output [B, 1] is the logit of the second of two classes: its sigmoid, and binary cross-entropy.
@@ -32,7 +32,12 @@ class Classification:
     top: Count = 5
 
     monitor: ClassVar[str] = "accuracy"
-    better: ClassVar[Literal["max", "min"]] = "max"
+    better: ClassVar[Better] = "max"
+    styles: ClassVar[Mapping[str, MetricStyle]] = {
+        "accuracy": MetricStyle(percent=True, better="max"),
+        "loss": MetricStyle("nats", better="min"),
+        "cross_entropy": MetricStyle("nats", better="min"),
+    }
 
     def score(self, outputs: Array, batch: Batch) -> dict[str, Array]:
         """The loss [B] (nats, against smoothed labels) and accuracy [B] (0 or 1; mixed labels count by their largest).
@@ -48,8 +53,22 @@ class Classification:
             scores["cross_entropy"] = losses.cross_entropy(outputs, targets)
         return scores
 
-    def finish(self, means: Metrics) -> Metrics:
-        return dict(means)
+    def check(self, outputs: Any, splits: Splits) -> None:
+        """Refuse labels that are no output's number: they would cost nothing, and train to a fine loss."""
+        width = output_width(outputs)
+        if width is None:
+            return
+        classes = 2 if width == 1 else width
+        for name, rows in (("training", splits.train), ("validation", splits.validation), ("test", splits.test)):
+            labels = np.asarray(rows["targets"]) if rows is not None else np.zeros(0, int)
+            if not labels.size or not np.issubdtype(labels.dtype, np.integer):
+                continue
+            low, high = int(labels.min()), int(labels.max())
+            if low < 0 or high >= classes:
+                raise UserError(
+                    f"the labels of the {name} split go from {low} to {high}, and the model has {width} outputs, for labels "
+                    f"0 to {classes - 1}; leave model.outputs out or set it to {high + 1}, and count labels from 0"
+                )
 
     def baselines(self, splits: Splits) -> dict[str, Metrics]:
         """Always the commonest class of training."""
@@ -61,6 +80,3 @@ class Classification:
 
     def predict(self, view: View, source: str, out: Path) -> list[Path]:
         return predict_pictures(view, source, out, self.top)
-
-    def sample(self, view: View) -> str:
-        return ""

@@ -8,7 +8,7 @@ import math
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 import jax
 import numpy as np
@@ -18,7 +18,7 @@ from fdl.data.splits import Splits
 from fdl.files import write_all
 from fdl.tasks import losses
 from fdl.tasks.panels import language
-from fdl.tasks.task import Panel, View
+from fdl.tasks.task import Better, MetricStyle, Panel, Task, View, output_width
 from fdl.types import Array, Batch, Count, Metrics, Positive, UserError
 
 MAX_PROMPT = 20_000
@@ -26,7 +26,7 @@ MAX_PROMPT = 20_000
 
 
 @dataclasses.dataclass(frozen=True)
-class LanguageModel:
+class LanguageModel(Task):
     """Cross-entropy of logits [B, T, V] against the next characters [B, T].
 
     Attributes:
@@ -40,7 +40,13 @@ class LanguageModel:
     sample_length: Count = 300
 
     monitor: ClassVar[str] = "loss"
-    better: ClassVar[Literal["max", "min"]] = "min"
+    better: ClassVar[Better] = "min"
+    styles: ClassVar[Mapping[str, MetricStyle]] = {
+        "accuracy": MetricStyle(percent=True, better="max"),
+        "loss": MetricStyle("nats a character", better="min"),
+        "bits_per_character": MetricStyle("bits", better="min"),
+        "perplexity": MetricStyle(better="min"),
+    }
 
     def score(self, outputs: Array, batch: Batch) -> dict[str, Array]:
         """The loss [B, T] (nats a character) and accuracy [B, T] (1 where the likeliest character is the next one)."""
@@ -55,6 +61,17 @@ class LanguageModel:
         loss = means["loss"]
         perplexity = math.exp(loss) if loss < 700 else math.inf
         return {**means, "perplexity": perplexity, "bits_per_character": loss / math.log(2)}
+
+    def check(self, outputs: Any, splits: Splits) -> None:
+        """Refuse a text with more characters than the model's vocabulary: their logits would be NaN."""
+        width = output_width(outputs)
+        for rows in (splits.train, splits.validation, splits.test):
+            high = -1 if rows is None else int(np.max(rows["inputs"]))
+            if width is not None and high >= width:
+                raise UserError(
+                    f"the text has {high + 1} characters, and the model's vocabulary {width}; leave model.vocabulary out "
+                    f"or set it to {high + 1}"
+                )
 
     def baselines(self, splits: Splits) -> dict[str, Metrics]:
         """Characters by their frequency alone (unigram), and by the one before (bigram); counts plus one.

@@ -1,7 +1,7 @@
 """Losses and metrics by example, and their masked sums and means.
 
-Legend: B examples, K classes; `...` is [B] or [B, T]. Nothing here averages over the batch but `mean` and `sums`, which
-count a padded example as nothing. All are to be called inside traced code and are stable for logits of any size.
+Legend: B examples, K classes; `...` is [B] or [B, T]. Nothing here reduces over the batch but `weighted_sums`.
+All are to be called inside traced code and are stable for logits of any size.
 """
 
 from __future__ import annotations
@@ -124,38 +124,54 @@ def top_k_accuracy(logits: Array, labels: Array, k: int = 5) -> Array:
     return ((before.sum(-1) < k) & finite).astype(jnp.float32)
 
 
-def sums(values: Mapping[str, Array], mask: Array | None = None) -> tuple[dict[str, Array], Array]:
-    """The sum of each value over the batch, and what to divide by: added up over batches, an exact mean over a split.
+Score = Array | tuple[Array, Array]
+"""A value for each example, [B, ...], which weighs as the batch's mask; or (value, weight)."""
+
+
+def weighted_sums(scores: Mapping[str, Score], mask: Array | None = None) -> dict[str, tuple[Array, Array]]:
+    """Sum value x weight, and the weights, of each score: added up over batches and devices, an exact mean over a split.
 
     Args:
-        values: name -> [B] or [B, T], all of one shape.
-        mask: the weight of each, 0 for padding (whatever the value there, even NaN): of the values' shape, or [B] for
-            values [B, T], or None for ones.
+        scores: name -> value [B, ...], or (value, weight) with a weight of the value's shape or of its first axes. The
+            scores of one batch may differ in shape: a loss by token beside a metric by sentence.
+        mask: [B] or [B, T]: the weight of a plain value, 0 for padding (whatever the value there, even NaN). A value of
+            fewer axes counts where any of its entries does; None weighs everything alike. An explicit weight counts
+            only in rows that the mask does not leave out whole.
 
     Returns:
-        name -> sum, and the sum of the weights; scalars in float32.
+        name -> (sum, weight), scalars in float32.
+
+    Raises:
+        ValueError: the shapes of a value and its weight do not fit.
     """
-    shapes = {value.shape for value in values.values()}
-    if len(shapes) != 1:
-        raise ValueError(
-            f"values by example differ in shape: { ({name: value.shape for name, value in values.items()}) }"
-        )
-    (shape,) = shapes
-    if mask is None:
-        return {name: value.sum(dtype=jnp.float32) for name, value in values.items()}, jnp.float32(math.prod(shape))
-    if mask.shape != shape[: mask.ndim]:
-        raise ValueError(f"a mask of shape {mask.shape} does not fit values of shape {shape}")
-    weights = jnp.broadcast_to(mask.astype(jnp.float32).reshape(mask.shape + (1,) * (len(shape) - mask.ndim)), shape)
-    totals = {
-        name: jnp.where(weights != 0, value * weights, 0).sum(dtype=jnp.float32) for name, value in values.items()
-    }
-    return totals, weights.sum()
+    return {name: _weighted_sum(name, score, mask) for name, score in scores.items()}
 
 
-def mean(values: Mapping[str, Array], mask: Array | None = None) -> dict[str, Array]:
-    """The weighted mean of each value; see `sums`. NaN where every weight is zero: the mean of nothing is no number."""
-    totals, count = sums(values, mask)
-    return {name: total / count for name, total in totals.items()}
+def _weighted_sum(name: str, score: Score, mask: Array | None) -> tuple[Array, Array]:
+    value, weight = score if isinstance(score, tuple) else (score, mask)
+    if weight is None:
+        return value.sum(dtype=jnp.float32), jnp.float32(math.prod(value.shape))
+    if not isinstance(score, tuple):
+        weight = _counted(weight, value.ndim)
+    if weight.shape != value.shape[: weight.ndim]:
+        raise ValueError(f"the score {name!r} has values of shape {value.shape} and a weight of shape {weight.shape}")
+    weight = weight.astype(jnp.float32)
+    if isinstance(score, tuple) and mask is not None:
+        weight = weight * _counted(mask, 1).reshape(-1, *[1] * (weight.ndim - 1)).astype(jnp.float32)
+    weight = jnp.broadcast_to(weight.reshape(weight.shape + (1,) * (value.ndim - weight.ndim)), value.shape)
+    # The value is replaced before it is multiplied: a NaN under a weight of 0 would pass through a product's gradient.
+    value = jnp.where(weight != 0, value, 0)
+    return (value * weight).sum(dtype=jnp.float32), weight.sum()
+
+
+def _counted(mask: Array, ndim: int) -> Array:
+    """The mask with its axes beyond `ndim` reduced to whether any entry counts."""
+    return mask if mask.ndim <= ndim else (mask != 0).any(axis=tuple(range(ndim, mask.ndim)))
+
+
+def mean_of(total: Array, weight: Array) -> Array:
+    """Divide a weighted sum by its weight; 0 where nothing has weight, whose gradient is 0 too."""
+    return jnp.where(weight > 0, total / jnp.where(weight > 0, weight, 1), 0)
 
 
 def _class_numbers(logits: Array) -> Array:

@@ -19,12 +19,12 @@ from fdl.data.splits import Splits
 from fdl.files import write_all
 from fdl.tasks import losses, tables
 from fdl.tasks.panels import figures
-from fdl.tasks.task import Panel, View
+from fdl.tasks.task import Better, Panel, Task, View
 from fdl.types import Array, Batch, Metrics, Positive, count_examples, take
 
 
 @dataclasses.dataclass(frozen=True)
-class Regression:
+class Regression(Task):
     """Outputs [B] or [B, 1] against targets [B], both in the target's own units.
 
     Attributes:
@@ -36,7 +36,7 @@ class Regression:
     huber_delta: Positive = 1.0
 
     monitor: ClassVar[str] = "rmse"
-    better: ClassVar[Literal["max", "min"]] = "min"
+    better: ClassVar[Better] = "min"
 
     def score(self, outputs: Array, batch: Batch) -> dict[str, Array]:
         """The loss, the squared and the absolute error, each [B].
@@ -84,9 +84,6 @@ class Regression:
         writer.writerow([*header, "prediction"])
         writer.writerows([*row, f"{value:.6g}"] for row, value in zip(cells, predicted, strict=True))
         return write_all(out, {"predictions.csv": table.getvalue()})
-
-    def sample(self, view: View) -> str:
-        return ""
 
 
 def _flat(outputs: Any) -> np.ndarray:

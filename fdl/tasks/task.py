@@ -1,30 +1,36 @@
-"""What a task is: how outputs are scored, what must be beaten, what a person wants to see. A new one is a class like this."""
+"""What a task is: what a model's outputs mean. A new one is a subclass in the user's own file; only `score` is needed."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
+import jax
 from flax import linen as nn
 
 from fdl.data.splits import Splits
-from fdl.types import Array, Arrays, Batch, Metrics
+from fdl.tasks.losses import Score
+from fdl.types import Array, Arrays, Batch, Metrics, UserError
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+Better = Literal["max", "min"]
+
 
 @dataclasses.dataclass(frozen=True)
 class View:
-    """A trained model beside its data, as a report or a prediction needs them.
+    """A trained model beside its data, as a report, a prediction or a whole-split metric needs them.
 
     Attributes:
         splits: the data, validation already cut from training.
         model: the Linen module.
         variables: {"params": ..., "batch_stats": ...} as evaluated (the best checkpoint's, averaged where EMA is on).
-        outputs: raw rows (host arrays like those of `splits`, at least "inputs") -> host outputs [N, ...], any N.
+        over: raw rows (host arrays like those of `splits`) -> an iterator over (the rows of a batch, prepared; what
+            `Task.decode` makes of them), both on the host, padding left out. Only one batch is held at a time.
+        outputs: raw rows -> the model's outputs on the host, [N, ...], any N.
         prepared: raw rows -> the batch as the model is given it in evaluation (host arrays).
         augmented: raw rows -> the same rows as a training step would be given them (host arrays).
         seed: the run's seed.
@@ -33,6 +39,7 @@ class View:
     splits: Splits
     model: nn.Module
     variables: Mapping[str, Any]
+    over: Callable[[Arrays], Iterator[tuple[Arrays, Any]]]
     outputs: Callable[[Arrays], Any]
     prepared: Callable[[Arrays], Arrays]
     augmented: Callable[[Arrays], Arrays]
@@ -51,44 +58,136 @@ class Panel:
     text: str = ""
 
 
-class Task(Protocol):
+@dataclasses.dataclass(frozen=True)
+class MetricStyle:
+    """How a metric is shown.
+
+    Attributes:
+        unit: what is written after the number ("nats", "100,000 dollars").
+        percent: whether it is a share that is shown in per cent.
+        better: which direction is better; "" where neither is.
+    """
+
+    unit: str = ""
+    percent: bool = False
+    better: Literal["max", "min", ""] = ""
+
+    def text(self, value: float) -> str:
+        """Write a value for a person: four significant digits, its unit.
+
+        >>> MetricStyle(percent=True).text(0.93471)
+        '93.47%'
+        >>> MetricStyle(unit="nats").text(1.52134)
+        '1.521 nats'
+        """
+        if self.percent:
+            return f"{100 * value:.4g}%"
+        number = f"{value:,.0f}" if 1000 <= abs(value) < 1e6 else f"{value:.4g}"
+        return f"{number} {self.unit}".rstrip()
+
+
+@dataclasses.dataclass(frozen=True)
+class Task:
     """The meaning of a model's outputs: a frozen dataclass whose fields are its settings.
 
     Attributes:
-        monitor: the metric that chooses the best checkpoint, stops early and is held against `stop_at`.
+        monitor: the metric that chooses the best checkpoint, stops early and is compared with `stop_at`.
         better: whether more or less of it is better.
+        styles: how metrics are shown, by name; others are plain numbers.
     """
 
-    @property
-    def monitor(self) -> str: ...
+    monitor: ClassVar[str] = "loss"
+    better: ClassVar[Better] = "min"
+    styles: ClassVar[Mapping[str, MetricStyle]] = {}
 
-    @property
-    def better(self) -> Literal["max", "min"]: ...
+    # ---- traced: inside the compiled step --------------------------------------------------------------------------
 
-    def score(self, outputs: Any, batch: Batch) -> dict[str, Array]:
-        """Traced. Values by example, "loss" (to be minimised) among them, each shaped like the batch's mask ([B] or [B, T])."""
-        ...
+    def init(self, model: nn.Module, key: Array, batch: Batch) -> Mapping[str, Any]:
+        """Draw the model's variables for a prepared batch."""
+        return model.init(key, batch["inputs"], train=False)
+
+    def apply(self, model: nn.Module, variables: Mapping[str, Any], batch: Batch, **settings: Any) -> Any:
+        """Call the model on a prepared batch.
+
+        Override it (and `init`) where a model is given more than "inputs": the targets of a decoder, the step
+        (`batch["step"]`, in training only).
+
+        Args:
+            settings: `train`, `rngs` and, in training, `mutable`, as `nn.Module.apply` takes them.
+        """
+        return model.apply(variables, batch["inputs"], **settings)
+
+    def score(self, outputs: Any, batch: Batch) -> Mapping[str, Score]:
+        """Score a batch: name -> values [B, ...], or (values, weights); "loss", which training minimises, among them.
+
+        A plain value weighs as `batch["mask"]` does, where the data has one; see `losses.weighted_sums`. Training has
+        `batch["step"]`.
+        """
+        raise NotImplementedError(f"{type(self).__name__} needs a method score(outputs, batch)")
+
+    def decode(
+        self, model: nn.Module, variables: Mapping[str, Any], batch: Batch, rngs: Mapping[str, Array] | None = None
+    ) -> Any:
+        """Turn a prepared batch into what predictions and `measure` read; small, for it leaves the device.
+
+        An argmax, a beam search, non-maximum suppression, an error score. Default: the model's outputs.
+        """
+        return self.apply(model, variables, batch, train=False, rngs=rngs)
+
+    # ---- on the host -----------------------------------------------------------------------------------------------
 
     def finish(self, means: Metrics) -> Metrics:
-        """The metrics to report, from the masked means of `score` (a root of a mean square, a perplexity)."""
-        ...
+        """Make the metrics to report from the weighted means of `score` (a root of a mean square, a perplexity)."""
+        return dict(means)
+
+    def measure(self, view: View, rows: Arrays) -> Metrics:
+        """Compute metrics that need a whole split at once (BLEU, mAP, AUC, a threshold fitted on training rows).
+
+        Called at every evaluation, in every process, where a task overrides it; `monitor` may name its metrics.
+        """
+        return {}
+
+    def check(self, outputs: Any, splits: Splits) -> None:
+        """Refuse data that do not fit the model, before training.
+
+        Args:
+            outputs: shapes and dtypes of the model's outputs for one row.
+
+        Raises:
+            UserError: they do not fit.
+        """
 
     def baselines(self, splits: Splits) -> dict[str, Metrics]:
-        """What a naive method reaches on the test split, under the names of `finish`'s metrics: {"majority class": {...}}."""
-        ...
+        """Compute what simple methods reach on the test split, under the names of `finish`'s metrics."""
+        return {}
 
-    def panels(self, view: View) -> Iterable[Panel]:
-        """The task's own part of the report, on the test split."""
-        ...
+    def panels(self, view: View) -> Iterable[Callable[[], Panel | None]]:
+        """List the task's own sections of the report, on the test split; each is drawn when it is called."""
+        return []
 
     def predict(self, view: View, source: str, out: Path) -> list[Path]:
-        """Predictions for the user's own input (a file, a folder, a prompt), written under `out`; the files written.
+        """Predict for the user's own input (a file, a folder, a prompt); the files written under `out`.
 
         Raises:
             UserError: the input cannot be read; nothing is written then.
         """
-        ...
+        raise UserError(f"--mode=predict: {type(self).__name__} has no predictions; write its method predict")
 
     def sample(self, view: View) -> str:
-        """A line or more to print and log every `sample_every` steps; empty where there is nothing to show."""
-        ...
+        """Write a line or more to print and log every `sample_every` steps; empty where there is nothing to show."""
+        return ""
+
+    def metric_style(self, name: str, splits: Splits | None = None) -> MetricStyle:
+        """Look up how a metric is shown, by its name with or without "train/", "eval/" or "test/"."""
+        short = name.rpartition("/")[2]
+        return self.styles.get(short, MetricStyle(better=self.better if short == self.monitor else ""))
+
+
+def measures(task: Task) -> bool:
+    """Whether the task has metrics of whole splits."""
+    return type(task).measure is not Task.measure
+
+
+def output_width(outputs: Any) -> int | None:
+    """The size of the last axis where the outputs are one array, else None."""
+    return outputs.shape[-1] if isinstance(outputs, jax.ShapeDtypeStruct) and outputs.ndim > 1 else None

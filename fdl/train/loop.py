@@ -1,54 +1,269 @@
-"""The loop: restore or begin, train, evaluate, save; and what is done when a step goes wrong."""
+"""The loop: restore or begin, train, evaluate, save.
+
+One turn of `run`: (1) finish what is due at this step, (2) dispatch the next call, (3) read the metrics of the call before
+it. Only (1) waits for the device. Everything known of the run is in two values, `state` and `progress`; the order of the
+operations is what makes a run that is killed at any instant resume to the same bits.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
-import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
-from fdl import files
 from fdl.checkpoint import manifest, saving
-from fdl.data import pipeline
 from fdl.distributed import processes
 from fdl.rundir import logs
-from fdl.train import resident, stopping
-from fdl.train.program import Program, evaluate, view
-from fdl.train.progress import BadStep, Progress, arrive, bad_step, begin, judge, limits, place_of
-from fdl.train.step import State
+from fdl.train import bad_steps, stopping
+from fdl.train.bad_steps import BadStep
+from fdl.train.evaluation import evaluate, view
+from fdl.train.program import Program
+from fdl.train.progress import Progress, accumulate, finish_row, update_best
+from fdl.train.schedule import Call, Schedule
+from fdl.train.step import Metrics, State
+from fdl.train.updates import apply_updates, update_steps
 from fdl.types import RunError, is_due
-
-MOST_ROLLBACKS = 3
-MOST_SKIPPED_IN_A_ROW = 10
 
 
 @dataclasses.dataclass(frozen=True)
-class Calls:
+class Hooks:
     """What a run needs of its surroundings.
 
     Attributes:
         say: takes a line for the user.
-        asked: the signal that asks the run to stop, else 0; the same in every process.
+        stop_signal: the signal that asks the run to stop, else 0; the same in every process.
         first_step: called when the first step of this start has finished.
-        about_to: called with the first and the last step's number before a call that makes these steps.
-        alive: called whenever a step, an evaluation batch or a save has finished.
+        before_call: called with the first and the last step's number before a call that makes these steps.
+        heartbeat: called whenever a step, an evaluation batch or a save has finished.
     """
 
     say: Callable[[str], None] = lambda line: None
-    asked: Callable[[], int] = lambda: 0
+    stop_signal: Callable[[], int] = lambda: 0
     first_step: Callable[[], None] = lambda: None
-    about_to: Callable[[int, int], None] = lambda first, last: None
-    alive: Callable[[], None] = lambda: None
+    before_call: Callable[[int, int], None] = lambda first, last: None
+    heartbeat: Callable[[], None] = lambda: None
+
+    def between_batches(self) -> None:
+        """Leave an evaluation early if the run was told to stop."""
+        self.heartbeat()
+        stopping.leave_if(self.stop_signal)
+
+
+@dataclasses.dataclass(frozen=True)
+class Clock:
+    """From when the rate of examples is measured: a step's number, and the seconds when it had been made."""
+
+    step: int
+    since: float
+
+    def paused(self, began: float) -> Clock:
+        """Leave out the time since `began`."""
+        return dataclasses.replace(self, since=self.since + time.monotonic() - began)
+
+
+Pending = tuple[Call, Metrics | None] | None
+"""A call whose metrics have not been read yet."""
+
+
+def train(program: Program, workdir: Path, hooks: Hooks = Hooks()) -> Progress:
+    """Train the steps that are left, around bad ones as `on_bad_step` says; the progress at the end.
+
+    Raises:
+        Interrupted: told to stop, and saved.
+        RunError: a step was not finite (BadStep) and the policy or its limit ends the run, a checkpoint cannot be saved,
+            or another process has died.
+    """
+    while True:
+        # The steps rolled back are read from the run directory: a start after a kill leaves out the same ones.
+        excluded = processes.from_first(lambda: bad_steps.rolled_back(workdir))
+        try:
+            return run(program, workdir, hooks, excluded)
+        except BadStep as bad:
+            again = program.experiment.on_bad_step == "rollback" and len(excluded) < bad_steps.MAX_ROLLBACKS
+            bad_steps.record(program, workdir, bad, "rollback" if again else "stop")
+            if not again:
+                raise
+            hooks.say(f"{bad.finding}: back to the last checkpoint, this step left out")
+
+
+def run(program: Program, workdir: Path, hooks: Hooks, excluded: list[int]) -> Progress:
+    """Train from the newest checkpoint to the last step, an early stop, a signal or a bad step.
+
+    Args:
+        excluded: steps to leave out.
+
+    Raises:
+        Interrupted: told to stop; everything is saved.
+        BadStep: something was not finite, and the policy is not to go on.
+    """
+    state, progress = restore(program, workdir / "checkpoints")
+    progress = progress.resumed(program.experiment, excluded)
+    schedule = make_schedule(program, start=int(state.step))
+    if schedule.start:
+        hooks.say(f"resumed at step {schedule.start} of {schedule.total}")
+    if schedule.is_over(progress.evaluated_at, progress.stopped):
+        return progress
+    with _open_log(program, workdir, schedule, progress) as log, saving.saver(workdir / "checkpoints") as save:
+        batches = program.compiled.batches(schedule.start)
+        step = schedule.start  # the host's own count: int(state.step) would wait for the device
+        pending: Pending = None
+        clock = Clock(step, time.monotonic())
+        while True:
+            # 1. What is due at this step. The last call's metrics are read first: nothing of a bad step is ever saved.
+            due, signum = schedule.due(step, progress.evaluated_at), hooks.stop_signal()
+            if due or signum:
+                progress, pending = read_metrics(program, workdir, pending, progress, hooks), None
+                began = time.monotonic()
+                progress, interrupted = finish_step(program, state, step, due, progress, hooks)
+                clock = clock.paused(began)
+                if not interrupted:
+                    progress, clock = log(progress, clock, step)
+                    progress = dataclasses.replace(progress, evaluated_at=step)
+                signum = signum or interrupted
+                if signum or "save" in due or progress.best_step == step or progress.stopped:
+                    save(step, _require_finite(state, step, progress), progress.to_json())
+                    hooks.heartbeat()
+            if signum or progress.stopped or step == schedule.total:
+                break
+            # 2. The next call: one step, or every step up to the next thing that is due.
+            call = schedule.next_call(step, progress.bad)
+            hooks.before_call(call.first, call.last)
+            # After the save: the checkpoint of a step is of before its update, so a resume makes the update again.
+            state = apply_updates(program, state, step, hooks.heartbeat)
+            state, metrics = program.compiled.run_steps(state, call, batches)
+            # 3. The call before it, while this one computes.
+            progress = read_metrics(program, workdir, pending, progress, hooks)
+            progress, clock = log(progress, clock, call.last)
+            if step == schedule.start:
+                clock = _wait_for_first_step(state, call, hooks)
+            step, pending = call.last, (call, metrics)
+    if signum:
+        raise stopping.Interrupted(signum)  # out here, where the last save has been waited for
+    if progress.stopped:
+        hooks.say(progress.stopped)
+    return progress
+
+
+def make_schedule(program: Program, start: int) -> Schedule:
+    """Decide when what happens in a run that begins after step `start`."""
+    every = {name: program.steps_between(name) for name in ("log", "eval", "save", "sample")}
+    if program.data.splits.validation is None:
+        every["eval"] = 0
+    fed = program.compiled.resident_rows is None
+    return Schedule(start, program.total_steps, every, update_steps(program), one_by_one=fed)
+
+
+def finish_step(
+    program: Program, state: State, step: int, due: frozenset[str], progress: Progress, hooks: Hooks
+) -> tuple[Progress, int]:
+    """Evaluate and sample where due; what they find joins the step's row.
+
+    Returns:
+        The progress, and the signal that broke the evaluation off (else 0). Then the step stays unfinished and the
+        training part of its row is kept: a resume makes the evaluation again, to the same row.
+    """
+    after, found = progress, logs.Row()
+    validation = program.data.splits.validation
+    try:
+        if "eval" in due and validation is not None:
+            metrics = evaluate(program, state.variables, validation, hooks.between_batches)
+            found |= {f"eval/{name}": value for name, value in metrics.items()}
+            after = update_best(progress, program.experiment, step, metrics)
+        if "sample" in due and (text := program.experiment.task.sample(view(program, state.variables))):
+            hooks.say(text)
+            found |= {"sample": text}
+    except stopping.Interrupted as interrupted:
+        return progress, interrupted.signum
+    return (after.with_row(row_header(program, step) | found) if found else after), 0
+
+
+def read_metrics(program: Program, workdir: Path, pending: Pending, progress: Progress, hooks: Hooks) -> Progress:
+    """Read a call's metrics: into the sums, and into a row where one is due. A bad step is skipped or raised.
+
+    This is where the host learns of a fault, one call late; nothing of it has been saved by then.
+    """
+    if pending is None:
+        return progress
+    call, found = pending
+    metrics = jax.tree.map(lambda leaf: np.reshape(leaf, -1)[: call.count], jax.device_get(found))
+    hooks.heartbeat()
+    if metrics is None or not metrics.first_bad.any():
+        progress = accumulate(progress, metrics)
+    else:  # one by one, for some of them count and some do not
+        for i in range(call.count):
+            one = jax.tree.map(lambda leaf, i=i: leaf[i], metrics)
+            progress = bad_steps.read_step(program, workdir, call.first + i, one, progress, hooks.say)
+    if is_due(call.last, program.steps_between("log")):
+        progress = finish_row(progress, program.experiment.task, row_header(program, call.last))
+    return progress
+
+
+def row_header(program: Program, step: int) -> logs.Row:
+    """Begin a row: the step, and the same in epochs."""
+    return {"step": step, "epoch": program.epochs(step)}
+
+
+Log = Callable[[Progress, Clock, int], tuple[Progress, Clock]]
+
+
+@contextlib.contextmanager
+def _open_log(program: Program, workdir: Path, schedule: Schedule, progress: Progress) -> Iterator[Log]:
+    """Open the run's log: `log(progress, clock, step)` writes the row that is ready, if any, and moves the bar to `step`."""
+    batch_size, start = program.experiment.batch_size, schedule.start
+    # Rows after this step are removed, for they are made again; an evaluation that was broken off writes its row again.
+    upto = start if progress.evaluated_at == start else start - 1
+    workdir.mkdir(parents=True, exist_ok=True)
+    writer = logs.writer(workdir, upto) if processes.is_first() else contextlib.nullcontext(lambda row: None)
+    with writer as write, logs.progress(program.experiment.name, start, schedule.total) as show:
+
+        def log(progress: Progress, clock: Clock, step: int) -> tuple[Progress, Clock]:
+            row = progress.row
+            if "train/loss" in row and row["step"] > clock.step:
+                now = time.monotonic()
+                row = row | {"examples_per_second": (row["step"] - clock.step) * batch_size / (now - clock.since)}
+                progress = dataclasses.replace(progress, seconds=progress.seconds + now - clock.since)
+                clock = Clock(row["step"], now)
+            if row:
+                write(row)
+                show(row["step"], row)
+            show(step, {})
+            return dataclasses.replace(progress, row={}), clock
+
+        yield log
+
+
+def _wait_for_first_step(state: State, call: Call, hooks: Hooks) -> Clock:
+    """Compiling and warming up are no part of the rate: measure it from the end of the first call."""
+    jax.block_until_ready(state)
+    hooks.first_step()
+    hooks.heartbeat()
+    return Clock(call.last, time.monotonic())
+
+
+@jax.jit
+def _all_finite(state: State) -> jax.Array:
+    leaves = [leaf for leaf in jax.tree.leaves(state) if jnp.issubdtype(leaf.dtype, jnp.floating)]
+    return jnp.stack([jnp.isfinite(leaf).all() for leaf in leaves]).all()
+
+
+def _require_finite(state: State, step: int, progress: Progress) -> State:
+    """The state, if it may be saved."""
+    if not _all_finite(state):
+        raise BadStep(step, "the state after the update", excluded=progress.bad)
+    return state
+
+
+# ---- checkpoints -----------------------------------------------------------------------------------------------------
 
 
 def restore(program: Program, root: Path) -> tuple[State, Progress]:
-    """The newest good checkpoint under `root`, or the start."""
+    """Restore the newest good checkpoint under `root`, or begin."""
 
     def newest() -> int | None:
         manifest.clean(root)
@@ -57,13 +272,13 @@ def restore(program: Program, root: Path) -> tuple[State, Progress]:
 
     step = processes.from_first(newest)
     if step is None:
-        return program.start(), begin()
+        return program.compiled.initial_state(), Progress()
     saved = manifest.read(root, step)
-    return saving.restore(saved, program.like), {**begin(), **saved.progress}
+    return saving.restore(saved, program.state_spec), Progress.from_json(saved.progress)
 
 
 def restore_best(program: Program, root: Path) -> tuple[State, int]:
-    """The state that the validation split chose (the last one where there is no validation), and its step.
+    """Restore the state that the validation split chose (the last one where there is no validation), and its step.
 
     Raises:
         RunError: there is no checkpoint, or none verifies.
@@ -83,195 +298,4 @@ def restore_best(program: Program, root: Path) -> tuple[State, int]:
         return int(best)
 
     step = processes.from_first(best)
-    return saving.restore(manifest.read(root, step), program.like), step
-
-
-def train(program: Program, workdir: Path, calls: Calls) -> Progress:
-    """Run the steps that are left, around bad ones as `on_bad_step` says; the progress at the end.
-
-    Raises:
-        Interrupted: told to stop, and saved.
-        RunError: a step was not finite (BadStep) and the policy or its limit ends the run, a checkpoint cannot be saved,
-            or another process has died.
-    """
-    left_out: list[int] = []
-    while True:
-        try:
-            return _run(program, workdir, calls, left_out)
-        except BadStep as bad:
-            record(program, workdir, bad)
-            if program.experiment.on_bad_step != "rollback" or len(left_out) == MOST_ROLLBACKS:
-                raise
-            calls.say(f"{bad.place} of step {bad.step} {bad.fault}: back to the last checkpoint, this step left out")
-            left_out.append(bad.step)
-
-
-def record(program: Program, workdir: Path, bad: BadStep) -> None:
-    """Write bad_step_<n>.json, what --mode=replay reads: the step, what was not finite, and which examples it saw."""
-    if not processes.is_first():
-        return
-    everyones = dataclasses.replace(program.stream, shard=0, num_shards=1)
-    rows = everyones.rows(bad.step - 1).tolist()
-    policy = program.experiment.on_bad_step
-    found = {
-        "step": bad.step,
-        "place": bad.place,
-        "fault": bad.fault,
-        "loss": str(bad.loss),
-        "policy": policy,
-        "rows": rows,
-    }
-    files.write_json(workdir / f"bad_step_{bad.step}.json", found)
-
-
-@jax.jit
-def _finite(state: State) -> jax.Array:
-    leaves = [leaf for leaf in jax.tree.leaves(state) if jnp.issubdtype(leaf.dtype, jnp.floating)]
-    return jnp.stack([jnp.isfinite(leaf).all() for leaf in leaves]).all()
-
-
-@jax.jit
-def _leave_out(state: State) -> State:
-    return dataclasses.replace(state, step=state.step + 1)
-
-
-def _run(program: Program, workdir: Path, calls: Calls, left_out: list[int]) -> Progress:
-    """From the newest checkpoint to the end.
-
-    A step's metrics are read after the next one is dispatched, so the host never keeps the device waiting; only an
-    evaluation, a save and a sample wait.
-    """
-    experiment, total, root = program.experiment, program.total_steps, workdir / "checkpoints"
-    state, progress = restore(program, root)
-    progress = progress | {"bad": sorted({*progress["bad"], *left_out})}
-    at = start = int(state.step)
-    if at:
-        calls.say(f"resumed at step {at} of {total}")
-    if progress["stopped"] and progress["limits"] != limits(program):
-        progress = progress | {"stopped": ""}  # the user moved what had stopped it
-    # A run told to stop in the evaluation of its last step has that evaluation still to make.
-    if at > total or (at == total and progress["settled"] == at) or progress["stopped"]:
-        return progress
-    validation = program.data.splits.validation
-    period = {name: program.period(name) for name in ("eval", "save", "sample")}
-    periods = [*period.values(), program.period("log")]
-    fed = program.on_device is None
-    batches = (
-        pipeline.feed(experiment.data.feed, program.data.splits.train, program.stream, at, total) if fed else iter(())
-    )
-    waiting: tuple[int, int, Any] | None = None
-    clock, timed_from = time.monotonic(), at
-    logged = at if progress["settled"] == at else at - 1  # an evaluation that was broken off writes its row again
-    workdir.mkdir(parents=True, exist_ok=True)
-
-    with (
-        logs.writer(workdir, logged) if processes.is_first() else contextlib.nullcontext(lambda row: None) as write,
-        logs.progress(experiment.name, start, total) as tell,
-        saving.saver(root) as store,
-    ):
-
-        def save() -> None:
-            if not _finite(state):
-                raise BadStep(at, "the state after the update", math.nan)
-            store(at, state, progress)
-            calls.alive()
-
-        def emit(row: logs.Row) -> None:
-            nonlocal clock, timed_from
-            if not row:
-                return
-            if "train/loss" in row and row["step"] > timed_from:
-                now = time.monotonic()
-                row["examples_per_second"] = (row["step"] - timed_from) * experiment.batch_size / (now - clock)
-                progress["seconds"] += now - clock
-                clock, timed_from = now, row["step"]
-            write(row)
-            tell(row["step"], row)
-
-        def take_in() -> logs.Row:
-            nonlocal waiting, progress
-            if not waiting:
-                return {}
-            (first, count, metrics), waiting = waiting, None
-            found = {name: value.reshape(-1)[:count] for name, value in jax.device_get(metrics).items()}
-            calls.alive()
-            row: logs.Row = {}
-            if found and found["first_bad"].any():
-                for number in range(count):  # only the last of them can have a row
-                    row = of_step(first + number, {name: float(values[number]) for name, values in found.items()})
-            else:
-                progress, row = arrive(program, first + count - 1, found, progress)
-            return row
-
-        def of_step(number: int, values: dict[str, float]) -> logs.Row:
-            nonlocal progress
-            bad = bad_step(program, number, values)
-            if bad:
-                progress = progress | {"bad": sorted({*progress["bad"], number})}
-                many = {number - i for i in range(MOST_SKIPPED_IN_A_ROW + 1)} <= set(progress["bad"])
-                if experiment.on_bad_step != "skip" or many:
-                    raise bad
-                record(program, workdir, bad)
-                calls.say(f"{bad.place} of step {number} {bad.fault}: skipped")
-                values = {}
-            progress, row = arrive(program, number, values, progress)
-            return row
-
-        def between() -> None:
-            calls.alive()
-            stopping.leave_if(calls.asked)
-
-        while True:
-            last = at == total
-            due = {name: is_due(at, steps) or (last and steps > 0) for name, steps in period.items()}
-            stop = calls.asked()
-            if stop or (any(due.values()) and progress["settled"] != at):
-                row: logs.Row = progress["row"] | take_in()
-                if "train/loss" in row:
-                    progress = progress | {"row": row}
-                paused = time.monotonic()
-                improved = False
-                try:
-                    if due["eval"] and validation is not None and progress["settled"] != at:
-                        metrics = evaluate(program, state.variables, validation, between)
-                        row = place_of(program, at) | row | {f"eval/{name}": value for name, value in metrics.items()}
-                        progress = judge(program, at, metrics, progress)
-                        improved = progress["best_step"] == at
-                    if due["sample"] and (text := experiment.task.sample(view(program, state.variables))):
-                        calls.say(text)
-                        row = place_of(program, at) | row | {"sample": text}
-                except stopping.Interrupted as interrupted:
-                    save()  # not settled: the evaluation is made again after the resume
-                    stop = interrupted.signum
-                    break
-                clock += time.monotonic() - paused
-                emit(row)
-                progress = progress | {"settled": at, "row": {}}
-                if improved or due["save"] or last or progress["stopped"] or stop:
-                    save()
-                if stop:
-                    break
-            if last or progress["stopped"]:
-                break
-            count = 1 if fed or at == start else resident.until_due(at, total, periods, progress["bad"])
-            calls.about_to(at + 1, at + count)
-            if at + 1 in progress["bad"]:
-                state, count, now = _leave_out(state), 1, cast(dict[str, Any], {})
-                next(batches, None)
-            else:
-                state, now = program.advance(state, at, count, batches)
-            if waiting:
-                emit(take_in())
-            elif at == start:
-                jax.block_until_ready(state)
-                calls.first_step()
-                calls.alive()
-                clock, timed_from = time.monotonic(), at + 1
-            waiting = at + 1, count, now
-            at += count
-            tell(at, {})
-    if stop:
-        raise stopping.Interrupted(stop)  # out here, where the last save has been waited for
-    if progress["stopped"]:
-        calls.say(progress["stopped"])
-    return progress
+    return saving.restore(manifest.read(root, step), program.state_spec), step

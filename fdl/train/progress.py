@@ -1,113 +1,136 @@
-"""The host's side of a run: what is known of it, step by step, as plain values that are saved with every checkpoint."""
+"""What the host knows of a run besides its state: one frozen value that is saved with every checkpoint."""
 
 from __future__ import annotations
 
+import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
 
+from fdl.experiment import Experiment
 from fdl.rundir.logs import Row
-from fdl.train.program import Program
-from fdl.train.step import places
-from fdl.types import Metrics, RunError, is_due
+from fdl.tasks.task import Task
+from fdl.train.step import Metrics
+from fdl.types import Metrics as MetricValues
 
-Progress = dict[str, Any]
-"""JSON: see `begin`."""
-
-
-class BadStep(RunError):
-    """A step that must not count: its number, what was wrong with it, and its loss."""
-
-    def __init__(self, step: int, place: str, loss: float, fault: str = "is not finite", advice: str = "") -> None:
-        super().__init__(
-            f"{place} of step {step} {fault}; nothing of it was saved; {advice}--mode=replay shows the step"
-        )
-        self.step, self.place, self.loss, self.fault = step, place, loss, fault
+SumAndWeight = tuple[float, float]
 
 
-def begin() -> Progress:
-    """The progress of a run that has not started.
+@dataclasses.dataclass(frozen=True)
+class Progress:
+    """What a resume needs to know besides the state.
 
-    settled: the last step whose evaluation and row are done; row: what is already known of an unfinished row;
-    best_step, best, since_best: the best evaluation so far and how many came after it; stopped, limits: why the run
-    ended early and the limits that made it; sums, count: training metrics since the last row; bad: the steps that do not
-    count, skipped or to be left out; seconds: time in the loop over all starts.
+    Attributes:
+        evaluated_at: the last step whose evaluation and row are done.
+        row: what is already known of an unfinished row.
+        best_step, best, since_best: the best evaluation so far, and how many came after it.
+        stopped: why the run ended early; "" where it did not.
+        stop_criteria: [stop_at, patience] that ended it: a run goes on when the user moves them.
+        sums: training scores since the last row: name -> (sum, weight).
+        bad: the steps that do not count, skipped or left out.
+        seconds: time in the loop, over all starts.
     """
-    return {
-        "settled": 0, "row": {}, "best_step": None, "best": None, "since_best": 0, "stopped": "", "limits": [],
-        "sums": {}, "count": 0, "bad": [], "seconds": 0.0,
-    }  # fmt: skip
+
+    evaluated_at: int = 0
+    row: Row = dataclasses.field(default_factory=dict)
+    best_step: int | None = None
+    best: float | None = None
+    since_best: int = 0
+    stopped: str = ""
+    stop_criteria: tuple[Any, ...] = ()
+    sums: Mapping[str, SumAndWeight] = dataclasses.field(default_factory=dict)
+    bad: tuple[int, ...] = ()
+    seconds: float = 0.0
+
+    def to_json(self) -> dict[str, Any]:
+        """Write it as JSON values."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> Progress:
+        """Read what `to_json` wrote; of another version's, the names that are known."""
+        known = {field.name for field in dataclasses.fields(cls)}
+        found = {name: value for name, value in values.items() if name in known}
+        found["sums"] = {name: (pair[0], pair[1]) for name, pair in found.get("sums", {}).items()}
+        found |= {name: tuple(found.get(name, ())) for name in ("bad", "stop_criteria")}
+        return cls(**found)
+
+    def with_bad(self, steps: Iterable[int]) -> Progress:
+        """Add steps that do not count."""
+        return dataclasses.replace(self, bad=tuple(sorted({*self.bad, *steps})))
+
+    def with_row(self, row: Row) -> Progress:
+        """Add to the row in the making; no row where there is nothing to add."""
+        return dataclasses.replace(self, row=self.row | row) if row else self
+
+    def resumed(self, experiment: Experiment, excluded: Iterable[int]) -> Progress:
+        """Go on from a checkpoint: with the steps to leave out, and not stopped if the user moved what had stopped it."""
+        moved = self.stopped and self.stop_criteria != stop_criteria(experiment)
+        return dataclasses.replace(self.with_bad(excluded), stopped="" if moved else self.stopped)
+
+    def bad_in_a_row(self, step: int) -> int:
+        """Count the bad steps that end with `step`."""
+        count = 0
+        while step - count in self.bad:
+            count += 1
+        return count
 
 
-def bad_step(program: Program, at: int, values: Mapping[str, float]) -> BadStep | None:
-    """What the metrics of step `at` say against it, None where it is good."""
-    if not values.get("first_bad"):
-        return None
-    place, loss, limit = (
-        places(program.like.params)[int(values["first_bad"]) - 1],
-        values["loss"],
-        program.experiment.loss_limit,
-    )
-    over = place == "the loss" and math.isfinite(loss)
-    fault = f"is {loss:.4g}, over loss_limit={limit:g}" if over and limit is not None else "is not finite"
-    rate = values["learning_rate"]
-    advice = f"try a lower optimizer.learning_rate (now {rate:.3g}) or --set optimizer.clip_norm=1; "
-    return BadStep(at, place, loss, fault, advice)
+def stop_criteria(experiment: Experiment) -> tuple[Any, ...]:
+    """What ends a run before its last step."""
+    return experiment.stop_at, experiment.patience
 
 
-def arrive(program: Program, at: int, values: Mapping[str, Any], progress: Progress) -> tuple[Progress, Row]:
-    """Take in the metrics of step `at`: the new progress, and the row to write where one is due.
+def accumulate(progress: Progress, metrics: Metrics | None) -> Progress:
+    """Add the scores of one step, or of several (each leaf [steps]), to the sums of the row in the making.
 
-    Args:
-        values: a number each, or an array of those of several steps of which `at` is the last ({}: it was left out).
+    One step after the other, as np.cumsum adds: how steps are gathered into calls changes no bit. None: left out.
     """
-    if values:
-        # One by one, as np.cumsum adds: how steps are gathered into calls changes no bit.
-        values = {name: np.append(progress["sums"].get(name, 0.0), value) for name, value in values.items()}
-        count = len(values.pop("first_bad")) - 1
-        sums = {name: float(np.cumsum(value)[-1]) for name, value in values.items()}
-        progress = progress | {"sums": sums, "count": progress["count"] + count}
-    if not progress["count"] or not is_due(at, program.period("log")):
-        return progress, {}
-    means = {name: total / progress["count"] for name, total in progress["sums"].items()}
-    finished = program.experiment.task.finish(means)
-    row = place_of(program, at) | {f"train/{name}": value for name, value in finished.items()}
-    bad = sum(step <= at for step in progress["bad"])
-    return progress | {"sums": {}, "count": 0}, row | ({"train/bad_steps": bad} if bad else {})
+    if metrics is None:
+        return progress
+    sums = {
+        name: (_added(old[0], value), _added(old[1], weight))
+        for name, (value, weight) in metrics.sums.items()
+        for old in [progress.sums.get(name, (0.0, 0.0))]
+    }
+    return dataclasses.replace(progress, sums=sums)
 
 
-def place_of(program: Program, at: int) -> Row:
-    """The beginning of a row: the step, and the same in epochs."""
-    return {"step": at, "epoch": at * program.experiment.batch_size / program.stream.num_examples}
+def _added(old: float, values: Any) -> float:
+    return float(np.cumsum(np.append(old, np.asarray(values, np.float64)))[-1])
 
 
-def judge(program: Program, at: int, metrics: Metrics, progress: Progress) -> Progress:
-    """Hold an evaluation against the best so far, the patience and the target. A NaN is never the best.
+def finish_row(progress: Progress, task: Task, header: Row) -> Progress:
+    """Turn the sums into the training part of a row; nothing where no step was counted."""
+    if not progress.sums:
+        return progress
+    means = {name: total / weight if weight else 0.0 for name, (total, weight) in progress.sums.items()}
+    row = header | {f"train/{name}": value for name, value in task.finish(means).items()}
+    bad = sum(step <= header["step"] for step in progress.bad)
+    row |= {"train/bad_steps": bad} if bad else {}
+    return dataclasses.replace(progress.with_row(row), sums={})
+
+
+def update_best(progress: Progress, experiment: Experiment, step: int, metrics: MetricValues) -> Progress:
+    """Compare an evaluation with the best so far, the patience and the target. A NaN is never the best.
 
     Of equals the later one is the best (a small validation split has many, and training has gone on), but an equal does
     not renew the patience.
     """
-    experiment, task = program.experiment, program.experiment.task
-    value, best = metrics[task.monitor], progress["best"]
+    task = experiment.task
+    value, best = metrics[task.monitor], progress.best
     sign = 1 if task.better == "max" else -1
     if math.isfinite(value) and (best is None or sign * value >= sign * best):
-        progress = progress | {"best_step": at, "best": value}
-    improved = progress["best"] is not None and progress["best"] != best
-    progress = progress | {"since_best": 0 if improved else progress["since_best"] + 1}
+        progress = dataclasses.replace(progress, best_step=step, best=value)
+    improved = progress.best is not None and progress.best != best
+    progress = dataclasses.replace(progress, since_best=0 if improved else progress.since_best + 1)
+    why = ""
     if experiment.stop_at is not None and sign * value >= sign * experiment.stop_at:
-        shown = f"{experiment.stop_at:.4g} {task.monitor}"
-        if task.monitor.endswith("accuracy"):
-            shown = f"{100 * experiment.stop_at:.4g}% {task.monitor}"
-        return progress | {"stopped": f"Reached {shown} so cancelling training!", "limits": limits(program)}
-    if experiment.patience is not None and progress["since_best"] >= experiment.patience:
+        shown = task.metric_style(task.monitor).text(experiment.stop_at)
+        why = f"Reached {shown} {task.monitor} so cancelling training!"
+    elif experiment.patience is not None and progress.since_best >= experiment.patience:
         why = f"No better {task.monitor} in {experiment.patience} evaluations"
-        why += f", the best at step {progress['best_step']}: stopped early."
-        return progress | {"stopped": why, "limits": limits(program)}
-    return progress
-
-
-def limits(program: Program) -> list[Any]:
-    """What ends a run before its last step."""
-    return [program.experiment.stop_at, program.experiment.patience]
+        why += f", the best at step {progress.best_step}: stopped early."
+    return dataclasses.replace(progress, stopped=why, stop_criteria=stop_criteria(experiment)) if why else progress

@@ -7,7 +7,7 @@ thing the host has to do.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -16,28 +16,26 @@ import numpy as np
 from jax import lax
 
 from fdl.data.pipeline import Stream
-from fdl.types import Array
+from fdl.train.schedule import MAX_STEPS_PER_CALL
 
-LONGEST = 1000
-"""Steps of one call at most."""
-MOST_BYTES = 1 << 30
-"""Of rows that lie on the device unasked."""
-MOST_FLOPS = 5e8
-"""Of a step that a CPU makes many of in one call unasked. A dense 784-128-10 net trains 1.8 times as fast so in batches of 32,
-1.4 times in batches of 128, a tabular 256-256-128 net (1.7e8 FLOPs) 1.13 times; from 2e9 FLOPs on there is little to gain,
-and a run that is told to stop answers when the call has ended (2 cores of an AMD EPYC 9005, jax 0.10.2, 2 rounds)."""
+MAX_BYTES = 1 << 30
+"""Rows larger than this are put on the device only where the experiment asks for it."""
+MAX_FLOPS = 5e8
+"""A CPU makes many steps in one call only of steps below this: longer ones gain little, and a run that is told to stop
+answers when the call has ended (measured in docs/speed.md)."""
 
-Step = Callable[[Any, Any, Any], tuple[Any, dict[str, Array]]]
+Step = Callable[[Any, Any, Any], tuple[Any, Any]]
 """(state, batch, key) -> (state, metrics)."""
 
 
-def looped(step: Step) -> Step:
-    """(state, {"rows": int32 [B, LONGEST]}, (key, arrays, count)) -> (state, metrics [LONGEST]): the first `count` steps.
+def many_steps(step: Step) -> Step:
+    """Loop a step: (state, {"rows": int32 [B, MAX_STEPS_PER_CALL]}, (key, arrays, count)) -> (state, metrics by step).
 
-    The number of steps is data, not part of the program: how a run is cut into calls changes no bit of it.
+    The number of steps is data, not part of the program: how a run is cut into calls changes no bit of it. Only the
+    first `count` of the metrics are of steps; those behind them are zero.
     """
 
-    def many(state: Any, batch: Any, fixed: Any) -> tuple[Any, dict[str, Array]]:
+    def many(state: Any, batch: Any, fixed: Any) -> tuple[Any, Any]:
         key, arrays, count = fixed
 
         def one(state: Any, number: Any) -> Any:
@@ -50,46 +48,41 @@ def looped(step: Step) -> Step:
             return state, jax.tree.map(lambda all, value: all.at[number].set(value), seen, metrics)
 
         shapes = jax.eval_shape(one, state, 0)[1]
-        seen = jax.tree.map(lambda leaf: jnp.zeros((LONGEST, *leaf.shape), leaf.dtype), shapes)
+        seen = jax.tree.map(lambda leaf: jnp.zeros((MAX_STEPS_PER_CALL, *leaf.shape), leaf.dtype), shapes)
         return lax.fori_loop(0, count, body, (state, seen))
 
     return many
 
 
-def rows(stream: Stream, first: int, count: int) -> np.ndarray:
-    """The rows of steps first ... first + count - 1, int32 [B, LONGEST]; zeros behind them."""
-    order = np.zeros((stream.batch_size // stream.num_shards, LONGEST), np.int32)
+def rows_of_call(stream: Stream, first: int, count: int) -> np.ndarray:
+    """Number the rows of steps first ... first + count - 1, int32 [B, MAX_STEPS_PER_CALL]; zeros behind them."""
+    order = np.zeros((stream.batch_size // stream.num_shards, MAX_STEPS_PER_CALL), np.int32)
     order[:, :count] = stream.rows_of_steps(first, count).T
     return order
 
 
-def until_due(at: int, total: int, periods: Sequence[float], others: Sequence[int] = ()) -> int:
-    """Steps from `at` to the next multiple of a period (0: none), to before the next of `others`, or to `total`; at least 1."""
-    ends = [total, at + LONGEST, *(step - 1 for step in others if step > at + 1)]
-    for period in periods:
-        if period > 0:
-            number = int(at / period) + 1
-            ends += [end for end in (round(number * period), round((number + 1) * period)) if end > at][:1]
-    return max(1, min(ends) - at)
-
-
-def plain(arrays: Any) -> bool:
+def in_memory(arrays: Any) -> bool:
     """Whether every leaf is an array in memory."""
     return all(isinstance(leaf, np.ndarray) for leaf in jax.tree.leaves(arrays))
 
 
-def small(arrays: Any) -> bool:
-    """Whether they may lie on the device unasked."""
-    return plain(arrays) and sum(leaf.nbytes for leaf in jax.tree.leaves(arrays)) <= MOST_BYTES
+def is_small(arrays: Any) -> bool:
+    """Whether the rows may be put on the device unasked."""
+    return in_memory(arrays) and sum(leaf.nbytes for leaf in jax.tree.leaves(arrays)) <= MAX_BYTES
 
 
-def obstacle(lowered: Any) -> str:
-    """Why a lowered step had better not run in a loop on a CPU; "" where it may."""
+def why_not_looped(lowered: Any, flops: float) -> str:
+    """Say why a step had better not run in a loop on a CPU; "" where it may.
+
+    Args:
+        lowered: the step as it is handed to the compiler.
+        flops: of one step.
+    """
     text = lowered.as_text()
     if "stablehlo.convolution" in text:  # inside a loop 30 to 70 times slower (jax-ml/jax#12868)
         return "its step holds a convolution"
     if "callback" in text:
         return "its step calls back into Python"
-    if (lowered.cost_analysis() or {}).get("flops", 0) > MOST_FLOPS:
+    if flops > MAX_FLOPS:
         return "its step is long enough to be dispatched alone"
     return ""

@@ -1,11 +1,16 @@
-"""The state of a run and the two pure functions that touch it: one training step, one evaluation step."""
+"""The state of a run and the pure functions of it: one training step, one evaluation step, one decoding step.
+
+Read `train_step` first: augment, gradient, reduction over the devices, update, average. Everything else here is what it
+calls. Legend: B examples of a global batch; under pmap a function sees one device's part of it.
+"""
 
 from __future__ import annotations
 
 import dataclasses
+import functools
 import itertools
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import flax
 import jax
@@ -15,9 +20,15 @@ from flax import linen as nn
 from jax import lax
 
 from fdl.models.ops import channel_sum
+from fdl.optim import LearningRate, eval_params, hold_frozen_statistics, stop_frozen
 from fdl.tasks import losses
 from fdl.tasks.task import Task
 from fdl.types import Array, Batch, Draw, Transform
+
+WeightedSum = tuple[Array, Array]
+"""(sum of value x weight, sum of weight), float32 scalars; their quotient is the mean. Sums add up over devices, batches
+and steps, and are divided once, so padding and class weights are exact however the examples are spread."""
+Sums = dict[str, WeightedSum]
 
 
 @flax.struct.dataclass
@@ -40,29 +51,120 @@ class State:
 
     @property
     def variables(self) -> dict[str, Any]:
-        """What evaluation applies the model with."""
-        return {"params": self.params if self.ema is None else self.ema, **self.stats}
+        """What evaluation applies the model with: averaged parameters, where the run or its rule keeps an average."""
+        average = eval_params(self.opt_state, self.params) if self.ema is None else self.ema
+        return {"params": self.params if average is None else average, **self.stats}
 
 
 def init_state(
-    key: Array, batch: Batch, *, model: nn.Module, prepare: Transform, tx: optax.GradientTransformation, ema: bool
+    key: Array, batch: Batch, *, model: nn.Module, task: Task, tx: optax.GradientTransformation, ema: bool
 ) -> State:
-    """The state at step 0.
+    """Draw the state at step 0.
 
     Args:
         key: the run's key; the parameters depend on it and on the shapes of `batch` alone.
-        batch: raw rows (any values; their shapes count).
+        batch: prepared rows (any values; their shapes count).
     """
-    inputs = prepare(batch, None)["inputs"]
-    stats, params = flax.core.pop(model.init(key, inputs, train=False), "params")
+    stats, params = flax.core.pop(dict(task.init(model, key, batch)), "params")
     stats = {name: value for name, value in stats.items() if name != "intermediates"}
     # A copy, for a buffer that two leaves share cannot be donated twice.
     average = jax.tree.map(jnp.copy, params) if ema else None
     return State(jnp.zeros((), jnp.int32), params, stats, tx.init(params), average)
 
 
+def train_step(
+    state: State,
+    batch: Batch,
+    key: Array,
+    *,
+    model: nn.Module,
+    task: Task,
+    tx: optax.GradientTransformationExtraArgs,
+    learning_rate: LearningRate | None,
+    trainable: Callable[[Any], Any],
+    ema: float,
+    augment: Transform,
+    prepare: Transform,
+    axis_name: str | None = None,
+    loss_limit: float | None = None,
+    skip_bad: bool = False,
+) -> tuple[State, Metrics]:
+    """Make one update.
+
+    Args:
+        state: donated by the caller.
+        batch: raw rows [B, ...]; under pmap this device's part.
+        key: the run's key; this step's randomness is fold_in(key, step).
+        learning_rate: for the log alone; None where the optimizer keeps its own.
+        trainable: parameters -> a tree like them of True and, for frozen ones, False.
+        ema: decay of the parameters' average that evaluation uses, 0 for none.
+        axis_name: the mapped axis under pmap, over which sums and gradients are added up; None under jit.
+        loss_limit: a loss above it counts as not finite.
+        skip_bad: where something is not finite, keep everything as it was but the step's number.
+
+    Returns:
+        The state after it, and the weighted sums of every score over the global batch.
+    """
+    batch, rngs = training_batch(batch, key, state.step, augment, prepare, axis_name)
+    loss_fn = functools.partial(
+        mean_loss, stats=state.stats, batch=batch, rngs=rngs, model=model, task=task, trainable=trainable,
+        axis_name=axis_name,
+    )
+    grads, (sums, bad_inputs, stats) = jax.grad(loss_fn, has_aux=True)(state.params)
+    grads, sums, bad_inputs = add_over(axis_name, (grads, sums, bad_inputs))
+    updates, opt_state = tx.update(grads, state.opt_state, state.params, step=state.step)
+    params = optax.apply_updates(state.params, updates)
+    average = _update_average(state, params, ema) if ema else state.ema
+    norm, first_bad = _check_finite(grads, sums["loss"], bad_inputs, loss_limit)
+    sums["gradient_norm"] = norm, jnp.float32(1)
+    if learning_rate is not None:
+        sums["learning_rate"] = learning_rate(state.step), jnp.float32(1)
+    new = State(state.step + 1, params, stats, opt_state, average)
+    return (_keep_where_bad(state, new, first_bad) if skip_bad else new), Metrics(sums, first_bad)
+
+
+class Metrics(NamedTuple):
+    """What the host reads of a step.
+
+    Attributes:
+        sums: of every score, "gradient_norm" and "learning_rate" (each of weight 1).
+        first_bad: int32: 0, or 1 + the index in `check_names` of the first thing that is not finite.
+    """
+
+    sums: Sums
+    first_bad: Array
+
+
+def eval_step(
+    variables: Mapping[str, Any],
+    batch: Batch,
+    *,
+    model: nn.Module,
+    task: Task,
+    prepare: Transform,
+    axis_name: str | None = None,
+) -> Sums:
+    """Score one padded batch: the weighted sum of every score, padding left out."""
+    batch = prepare(batch, None)
+    outputs = task.apply(model, variables, batch, train=False, rngs=_fixed_rngs())
+    return add_over(axis_name, losses.weighted_sums(task.score(outputs, batch), batch["mask"]))
+
+
+def decode_step(variables: Mapping[str, Any], batch: Batch, *, model: nn.Module, task: Task, prepare: Transform) -> Any:
+    """Apply the model in inference mode to raw rows and decode as the task does."""
+    return task.decode(model, variables, prepare(batch, None), _fixed_rngs())
+
+
+def output_step(variables: Mapping[str, Any], batch: Batch, *, model: nn.Module, task: Task, prepare: Transform) -> Any:
+    """Apply the model in inference mode to raw rows."""
+    return task.apply(model, variables, prepare(batch, None), train=False, rngs=_fixed_rngs())
+
+
+# ---- the parts of a training step ------------------------------------------------------------------------------------
+
+
 def example_draw(key: Array, rows: Array) -> Draw:
-    """Uniform numbers keyed by an example's place in the global batch, so that they do not depend on the devices' number.
+    """Draw uniform numbers keyed by an example's place in the global batch, so that the number of devices changes none.
 
     Each call of the function returned gives fresh numbers; the order of calls is fixed when the step is traced.
     """
@@ -76,121 +178,100 @@ def example_draw(key: Array, rows: Array) -> Draw:
     return draw
 
 
-def augmented(
+def training_batch(
     batch: Batch, key: Array, step: Array, augment: Transform, prepare: Transform, axis_name: str | None = None
-) -> tuple[Batch, Array]:
-    """The batch as training step number `step` gives it to the model, and that step's key for dropout."""
-    augment_key, dropout_key = jax.random.split(jax.random.fold_in(key, step))
+) -> tuple[Batch, dict[str, Array]]:
+    """Augment and prepare a batch for training step number `step`; the model's random streams for that step.
+
+    The batch gains "step" (int32 scalar), for a task whose loss or model call depends on it. The streams are "dropout"
+    and "params", which Flax falls back to: a module may draw from `make_rng` of any name, each name other numbers.
+    """
+    augment_key, model_key = jax.random.split(jax.random.fold_in(key, step))
     rows = jnp.arange(len(jax.tree.leaves(batch)[0]))
     if axis_name:
+        # Augmentation is keyed by the place in the global batch; the model draws for whole arrays and cannot be, so each
+        # device folds in its index, lest all of them drop the same units.
         index = lax.axis_index(axis_name)
         rows = rows + index * len(rows)
-        dropout_key = jax.random.fold_in(dropout_key, index)
-    return prepare(augment(batch, example_draw(augment_key, rows)), None), dropout_key
+        model_key = jax.random.fold_in(model_key, index)
+    rngs = {"dropout": model_key, "params": jax.random.fold_in(model_key, 1)}
+    return prepare(augment(batch, example_draw(augment_key, rows)), None) | {"step": step}, rngs
 
 
-def forward(
-    params: Any, stats: Mapping[str, Any], batch: Batch, dropout_key: Array, model: nn.Module
-) -> tuple[Any, Mapping[str, Any]]:
-    """The model's outputs in training, and its other collections after them."""
-    variables, rngs = {"params": params, **stats}, {"dropout": dropout_key}
-    return model.apply(variables, batch["inputs"], train=True, rngs=rngs, mutable=list(stats))
+def add_over(axis_name: str | None, tree: Any) -> Any:
+    """Sum over the devices of a mapped axis (one reduction for the whole tree); the tree itself where there is none."""
+    return lax.psum(tree, axis_name) if axis_name else tree
 
 
-def train_step(
-    state: State,
-    batch: Batch,
-    key: Array,
+def mean_loss(
+    params: Any,
     *,
+    stats: Mapping[str, Any],
+    batch: Batch,
+    rngs: Mapping[str, Array],
     model: nn.Module,
     task: Task,
-    tx: optax.GradientTransformation,
-    learning_rate: Callable[[Array], Array],
-    ema: float,
-    augment: Transform,
-    prepare: Transform,
+    trainable: Callable[[Any], Any] = lambda params: jax.tree.map(lambda leaf: True, params),
     axis_name: str | None = None,
-    loss_limit: float | None = None,
-    skip_bad: bool = False,
-) -> tuple[State, dict[str, Array]]:
-    """One update: the state after it, and the batch's means as scalars.
+) -> tuple[Array, tuple[Sums, Array, Mapping[str, Any]]]:
+    """Compute this device's share of the mean loss over a batch as `training_batch` gives it.
 
-    "first_bad" among them is 0, or 1 + the index in `places` of the first thing that is not finite.
+    The share is sum / (weight over ALL devices), so that adding the shares' gradients up gives the gradient of the mean:
+    a mean over each device's own weight would be wrong wherever the devices hold unequal weights.
 
-    Args:
-        state: donated by the caller.
-        batch: raw rows [B, ...]; under pmap this device's part.
-        key: the run's key; this step's randomness is fold_in(key, step).
-        ema: decay of the parameters' average that evaluation uses, 0 for none.
-        axis_name: the mapped axis under pmap, over which gradients and metrics are averaged; None under jit.
-        loss_limit: a loss above it counts as not finite.
-        skip_bad: where something is not finite, keep everything as it was but the step's number.
+    Returns:
+        The share, and with it every score's sum, the number of examples that are not finite, and the new statistics.
     """
-    batch, dropout_key = augmented(batch, key, state.step, augment, prepare, axis_name)
+    trained = trainable(params)
+    variables = {"params": stop_frozen(params, trained), **stats}
+    with hold_frozen_statistics(trained, stats):
+        outputs, stats = task.apply(model, variables, batch, train=True, rngs=rngs, mutable=list(stats))
+    sums = losses.weighted_sums(task.score(outputs, batch), batch.get("mask"))
+    total, weight = sums["loss"]
+    weight = lax.stop_gradient(add_over(axis_name, weight))
+    finite = [jnp.isfinite(x).reshape(len(x), -1).all(1) for x in jax.tree.leaves(batch["inputs"])]
+    # Counted as what is NOT finite: zero stays zero however the compiler orders or scales a sum.
+    bad_inputs = jnp.sum(~jnp.stack(finite).all(0), dtype=jnp.int32)
+    return losses.mean_of(total, weight), (sums, bad_inputs, stats)
 
-    def loss_fn(params: Any) -> tuple[Array, tuple[dict[str, Array], Mapping[str, Any]]]:
-        outputs, stats = forward(params, state.stats, batch, dropout_key, model)
-        means = {name: values.mean() for name, values in task.score(outputs, batch).items()}
-        # The share of examples, as a mean, so that it joins the one reduction over the devices.
-        finite = [jnp.isfinite(x).reshape(len(x), -1).all(1) for x in jax.tree.leaves(batch["inputs"])]
-        means["finite_inputs"] = jnp.stack(finite).all(0).mean()
-        return means["loss"], (means, stats)
 
-    grads, (metrics, stats) = jax.grad(loss_fn, has_aux=True)(state.params)
-    if axis_name:
-        # After the gradient: a mean inside the loss would leave the gradients wrong by the number of devices.
-        grads, metrics = lax.pmean((grads, metrics), axis_name)
-    updates, opt_state = tx.update(grads, state.opt_state, state.params)
-    params = optax.apply_updates(state.params, updates)
-    average = state.ema
-    if ema:
-        # Forget the start soon: the decay grows to `ema`, as TensorFlow's ExponentialMovingAverage(num_updates) has it.
-        decay = jnp.minimum(ema, (1.0 + state.step) / (10.0 + state.step))
-        average = jax.tree.map(lambda old, new: decay * old + (1 - decay) * new, state.ema, params)
+def _update_average(state: State, params: Any, ema: float) -> Any:
+    """Average the parameters; the decay grows to `ema`, so that the start is soon forgotten.
+
+    decay = min(ema, (1 + step) / (10 + step)), as TensorFlow's ExponentialMovingAverage(num_updates) has it.
+    """
+    decay = jnp.minimum(ema, (1.0 + state.step) / (10.0 + state.step))
+    return jax.tree.map(lambda old, new: decay * old + (1 - decay) * new, state.ema, params)
+
+
+def _check_finite(grads: Any, loss: WeightedSum, bad_inputs: Array, loss_limit: float | None) -> tuple[Array, Array]:
+    """The gradient's norm, and 1 + the index of the first thing that is not finite (0: all is well)."""
     squares = jnp.stack([_sum_of_squares(leaf.astype(jnp.float32)) for leaf in jax.tree.leaves(grads)])
-    good_loss = metrics["loss"] <= (jnp.finfo(jnp.float32).max if loss_limit is None else loss_limit)
-    good_inputs = metrics.pop("finite_inputs") == 1
-    good = jnp.concatenate([jnp.stack([good_inputs, good_loss]), jnp.isfinite(squares)])
-    first_bad = jnp.where(good.all(), 0, 1 + jnp.argmin(good))
-    metrics |= {
-        "learning_rate": learning_rate(state.step), "gradient_norm": jnp.sqrt(squares.sum()), "first_bad": first_bad,
-    }  # fmt: skip
-    new = State(state.step + 1, params, stats, opt_state, average)
-    if skip_bad:
-        old = dataclasses.replace(state, step=state.step + 1)
-        new = jax.tree.map(lambda kept, made: jnp.where(first_bad > 0, kept, made), old, new)
-    return new, metrics
+    mean = losses.mean_of(*loss)
+    good_loss = jnp.isfinite(mean)
+    if loss_limit is not None:
+        good_loss &= mean <= loss_limit
+    good = jnp.concatenate([jnp.stack([bad_inputs == 0, good_loss]), jnp.isfinite(squares)])
+    return jnp.sqrt(squares.sum()), jnp.where(good.all(), 0, 1 + jnp.argmin(good))
 
 
 def _sum_of_squares(x: Array) -> Array:
     return channel_sum(jnp.square(x)).sum() if x.ndim > 1 else jnp.square(x).sum()
 
 
-def places(params: Any) -> list[str]:
-    """What "first_bad" counts: the inputs, the loss, then the gradient's leaves by name."""
+def _keep_where_bad(old: State, new: State, first_bad: Array) -> State:
+    """The old state with the step counted where something was not finite, else the new one."""
+    counted = dataclasses.replace(old, step=old.step + 1)
+    return jax.tree.map(lambda kept, made: jnp.where(first_bad > 0, kept, made), counted, new)
+
+
+def check_names(params: Any) -> list[str]:
+    """Name what `Metrics.first_bad` counts: the inputs, the loss, then the gradient's leaves."""
     paths = jax.tree_util.tree_flatten_with_path(params)[0]
     names = [jax.tree_util.keystr(path, simple=True, separator="/") for path, _ in paths]
     return ["an input", "the loss", *(f"the gradient of {name}" for name in names)]
 
 
-def eval_step(
-    variables: Mapping[str, Any],
-    batch: Batch,
-    *,
-    model: nn.Module,
-    task: Task,
-    prepare: Transform,
-    axis_name: str | None = None,
-) -> dict[str, Array]:
-    """Masked sums of every score over one padded batch, and under "count" how many values they are of."""
-    batch = prepare(batch, None)
-    outputs = model.apply(variables, batch["inputs"], train=False)
-    scores = task.score(outputs, batch)
-    sums, count = losses.sums(scores, batch["mask"])
-    sums["count"] = count
-    return lax.psum(sums, axis_name) if axis_name else sums
-
-
-def predict_step(variables: Mapping[str, Any], batch: Batch, *, model: nn.Module, prepare: Transform) -> Any:
-    """The model's outputs for raw rows, in inference mode."""
-    return model.apply(variables, prepare(batch, None)["inputs"], train=False)
+def _fixed_rngs() -> dict[str, Array]:
+    """The streams of a model that draws in inference too (a variational autoencoder): the same numbers every time."""
+    return {"params": jax.random.key(0)}

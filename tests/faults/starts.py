@@ -11,7 +11,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,14 +34,15 @@ class Server:
 
     def start(
         self, argv: Sequence[str], cwd: Path, *points: Point, rows: Path | None = None, log: Path | None = None,
-        limits: dict[str, int] | None = None,
+        limits: dict[str, int] | None = None, env: Mapping[str, str] | None = None,
     ) -> Start:  # fmt: skip
         """One `python -m fdl.main ARGV` with the failpoints armed, in a session of its own."""
         log = log or cwd / "log"
         log.write_text("")
         what = {
             "argv": list(argv), "cwd": str(cwd), "log": str(log), "rows": str(rows) if rows else None, "limits": limits or {},
-            "env": {"XDG_CACHE_HOME": os.environ["XDG_CACHE_HOME"]}, "points": [dataclasses.asdict(p) for p in points],
+            "env": {"XDG_CACHE_HOME": os.environ["XDG_CACHE_HOME"], **(env or {})},
+            "points": [dataclasses.asdict(p) for p in points],
         }  # fmt: skip
         assert self.process.stdin
         self.process.stdin.write((json.dumps(what) + "\n").encode())
