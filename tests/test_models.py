@@ -122,6 +122,8 @@ def test_the_first_stage_gives_a_tie_to_the_first_as_well():
 def test_a_map_too_small_is_an_error_in_words():
     with pytest.raises(ValueError, match="a 2x2 pool does not fit into a map of 1x1"):
         shapes(CNN(filters=(4, 4, 4), outputs=10), (1, 8, 8, 1))
+    with pytest.raises(ValueError, match="a 2x2 pool does not fit into a map of 2x1"):  # outside jit too
+        ops.conv_max_pool(jnp.zeros((1, 4, 3, 1)), jnp.zeros((3, 3, 1, 2)), "VALID", 2)
     with pytest.raises(ValueError, match="a 5x5 convolution does not fit into a map of 4x6"):
         shapes(CNN(filters=(4,), kernel=5, outputs=10), (1, 4, 6, 1))
 

@@ -71,7 +71,9 @@ def load(
     splits = data.splits
     parts = (("train", splits.train), ("validation", splits.validation), ("test", splits.test))
     sizes = [f"{count_examples(part):,} {name}" for name, part in parts if part is not None]
-    say(f"data: {splits.name} ({splits.source}) from {splits.where}: {'; '.join([', '.join(sizes), *splits.notes])}")
+    leaks = [f"{count:,} {name} rows are also in training" for name, count in data.leaks.items() if count]
+    notes = "; ".join([", ".join(sizes), *leaks, *splits.notes])
+    say(f"data: {splits.name} ({splits.source}) from {splits.where}: {notes}")
     return program
 
 
