@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import hashlib
 import os
 import platform
+import shutil
+import time
 from pathlib import Path
 
 YNN_FLAG = "--xla_cpu_experimental_ynn_fusion_type"
@@ -84,10 +87,17 @@ def cache_dir() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "fdl"
 
 
+MAX_CACHE_BYTES = 2 << 30
+"""Of compiled programs that are kept for one jaxlib and processor: some 10,000 small ones."""
+MAX_IDLE_DAYS = 60.0
+"""A folder of another jaxlib or processor that nobody has used for so long is deleted."""
+
+
 def enable_compile_cache() -> None:
     """Keep compiled programs between runs, in a private folder keyed by jaxlib and processor.
 
-    Compiled code is trusted code and fits one processor only: hence 0700 and the key.
+    Compiled code is trusted code and fits one processor only: hence 0700 and the key. What is old is deleted first; JAX's own
+    limit (jax_compilation_cache_max_size) needs a package that fdl does not, and locks the folder at every look.
     """
     import jax
 
@@ -103,8 +113,33 @@ def enable_compile_cache() -> None:
     folder = cache_dir() / f"jax-{_jaxlib_version()}-{hashlib.sha256(cpu.encode()).hexdigest()[:8]}"
     try:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        os.utime(folder)  # in use: see `drop_old_programs`
     except OSError:
         return  # a read-only home costs a compile, not the run
+    drop_old_programs(folder)
     jax.config.update("jax_compilation_cache_dir", str(folder))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", 0)
+
+
+def drop_old_programs(folder: Path, max_bytes: int = MAX_CACHE_BYTES, idle_days: float = MAX_IDLE_DAYS) -> None:
+    """Delete folders beside `folder` that were idle for so long, and what was used longest ago in it beyond `max_bytes`.
+
+    Other processes may read or delete at the same time: a program that has gone is compiled anew.
+    """
+    for other in folder.parent.glob("jax-*"):
+        with contextlib.suppress(OSError):
+            if other != folder and time.time() - other.stat().st_mtime > idle_days * 86400:
+                shutil.rmtree(other, ignore_errors=True)
+    known = []
+    with contextlib.suppress(OSError):
+        for entry in os.scandir(folder):
+            with contextlib.suppress(OSError):
+                found = entry.stat()
+                known.append((max(found.st_atime, found.st_mtime), found.st_size, entry.path))
+    kept = 0
+    for _, size, path in sorted(known, reverse=True):
+        kept += size
+        if kept > max_bytes:
+            with contextlib.suppress(OSError):
+                os.unlink(path)

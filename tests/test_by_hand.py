@@ -155,9 +155,10 @@ def test_dropout_by_hand_follows_its_key() -> None:
 
 
 def test_what_numpy_cannot_do_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    model, x = HandMLP(batch_norm=True, axis_name="data"), jnp.zeros((2, 3))
+    model, x = HandMLP(batch_norm=True), jnp.zeros((2, 3))
+    variables = model.init(jax.random.key(0), x)
     with pytest.raises(UserError, match="--parallel=jit"):
-        model.init(jax.random.key(0), x)
+        jax.pmap(lambda x: model.apply(variables, x, train=True, mutable=["batch_stats"]), "data")(x[None])
     with pytest.raises(ValueError, match="5x5 convolution and a 2x2 pool do not fit into a map with a side of 4"):
         HandCNN(filters=(2, 2), kernel=5, padding="valid").init(jax.random.key(0), jnp.zeros((1, 12, 13, 1)))
     monkeypatch.setattr(jax, "default_backend", lambda: "gpu")

@@ -144,7 +144,8 @@ def test_a_run_on_windows_trains_and_the_device_resident_path_is_refused() -> No
     from fdl.experiment import Experiment
     from fdl.models import MLP
     from fdl.tasks import Regression
-    from fdl.train.program import build, evaluate
+    from fdl.train.evaluation import evaluate
+    from fdl.train.program import build
     from fdl.types import UserError
 
     series = np.sin(np.arange(200, dtype=np.float32) / 5)
@@ -160,8 +161,8 @@ def test_a_run_on_windows_trains_and_the_device_resident_path_is_refused() -> No
     layout = choose_layout("jit", jax.devices()[:1])
     program = build(experiment, pipeline.load(data, Request()), 0, layout)
     assert program.experiment.model.outputs == 1  # from the horizon
-    assert program.on_device is None
-    state, batches = program.start(), pipeline.feed("auto", program.data.splits.train, program.stream, 0, 40)
+    assert program.compiled.resident_rows is None
+    state, batches = program.compiled.initial_state(), pipeline.feed("auto", program.data.splits.train, program.stream, 0, 40)
     before = evaluate(program, state.variables, program.data.splits.evaluated)["rmse"]
     for at in range(40):
         state, _ = program.advance(state, at, 1, batches)

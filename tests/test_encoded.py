@@ -13,10 +13,12 @@ import pytest
 from PIL import Image
 
 from fdl.data import Data, Facts, Request, Splits, columns, ops, pipeline, sources
-from fdl.data.digests import sha256_of
+from fdl.data.digests import count_leaks, sha256_of
 from fdl.data.fitted import fit_ops
-from fdl.data.formats import encoded
-from fdl.data.formats.encoded import DRAWS, Encoded, random_box
+from fdl.data.formats import checked, images
+from fdl.data.formats.bad_inputs import BadInputs
+from fdl.data.formats.encoded import Encoded
+from fdl.data.formats.frames import DRAWS, Frame, random_box
 from fdl.models import CNN
 from fdl.tasks import Classification
 from fdl.tasks.panels.data import augmented, class_counts, examples
@@ -89,7 +91,7 @@ def test_a_folder_of_class_folders(photos: Path) -> None:
     some = take(splits.train, np.array([20, 3]))
     np.testing.assert_array_equal(np.asarray(some["inputs"]), np.asarray(column)[[20, 3]])
     assert digest_of(load(photos)) == digest_of(splits)
-    (photos / "imagenet/train/n01/n01_0.JPEG").write_bytes(b"changed")
+    picture(7, 20, 20).save(photos / "imagenet/train/n01/n01_0.JPEG")
     assert digest_of(load(photos)) != digest_of(splits)
 
 
@@ -168,7 +170,9 @@ def test_evaluation_counts_every_picture_once(photos: Path, batch: int, shards: 
 def test_padding_is_not_decoded_again_and_again(photos: Path) -> None:
     column = load(photos).test["inputs"]
     reads: list[int] = []
-    counted = Encoded(lambda row: reads.append(row) or column.content_of(row), column.name, b"", column.rows, SIDE)
+    counted = Encoded(
+        lambda row: reads.append(row) or column.content_of(row), column.name, b"", column.rows, column.frame
+    )
     list(pipeline.padded_batches({"inputs": counted}, 512))
     assert sorted(reads) == list(range(7))
 
@@ -183,7 +187,7 @@ def test_who_stops_early_leaves_nothing_behind(photos: Path) -> None:
         return column.content_of(row)
 
     stream = pipeline.Stream(0, 8, 21)
-    slow = {"inputs": Encoded(read, column.name, b"", column.rows, SIDE), "targets": np.zeros(21)}
+    slow = {"inputs": Encoded(read, column.name, b"", column.rows, column.frame), "targets": np.zeros(21)}
     feed = pipeline.feed("auto", slow, stream, 0, 10_000)
     next(feed)
     feed.close()  # type: ignore[attr-defined]
@@ -192,21 +196,62 @@ def test_who_stops_early_leaves_nothing_behind(photos: Path) -> None:
     assert len(reads) == count <= 8 * (columns.AHEAD + 2)
 
 
-@pytest.mark.parametrize("data", [b"", b"no picture", b"\xff\xd8\xff\xe0 cut"])
-@pytest.mark.parametrize("kind", ["numpy", "tf"])
-def test_a_damaged_picture_is_one_line_that_names_its_file(photos: Path, data: bytes, kind: str) -> None:
-    path = photos / "imagenet/train/n02/n02_3.JPEG"
-    path.write_bytes(data)
-    with pytest.raises(UserError, match=r"n02_3\.JPEG.*remove it or mend it") as caught:
-        batches(load(photos), kind, 0, 4)
-    assert "\n" not in str(caught.value)
+@pytest.mark.parametrize("data", [b"", b"no picture", b"\xff\xd8\xff\xe0 cut", "cut short"])
+def test_damaged_pictures_are_found_before_training_and_kept_in_mind(
+    photos: Path, data: bytes | str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    paths = [photos / "imagenet/train/n02/n02_3.JPEG", photos / "imagenet/val/n03/n03_1.JPEG"]
+    sound = load(photos)
+    for path in paths:
+        path.write_bytes(path.read_bytes()[:-40] if isinstance(data, str) else data)
+    for _ in range(2):  # the second time from the cache
+        with pytest.raises(BadInputs, match="first of 2 bad images of 28") as caught:
+            load(photos)
+        assert [row.file for row in caught.value.rows] == [str(path) for path in paths]
+        assert "\n" not in str(caught.value)
+        monkeypatch.setattr(
+            checked.images, "try_each", lambda work, count: {} if not count else pytest.fail("read again")
+        )
+    skipping = sources.imagenet(Request(data_dir=photos, offline=True, on_bad="skip"), size=SIDE)
+    assert [row.file for row in skipping.skipped] == [str(path) for path in paths]
+    np.testing.assert_array_equal(skipping.train["targets"], np.delete(sound.train["targets"], 10))
+    seen = np.concatenate([batch["targets"] for batch in batches(skipping, "numpy", 0, 9)])
+    assert len(seen) == 72  # every batch can be had
+    assert len(list(pipeline.padded_batches(skipping.test, 4))) == 2
 
 
-def test_a_picture_cut_short_is_refused(photos: Path) -> None:
-    path = photos / "imagenet/val/n03/n03_1.JPEG"
-    path.write_bytes(path.read_bytes()[:-40])
-    with pytest.raises(UserError, match=r"n03_1\.JPEG.*truncated"):
-        list(pipeline.padded_batches(load(photos).test, 4))
+def test_only_folders_that_have_changed_are_read_again(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    load(photos)
+    (photos / "imagenet/train/n01/new.JPEG").write_bytes(b"bad")
+    counts = []
+    original = checked.images.try_each
+    monkeypatch.setattr(checked.images, "try_each", lambda work, count: counts.append(count) or original(work, count))
+    with pytest.raises(BadInputs, match=r"new\.JPEG: no image"):
+        load(photos)
+    assert counts == [8, 0]  # of the training split's three folders one, of the test split's none
+
+
+def test_a_picture_that_is_damaged_later_is_one_line_that_names_its_file(photos: Path) -> None:
+    splits = load(photos)
+    (photos / "imagenet/train/n02/n02_3.JPEG").write_bytes(b"damaged now")
+    for kind in ("numpy", "tf"):
+        with pytest.raises(UserError, match=r"n02_3\.JPEG.*remove it or mend it") as caught:
+            batches(splits, kind, 0, 4)
+        assert "\n" not in str(caught.value)
+
+
+def test_copies_of_a_file_have_the_same_digest(photos: Path) -> None:
+    (photos / "imagenet/val/n01/copy.JPEG").write_bytes((photos / "imagenet/train/n02/n02_5.JPEG").read_bytes())
+    splits = load(photos)
+    train, test = (rows["inputs"].row_digests() for rows in (splits.train, splits.test))
+    assert len(set(train)) == 21
+    assert np.flatnonzero(np.isin(test, train)).tolist() == [0]  # "copy" comes before "n01_0"
+    assert count_leaks(splits) == ({"test": 1}, "")
+
+
+def of_files(paths: list[Path]) -> Encoded:
+    read = [path.read_bytes() for path in paths].__getitem__
+    return Encoded(read, lambda row: str(paths[row]), b"", np.arange(len(paths)), Frame((SIDE, SIDE), crop=True))
 
 
 def stored(image: Image.Image, kind: str, **more: object) -> bytes:
@@ -233,7 +278,7 @@ def test_every_kind_of_picture_has_three_channels(tmp_path: Path) -> None:
     for name, data in kinds.items():
         paths.append(tmp_path / f"{name}.JPEG")
         paths[-1].write_bytes(data)
-    plain, grey, *others = np.asarray(encoded.of_files(paths, SIDE)).astype(int)
+    plain, grey, *others = np.asarray(of_files(paths)).astype(int)
     assert plain.shape == (SIDE, SIDE, 3)
     np.testing.assert_allclose(edges(plain), evaluated(17, 20), atol=0.05)
     luma = (plain @ [0.299, 0.587, 0.114])[..., None]  # ITU-R BT.601, as Pillow has it
@@ -245,11 +290,11 @@ def test_every_kind_of_picture_has_three_channels(tmp_path: Path) -> None:
 def test_more_pixels_than_the_limit_are_refused_before_they_are_decoded(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(encoded, "MAX_PIXELS", 1000)
+    monkeypatch.setattr(images, "MAX_PIXELS", 1000)
     path = tmp_path / "large.png"
     picture(0).save(path)
     with pytest.raises(UserError, match="40 x 30 pixels"):
-        np.asarray(encoded.of_files([path], SIDE))
+        np.asarray(of_files([path]))
 
 
 def test_validation_is_cut_and_ops_are_fitted_without_decoding_all(photos: Path) -> None:

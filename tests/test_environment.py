@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import jax
@@ -65,9 +66,30 @@ def test_writing_events_does_not_import_pytorch(tmp_path: Path) -> None:
     (tmp_path / "run").mkdir()
     code = (
         f"import os, sys; os.chdir({str(tmp_path)!r}); sys.path.insert(0, '');"
-        "from pathlib import Path; from fdl import logs; from contextlib import ExitStack;"
+        "from pathlib import Path; from fdl.rundir import logs; from contextlib import ExitStack;"
         "stack = ExitStack(); write = stack.enter_context(logs.writer(Path('run'), -1));"
         "write({'step': 1, 'train/loss': 0.5}); stack.close();"
         "assert 'torch' not in sys.modules; print(len(list(Path('run/tensorboard').iterdir())))"
     )
     assert printed(code) == "1"
+
+
+def test_old_programs_leave_the_cache_and_those_in_use_stay(tmp_path: Path) -> None:
+    own, idle, other = (tmp_path / f"jax-{name}" for name in ("own", "idle", "other"))
+    for folder in (own, idle, other):
+        folder.mkdir()
+        (folder / "program").write_bytes(b"x" * 10)
+    (tmp_path / "archives").mkdir()
+    days = time.time() - 86400 * np.array([59, 61])
+    os.utime(other, (days[0], days[0]))
+    for path in (idle, tmp_path / "archives"):
+        os.utime(path, (days[1], days[1]))
+    for age in range(5):  # in days
+        path = own / f"step{age}"
+        path.write_bytes(b"x" * 100)
+        used = time.time() - 86400 * (age + 1)
+        os.utime(path, (used, used - 86400 * 100 if age == 1 else used))  # written long ago, read yesterday
+    environment.drop_old_programs(own, max_bytes=310, idle_days=60)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["archives", "jax-other", "jax-own"]
+    assert sorted(path.name for path in own.iterdir()) == ["program", "step0", "step1", "step2"]
+    environment.drop_old_programs(tmp_path / "jax-gone")

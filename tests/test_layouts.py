@@ -11,6 +11,7 @@ from typing import Any
 import jax
 import numpy as np
 import pytest
+from flax import linen as nn
 from jax.sharding import PartitionSpec
 
 from fdl.checkpoint import saving
@@ -76,11 +77,22 @@ def _cut(rows: dict[str, np.ndarray], at: int, part: int) -> dict[str, np.ndarra
     return {name: leaf[at:] if part else leaf[:at] for name, leaf in rows.items()}
 
 
+class Headed(nn.Module):
+    """A module of a user's own around another: it knows nothing of devices."""
+
+    body: nn.Module
+
+    @nn.compact
+    def __call__(self, x: jax.Array, train: bool = False) -> jax.Array:
+        return nn.Dense(3)(nn.relu(self.body(x, train)))
+
+
 def experiment(name: str, dropout: float = 0.0) -> Experiment:
     models = {
         "mlp": MLP(widths=(64, 32), outputs=3, dropout=dropout),
         "cnn": CNN(filters=(8, 16), padding="SAME", dense=(32,), outputs=3, batch_norm=True, dropout=dropout),
         "resnet": ResNet(stage_sizes=(1, 1), block="basic", width=8, outputs=3, stem="cifar"),
+        "nested": Headed(Headed(MLP(widths=(16,), outputs=8, batch_norm=True))),
         "lstm": Recurrent(cell="lstm", vocabulary=12, width=16, embedding=8, dropout=dropout),
     }
     seen = Data(load=pictures, augment=(augment.Flip(), augment.Shift(1)), prepare=(ops.Standardize(),), feed="numpy")
@@ -148,6 +160,17 @@ def test_every_layout_trains_the_same(name: str, mode: str, devices: int, mesh: 
         np.testing.assert_allclose(np.asarray(leaf), expected[key], rtol=0, atol=1e-5, err_msg=key)
     assert_replicas_agree(state)
     assert min(expected_losses) < expected_losses[0] - 0.05, "nothing was learnt: this compares little"
+
+
+def test_batch_norm_is_global_under_pmap_however_deep_it_lies() -> None:
+    whole, _, _ = train(program_of("nested"), 3)
+    built = program_of("nested", "pmap", 2)
+    split, _, _ = train(built, 3)
+    expected = saving.named_leaves(whole)
+    assert "stats/batch_stats/body/body/norm1/mean" in expected
+    for key, leaf in saving.named_leaves(split).items():
+        np.testing.assert_allclose(np.asarray(leaf), np.asarray(expected[key]), rtol=0, atol=1e-6, err_msg=key)
+    assert_replicas_agree(split)
 
 
 @pytest.mark.parametrize(

@@ -67,6 +67,13 @@ def test_groups_are_separate_optimizers(accumulate: int) -> None:
     close(ours["head"]["kernel"], run(dataclasses.replace(base, rule="lion"))[0]["head"]["kernel"])
 
 
+def test_what_belongs_to_one_rule_does_not_reach_a_group_with_another() -> None:
+    head = (Group("head", rule="adam"),)
+    ours, _ = run(Optimizer(rule="momentum", dampened=True, learning_rate=0.05, groups=head))
+    close(ours["encoder"], run(Optimizer(rule="momentum", dampened=True, learning_rate=0.05))[0]["encoder"])
+    close(ours["head"], run(Optimizer(rule="adam", learning_rate=0.05))[0]["head"])
+
+
 def test_the_first_group_that_matches_decides_and_all_of_them_may_cover_everything() -> None:
     both = (Group("encoder*", rule="sgd"), Group("*", rule="schedule_free_sgd"))
     ours, _ = run(Optimizer(rule="adam", learning_rate=0.05, groups=both))

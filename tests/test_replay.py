@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -100,6 +101,51 @@ def test_rollback_leaves_the_batch_out_and_goes_on(tmp_path: Path) -> None:
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(state))
     steps = [json.loads(line)["step"] for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     assert steps == sorted(set(steps)), "a row stands twice after the rollback"
+
+
+@pytest.mark.parametrize("save_every", [40, 3])
+@pytest.mark.parametrize("policy", ["rollback", "skip"])
+def test_the_replay_of_a_second_bad_step_leaves_the_first_one_out(tmp_path: Path, policy: str, save_every: int) -> None:
+    """The checkpoint before both, or the start, cannot know of the first."""
+    program = program_of(wild(on_bad_step=policy))
+    first, second = (int(program.stream.rows(step)[0]) for step in (10, 11))  # seen in steps 11 and 12
+
+    def twice(request: Request) -> Splits:
+        splits = poisoned(request)
+        inputs = np.nan_to_num(splits.train["inputs"], posinf=0.5)
+        inputs[[first, second], 1, 1, 0] = np.nan
+        return dataclasses.replace(splits, train=splits.train | {"inputs": inputs})
+
+    data = dataclasses.replace(wild().data, load=twice)
+    program = program_of(dataclasses.replace(wild(on_bad_step=policy), data=data, save_every=save_every))
+    program = dataclasses.replace(program, total_steps=14)
+    bad = [step + 1 for step in range(14) if {first, second} & set(program.stream.rows(step).tolist())]
+    if policy == "rollback" and len(bad) > 3:
+        pytest.skip("the batches changed: more bad steps than rollbacks")
+    loop.train(program, tmp_path, loop.Hooks())
+    record = json.loads((tmp_path / f"bad_step_{bad[-1]}.json").read_text())
+    assert set(bad[:-1]) & set(record["excluded"]) == set(bad[:-1])
+    found = replay.replay(program, tmp_path)
+    assert found.step == bad[-1]
+    by_name = {array.name: array for array in found.arrays}
+    assert by_name["inputs"].bad == 1
+    assert not any(array.bad for array in found.arrays if array.name.startswith("parameters"))
+    # The parameters are those the run had there, not merely finite ones.
+    whole = dataclasses.replace(program, total_steps=bad[-1] - 1)
+    loop.train(whole, tmp_path / "until", loop.Hooks())
+    saved = manifest.latest(tmp_path / "until" / "checkpoints")
+    assert saved is not None
+    kernel = saving.restore(saved, program.state_spec).params["output"]["kernel"]
+    assert by_name["parameters/output/kernel"].largest == float(np.abs(np.asarray(kernel, np.float64)).max())
+
+
+def test_a_run_whose_checkpoints_are_gone_is_not_replayed_as_another(tmp_path: Path) -> None:
+    program = program_of(wild())
+    with pytest.raises(BadStep):
+        loop.train(program, tmp_path, loop.Hooks())
+    shutil.rmtree(tmp_path / "checkpoints")
+    with pytest.raises(UserError, match=r"checkpoints is missing.*bring the folder back"):
+        replay.replay(program, tmp_path)
 
 
 def test_a_fourth_rollback_and_an_eleventh_skip_in_a_row_end_the_run(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from fdl.distributed import layouts
 from fdl.experiment import Experiment
 from fdl.models import CNN, MLP
 from fdl.optim import Optimizer
-from fdl.rundir import logs
+from fdl.rundir import logs, rows
 from fdl.tasks import Classification
 from fdl.train import loop, resident
 from fdl.train.program import Program, build
@@ -57,7 +57,7 @@ def run(program: Program, workdir: Path, calls: loop.Hooks = QUIET) -> tuple[dic
     return named_leaves(jax.device_get(state)), saving.state_sha256(state)
 
 
-def plain(row: logs.Row) -> dict[str, Any]:
+def plain(row: rows.Row) -> dict[str, Any]:
     return {name: value for name, value in row.items() if name != "examples_per_second"}
 
 

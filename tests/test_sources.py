@@ -98,7 +98,8 @@ def test_idx_files_in_both_spellings_zipped_or_not(fashion: Path, name: str, zip
 IMAGES, LABELS = "train-images-idx3-ubyte.gz", "train-labels-idx1-ubyte.gz"
 DAMAGES: dict[str, tuple[str, Callable[[bytes], bytes], str]] = {
     "cut short": (IMAGES, lambda data: data[:-200], "damaged"),
-    "empty": (IMAGES, lambda data: b"", "no gzip"),
+    "empty": (IMAGES, lambda data: b"", "is empty (0 bytes), not an IDX file"),
+    "no gzip": (IMAGES, lambda data: b"\0\0\x08\3", "no gzip file (it starts with 00 00 08 03)"),
     "checksum": (LABELS, lambda data: data[:-8] + bytes([data[-8] ^ 1]) + data[-7:], "CRC"),
     "web page": (IMAGES, lambda data: b"\n<!DOCTYPE html><html>sign in</html>", "HTML page"),
     "magic": (IMAGES, lambda data: gzip.compress(b"\0\0\x0d\3" + gzip.decompress(data)[4:]), "magic number 00 00 0d"),
@@ -328,7 +329,7 @@ def test_a_portal_page_is_no_data_set(tmp_path: Path, monkeypatch: pytest.Monkey
     remote = download.Remote("http://publisher.example/file.gz", 5, "0" * 64)
     with proxy(lambda url: b"<html>") as (address, _):
         monkeypatch.setenv("http_proxy", address)
-        with pytest.raises(download.UnavailableError, match="gave an HTML page, expected 5 bytes"):
+        with pytest.raises(download.UnavailableError, match=r"gave an HTML page of 6 bytes .*, expected 5 bytes"):
             download.fetch(remote, tmp_path / "file.gz")
     assert not list(tmp_path.glob("file*"))
 

@@ -21,7 +21,7 @@ from fdl.train.stopping import Interrupted
 from fdl.types import RunError, UserError
 
 ROOT = Path(__file__).resolve().parent.parent
-# Its settings: steps=N (a row each), at=N (at which step), do=fail|refuse|die|once|wait (what it does there).
+# Its settings: steps=N (a row each), at=N (at which step), do=fail|refuse|die|once|wait|deaf (what it does there).
 STAND_IN = """
 import fcntl, json, os, pathlib, signal, sys, time
 flags = dict(word.lstrip("-").partition("=")[::2] for word in sys.argv[1:] if not word.startswith("--set="))
@@ -54,6 +54,10 @@ with open(path / "metrics.jsonl", "w") as log:
                 sys.exit(print("fdl: error: no such rows") or 2)
             if do == "die" or (do == "once" and len((path / "starts").read_text().splitlines()) == 1):
                 os.kill(os.getpid(), signal.SIGKILL)
+            while do == "deaf" and not (path / "go").exists():
+                time.sleep(0.01)
+            if do == "deaf":
+                asked.clear()
             while do == "wait" and not asked and not (path / "go").exists():
                 time.sleep(0.01)
         if asked:
@@ -152,8 +156,32 @@ def test_between_ends_a_run_which_saves(tmp_path: Path) -> None:
     assert starts(tmp_path / "run") == 1, "what its rows decide needs no second start"
 
 
-def test_a_run_that_is_over_before_its_rows_are_judged_counts_as_stopped(tmp_path: Path) -> None:
-    assert spawn.run("any", tmp_path / "run", between=lambda rows: True) == {"status": "stopped"}
+def test_a_run_that_has_come_to_its_end_is_finished_whatever_its_rows_look_like(tmp_path: Path) -> None:
+    seen: list[int] = []
+
+    def between(rows: list[dict[str, Any]]) -> bool:
+        seen.extend(row["step"] for row in rows)
+        return True
+
+    for _ in range(2):  # made, and then read
+        seen.clear()
+        assert spawn.run("any", tmp_path / "run", between=between)["status"] == "complete"
+        assert seen == [1, 2, 3]
+    assert starts(tmp_path / "run") == 1
+
+
+def test_a_run_told_to_stop_that_is_over_before_it_notices_is_finished(tmp_path: Path) -> None:
+    """It does not look for the signal after step 1, which lasts until its row was judged."""
+    path = tmp_path / "run"
+
+    def between(rows: list[dict[str, Any]]) -> bool:
+        threading.Timer(0.3, (path / "go").touch).start()
+        return True
+
+    sets = ["steps=1", "do=deaf", "at=1"]
+    found = spawn.run("any", path, overrides=sets, between=between)
+    assert found["status"] == "complete"
+    assert starts(path) == 1
 
 
 def test_an_error_of_the_callback_leaves_no_process(tmp_path: Path) -> None:
@@ -205,7 +233,7 @@ PARENT = """
 import sys
 sys.path.insert(0, {root!r})
 from pathlib import Path
-from fdl import stopping
+from fdl.train import stopping
 from fdl.multirun import spawn
 del sys.path[0]
 with stopping.asked_to_stop() as asked:

@@ -22,7 +22,7 @@ from fdl.experiment import Experiment, settings, show, tuning
 from fdl.experiment.tuning import Choice, Int, Log, Search, Uniform
 from fdl.multirun import sampling, spawn, sweep, trials
 from fdl.multirun.trials import Trial
-from fdl.multirun.workers import Order
+from fdl.multirun.workers import SweepSpec
 from fdl.types import RunError, UserError
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -34,10 +34,10 @@ SPACE: dict[str, tuning.Dimension] = {
 }
 
 
-def order(space: Mapping[str, tuning.Dimension] = SPACE, seed: int = 0, **rules: Any) -> Order:
+def order(space: Mapping[str, tuning.Dimension] = SPACE, seed: int = 0, **rules: Any) -> SweepSpec:
     experiment = digits_cnn.experiment()
     shown = {path: show(value) for path, value in settings(experiment)}
-    return Order(
+    return SweepSpec(
         name="digits_cnn", experiment=experiment, overrides=(), settings=shown, search=Search(space, **rules), seed=seed
     )
 
@@ -83,12 +83,12 @@ def runner(monkeypatch: pytest.MonkeyPatch) -> Runner:
     return made
 
 
-def tune(folder: Path, what: Order, count: int, at_once: int = 1) -> dict[str, Any]:
+def tune(folder: Path, what: SweepSpec, count: int, at_once: int = 1) -> dict[str, Any]:
     return sweep.tune(folder, what, count, at_once, lambda: 0)
 
 
-def tried(folder: Path, what: Order) -> list[Trial]:
-    return trials.trials(trials.open_ledger(folder, sampling.Rules(what.search, "max", what.seed)))
+def tried(folder: Path, what: SweepSpec) -> list[Trial]:
+    return trials.trials(trials.open_store(folder, sampling.SearchRules(what.search, "max", what.seed)))
 
 
 def told(found: list[Trial]) -> list[tuple[Any, ...]]:
@@ -124,7 +124,7 @@ def told(found: list[Trial]) -> list[tuple[Any, ...]]:
 )
 def test_a_wrong_search_is_one_line_that_names_the_file(make: Any, says: str) -> None:
     with pytest.raises(UserError) as error:
-        tuning.declared(make, digits_cnn.experiment(), "mine.py")
+        tuning.load_search(make, digits_cnn.experiment(), "mine.py")
     assert says in str(error.value)
     assert str(error.value).startswith("mine.py")
     assert "\n" not in str(error.value)
@@ -132,11 +132,11 @@ def test_a_wrong_search_is_one_line_that_names_the_file(make: Any, says: str) ->
 
 def test_a_searched_setting_cannot_be_set_as_well() -> None:
     with pytest.raises(UserError, match=r"the sweep itself varies batch_size"):
-        tuning.declared(lambda: Search(SPACE), digits_cnn.experiment(), "mine.py", ["steps=9", "batch_size=32"])
+        tuning.load_search(lambda: Search(SPACE), digits_cnn.experiment(), "mine.py", ["steps=9", "batch_size=32"])
 
 
 def test_the_search_of_fashion_mlp_begins_with_its_recipe() -> None:
-    search = tuning.declared(fashion_mlp.search, fashion_mlp.experiment(), "fashion_mlp.py")
+    search = tuning.load_search(fashion_mlp.search, fashion_mlp.experiment(), "fashion_mlp.py")
     assert tuning.own_values(search, fashion_mlp.experiment()) == {
         "optimizer.learning_rate": 3e-3, "optimizer.weight_decay": 1e-2, "model.dropout": 0.1, "model.widths": "1024,512",
         "task.label_smoothing": 0.05,
@@ -202,10 +202,10 @@ def proposed(sampler: Any, seed: int, sign: int, count: int) -> list[float]:
     """What is tried one after another where the value is the setting itself, or its negative."""
     import optuna
 
-    rules = sampling.Rules(Search({"optimizer.learning_rate": Log(1e-4, 1e-1)}, sampler=sampler), "max", seed)
+    rules = sampling.SearchRules(Search({"optimizer.learning_rate": Log(1e-4, 1e-1)}, sampler=sampler), "max", seed)
     past: list[Any] = []
     for _ in range(count):
-        values = sampling.propose(rules, past)
+        values = sampling.suggest(rules, past)
         rate = values["optimizer.learning_rate"]
         found = optuna.trial.create_trial(
             value=sign * rate, params=values, distributions=sampling.distributions(rules.search)
@@ -284,10 +284,113 @@ def test_less_can_be_better(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
     what = order()
     worse = Experiment(data=what.experiment.data, model=what.experiment.model, task=Lower(), name="any")
-    what = Order(name="any", experiment=worse, overrides=(), settings={}, search=what.search)
+    what = SweepSpec(name="any", experiment=worse, overrides=(), settings={}, search=what.search)
     monkeypatch.setattr(spawn, "run", Runner(lambda values, percent: 1 - goodness(values) * percent / 100))
     best = tune(tmp_path, what, 8)["best"]
     assert best["value"] == min(t.value for t in tried(tmp_path, what) if t.state == "complete" and t.value is not None)
+
+
+def test_between_two_rungs_no_other_trial_is_looked_at_and_finished_ones_are_read_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import optuna
+
+    rows: list[int] = []
+    real = optuna.storages.RDBStorage._get_trials
+
+    def counted(self: Any, *args: Any, **rest: Any) -> Any:
+        found = real(self, *args, **rest)
+        rows.append(len(found))
+        return found
+
+    monkeypatch.setattr(optuna.storages.RDBStorage, "_get_trials", counted)
+    asked: list[int] = []
+    decide = sampling.should_prune
+    monkeypatch.setattr(
+        sampling, "should_prune", lambda rules, found, number: asked.append(number) or decide(rules, found, number)
+    )
+    what = order({"optimizer.learning_rate": Log(1e-4, 1e-1)}, sampler="random")
+    store = trials.open_store(tmp_path, sampling.SearchRules(what.search, "max", 0))
+    for number in range(30):
+        taken = trials.next_trial(store, 100, None, lambda number: number)
+        assert taken is not None
+        for percent in range(5, 100, 5):
+            trials.report(store, number, percent, percent * goodness(taken[0].values))
+        trials.finish(store, number, goodness(taken[0].values))
+    assert asked.count(29) <= 2
+    assert set(rows) <= {0, 1, 2}, "a finished trial was read again"
+    assert [trial.state for trial in trials.trials(store)] == ["complete"] * 30
+
+
+@pytest.mark.parametrize("pruner", ["asha", "hyperband"])
+def test_leaving_out_what_is_between_two_rungs_decides_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pruner: Any
+) -> None:
+    """The pruners are asked at every report, and say the same."""
+    what, ends = order({"optimizer.learning_rate": Log(1e-4, 1e-1)}, sampler="random", pruner=pruner), []
+    for name, every in (("some", False), ("all", True)):
+        with monkeypatch.context() as patch:
+            if every:
+                patch.setattr(sampling, "rungs", lambda rules: range(1, 101))
+            folder = tmp_path / name
+            folder.mkdir()
+            store = trials.open_store(folder, sampling.SearchRules(what.search, "max", 0))
+            for number in range(24):
+                taken = trials.next_trial(store, 100, None, lambda number: number)
+                assert taken is not None
+                for percent in (3, 4, 7, 11, 13, 20, 35, 36, 40, 80, 99):
+                    if trials.report(store, number, percent, percent * goodness(taken[0].values)):
+                        trials.prune(store, number)
+                        break
+                else:
+                    trials.finish(store, number, goodness(taken[0].values))
+            ends.append(told(trials.trials(store)))
+    assert ends[0] == ends[1]
+    assert {state for _, state, *_ in ends[0]} == {"pruned", "complete"}
+
+
+def test_a_trial_that_has_made_all_its_steps_is_complete(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its rows were judged when it was over: a fast trial's always are."""
+    made = Runner()
+
+    def run(name: str, path: Path, between: Any = None, **rest: Any) -> Any:
+        done = made(name, path, **rest)
+        rows = [
+            {"step": step, "eval/accuracy": done["metrics"]["eval/accuracy"] * step / 200} for step in (40, 80, 200)
+        ]
+        if between:
+            between(rows)
+        return done
+
+    monkeypatch.setattr(spawn, "run", run)
+    what = order({"optimizer.learning_rate": Log(1e-4, 1e-1)}, sampler="random")
+    summary = tune(tmp_path, what, 8)
+    assert summary["trials"] == {"complete": 8}
+    found = tried(tmp_path, what)
+    assert [trial.value for trial in found] == [pytest.approx(goodness(trial.values)) for trial in found]
+    assert min(len(trial.reported) for trial in found) < 3, "none was to be pruned, so this shows nothing"
+
+
+def test_the_checkpoints_of_trials_that_are_not_the_best_are_deleted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = Runner()
+
+    def run(name: str, path: Path, **rest: Any) -> Any:
+        saved = path / "checkpoints" / "40"
+        saved.mkdir(parents=True)
+        (saved / "state").write_bytes(b"x" * 1000)
+        if path.name == "0003":
+            raise RunError("the loss is not finite")
+        return made(name, path, **rest)
+
+    monkeypatch.setattr(spawn, "run", run)
+    what = order(pruner="asha")
+    best = tune(tmp_path, what, 8)["best"]["trial"]
+    kept = [path.parent.name for path in (tmp_path / "trials").glob("*/checkpoints") if any(path.iterdir())]
+    assert kept == [f"{best:04}"]
+    assert len(list((tmp_path / "trials").glob("*/config.json"))) == 7
+    assert any((tmp_path / "best" / "checkpoints").iterdir())
 
 
 # ---- what is left ---------------------------------------------------------------------------------------------------
@@ -440,7 +543,7 @@ def crash(patch: pytest.MonkeyPatch, at: int) -> list[str]:
 
     storage = optuna.storages.RDBStorage
     made: list[str] = []
-    for name in ("create_new_trial", "set_trial_intermediate_value", "set_trial_user_attr", "set_trial_system_attr",
+    for name in ("_create_new_trial", "set_trial_intermediate_value", "set_trial_user_attr", "set_trial_system_attr",
                  "set_trial_state_values"):  # fmt: skip
         real = getattr(storage, name)
 

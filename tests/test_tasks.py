@@ -7,7 +7,9 @@ import itertools
 import math
 import subprocess
 import sys
+import tracemalloc
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,14 +25,21 @@ from sklearn.metrics import confusion_matrix, log_loss, precision_recall_fscore_
 from fdl.data.formats import images
 from fdl.data.splits import Facts, Splits
 from fdl.models.cnn import CNN
+from fdl.report import report
 from fdl.tasks import Classification, LanguageModel, Panel, Regression, View, tables
-from fdl.tasks.panels import figures
+from fdl.tasks.panels import answers, classification, figures
+from fdl.tasks.task import DrawPanel
 from fdl.types import Arrays, UserError, take
 
 RNG = np.random.default_rng(0)
 
 
-def of(panels: Any, title: str) -> Panel:
+def drawn(panels: Sequence[DrawPanel]) -> list[Panel]:
+    """All of them, one after the other."""
+    return [panel for function in panels if (panel := function()) is not None]
+
+
+def of(panels: Sequence[Panel], title: str) -> Panel:
     return next(panel for panel in panels if panel.title == title)
 
 
@@ -102,7 +111,7 @@ def test_majority_class_is_that_of_training() -> None:
 def test_classification_panels_say_what_sklearn_says() -> None:
     splits = image_splits()
     view = bar_view(splits, wrong=7, model=CNN(filters=(4, 4), dense=(8,), outputs=3))
-    panels = list(Classification().panels(view))
+    panels = drawn(Classification().panels(view))
     truth = splits.test["targets"]
     predicted = view.outputs(splits.test).argmax(-1)
     table = of(panels, "Precision and recall by class")
@@ -129,7 +138,7 @@ def test_feature_maps_of_a_model_that_sows_nothing() -> None:
                 x = nn.Conv(width, (3, 3))(x)
             return x.mean((1, 2))
 
-    panel = of(Classification().panels(bar_view(image_splits(), model=Plain())), "Feature maps")
+    panel = of(drawn(Classification().panels(bar_view(image_splits(), model=Plain()))), "Feature maps")
     names = [ax.get_ylabel().split("\n")[0] for ax in panel.figure.axes if "\n" in ax.get_ylabel()]
     assert names[0] == "Conv_0"
     assert names[-1] == "Conv_10"
@@ -142,10 +151,65 @@ def test_panels_of_few_and_of_many_classes(classes: int) -> None:
     rows = {"inputs": RNG.normal(size=(100, 5)).astype(np.float32), "targets": targets}
     splits = Splits("vectors", "", "", rows, rows)
     view = View(splits, None, {}, lambda r: r["inputs"] @ np.ones((5, classes)), lambda r: r, lambda r: r)
-    titles = [panel.title for panel in Classification().panels(view)]
+    titles = [panel.title for panel in drawn(Classification().panels(view))]
     assert ("Choosing a threshold" in titles) == (classes == 2)
     assert "Training images" not in titles
     assert "Feature maps" not in titles
+
+
+def test_the_confusion_of_ten_thousand_classes_takes_little_memory_and_shows_the_most_confused() -> None:
+    """A C x C table of float64 is 800 MB, the probabilities of these rows are 160 MB."""
+    classes, rng = 10_000, np.random.default_rng(1)
+    truth = rng.integers(0, classes, 4000)
+    said = truth.copy()
+    said[:300] = (truth[:300] // 100) * 100  # a hundred classes take what belongs to their neighbours
+    said[300:900] = 7
+    rows = {"inputs": said.astype(np.int32), "targets": truth.astype(np.int32)}
+
+    def outputs(part: Arrays) -> np.ndarray:
+        logits = np.zeros((len(part["inputs"]), classes), np.float32)
+        logits[np.arange(len(logits)), part["inputs"]] = 2.0
+        return logits
+
+    view = View(Splits("many", "", "", rows, rows, ""), None, {}, outputs, lambda r: r, lambda r: r)
+    tracemalloc.start()
+    found = answers.collect_answers(view)
+    panel = classification.confusion(found)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 300 * 2**20
+    np.testing.assert_array_equal(found.predicted, said)
+    np.testing.assert_allclose(found.confidence, np.exp(2) / (np.exp(2) + classes - 1), rtol=1e-5)
+    wrong = [(t, s) for t, s in zip(truth, said, strict=True) if t != s]
+    involved = Counter(number for pair in wrong for number in pair)
+    assert f"{4000 - len(wrong):,} of 4,000 test examples are right. The 40 of 10,000 classes in most" in panel.caption
+    ((_, times),) = Counter(wrong).most_common(1)
+    assert f"{times} times" in panel.caption
+    shown = {int(text.get_text()) for text in panel.figure.axes[0].get_yticklabels()}
+    assert len(shown) == 40
+    least = min(involved[number] for number in shown)
+    assert all(number in shown for number, times in involved.items() if times > least)
+    image = panel.figure.axes[0].images[0].get_array()
+    order = sorted(shown)
+    for number in order:
+        own = truth == number
+        if own.any():
+            assert image[order.index(number), order.index(7)] == pytest.approx((said[own] == 7).mean())
+
+
+def test_answers_asked_in_parts_are_those_asked_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    logits = RNG.normal(size=(1500, 6)).astype(np.float32) * 4
+    rows = {"inputs": logits, "targets": RNG.integers(0, 6, 1500)}
+    view = View(Splits("x", "", "", rows, rows, ""), None, {}, lambda r: r["inputs"], lambda r: r, lambda r: r)
+    exact = np.exp(logits.astype(np.float64))
+    exact /= exact.sum(1, keepdims=True)
+    for limit in (answers.CHUNK_BYTES, 1):
+        monkeypatch.setattr(answers, "CHUNK_BYTES", limit)
+        found = answers.collect_answers(view)
+        np.testing.assert_array_equal(found.predicted, exact.argmax(1))
+        np.testing.assert_allclose(found.confidence, exact.max(1), rtol=1e-6)
+        np.testing.assert_allclose(found.second, exact[:, 1], rtol=1e-5, atol=1e-9)
+        np.testing.assert_allclose(found.first, exact[:12], rtol=1e-5, atol=1e-9)
 
 
 def test_a_panel_that_fails_does_not_end_the_others() -> None:
@@ -154,14 +218,8 @@ def test_a_panel_that_fails_does_not_end_the_others() -> None:
     def broken(rows: Arrays) -> np.ndarray:
         raise RuntimeError("out of memory")
 
-    panels, titles = iter(Classification().panels(View(**{**vars(view), "outputs": broken}))), []
-    while True:
-        try:
-            titles.append(next(panels).title)
-        except StopIteration:
-            break
-        except RuntimeError:
-            titles.append("failed")
+    sections = report.draw(Classification().panels(View(**{**vars(view), "outputs": broken})))
+    titles = ["failed" if "out of memory" in section.error else section.title for section in sections]
     assert titles == ["Examples by class", "Training images", "One augmented batch", *["failed"] * 6]
 
 
@@ -286,13 +344,29 @@ def damaged(kind: str, folder: Path) -> Path:
 
 
 @pytest.mark.parametrize("kind", ["cut", "text", "empty", "body"])
-def test_an_unreadable_picture_is_named_and_nothing_is_written(kind: str, tmp_path: Path) -> None:
-    Image.new("L", (12, 12)).save(tmp_path / "a.png")
-    damaged(kind, tmp_path)
-    with pytest.raises(UserError, match=r"bad\.png") as caught:
-        Classification().predict(bar_view(image_splits()), str(tmp_path), tmp_path / "out")
+def test_an_unreadable_picture_is_listed_and_the_others_are_predicted(kind: str, tmp_path: Path) -> None:
+    folder = tmp_path / "in"
+    folder.mkdir()
+    for name in "acd":
+        Image.new("L", (12, 12)).save(folder / f"{name}.png")
+    alone = Classification().predict(bar_view(image_splits()), str(folder), tmp_path / "alone")[0].read_text()
+    bad = damaged(kind, folder)
+    written = Classification().predict(bar_view(image_splits()), str(folder), tmp_path / "out")
+    assert [path.name for path in written] == ["predictions.csv", "predictions.png", "bad_inputs.csv"]
+    assert written[0].read_text() == alone
+    header, row = written[2].read_text().splitlines()
+    assert header == "file,place,reason"
+    assert row.startswith(f"{bad},,")
+    for path in folder.glob("[acd].png"):
+        path.unlink()
+    with pytest.raises(UserError, match=r"none of 1 images can be read; .*bad\.png") as caught:
+        Classification().predict(bar_view(image_splits()), str(folder), tmp_path / "nothing")
     assert "\n" not in str(caught.value)
-    assert not (tmp_path / "out").exists()
+    assert not (tmp_path / "nothing").exists()
+    bad.unlink()
+    Image.new("L", (12, 12)).save(folder / "a.png")
+    Classification().predict(bar_view(image_splits()), str(folder), tmp_path / "out")
+    assert not (tmp_path / "out" / "bad_inputs.csv").exists()  # an earlier prediction's is not left beside a later one
 
 
 def test_a_bomb_is_refused_before_it_unfolds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -416,7 +490,7 @@ def test_sampling_carries_the_recurrent_state() -> None:
 
 def test_language_panels() -> None:
     view = text_view()
-    panels = list(LanguageModel(prompt="to", sample_length=40).panels(view))
+    panels = drawn(LanguageModel(prompt="to", sample_length=40).panels(view))
     assert [panel.title for panel in panels] == [
         "Samples", "Loss by place in the window", "What surprises it", "Characters most often missed",
     ]  # fmt: skip
@@ -511,7 +585,7 @@ def test_linear_baseline_equals_sklearn() -> None:
 def test_regression_panels() -> None:
     splits = table_splits()
     before = jax.tree.map(np.copy, splits.test)
-    panels = list(Regression().panels(table_view(splits)))
+    panels = drawn(Regression().panels(table_view(splits)))
     assert "100.0% of the variance" in of(panels, "Predicted and true").caption
     bars = of(panels, "What it relies on").figure.axes[0]
     names = [tick.get_text() for tick in bars.get_yticklabels()]

@@ -14,7 +14,7 @@ from fdl.data import Data, Facts, Request, Splits, augment, ops, pipeline
 from fdl.distributed import layouts
 from fdl.experiment import Experiment
 from fdl.models import CNN, MLP
-from fdl.multirun.vmapped import obstacle, train_together
+from fdl.multirun.vmapped import train_together, why_not_together
 from fdl.optim import Optimizer
 from fdl.rundir import logs
 from fdl.tasks import Classification
@@ -106,12 +106,12 @@ def test_a_seed_that_diverges_is_told_and_the_others_go_on() -> None:
 
 
 def test_what_cannot_be_trained_together_says_why() -> None:
-    assert obstacle(program_of(small())) == ""
+    assert why_not_together(program_of(small())) == ""
     conv = small(model=CNN(filters=(4,), pool=1, dense=(8,), outputs=3))
-    assert "convolution" in obstacle(program_of(conv))
-    assert "patience" in obstacle(program_of(small(patience=2)))
-    assert "long enough" in obstacle(program_of(small(model=MLP(widths=(4000, 4000), outputs=3))))
-    assert "devices" in obstacle(program_of(small(eval_batch_size=16), devices=2))
+    assert "convolution" in why_not_together(program_of(conv))
+    assert "patience" in why_not_together(program_of(small(patience=2)))
+    assert "long enough" in why_not_together(program_of(small(model=MLP(widths=(4000, 4000), outputs=3))))
+    assert "devices" in why_not_together(program_of(small(eval_batch_size=16), devices=2))
 
 
 def test_it_leaves_early_when_it_is_told_to() -> None:

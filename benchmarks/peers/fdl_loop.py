@@ -71,7 +71,7 @@ def without_tensorboard() -> None:
     if importlib.util.find_spec("tensorboardX") is None:
         nowhere = types.SimpleNamespace(add_scalar=lambda *args: None)
         module: Any = types.ModuleType("tensorboardX")
-        module.SummaryWriter = lambda *args: contextlib.nullcontext(nowhere)
+        module.SummaryWriter = lambda *args, **options: contextlib.nullcontext(nowhere)
         sys.modules["tensorboardX"] = module
 
 

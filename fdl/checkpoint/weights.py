@@ -1,16 +1,13 @@
 """Weights in and out of fdl: named arrays as .safetensors or .npz, the two formats that hold numbers and no code.
 
-A file is refused unless its suffix and its content agree, its header is small, and every array's shape and dtype account for
-exactly the bytes that are there; all of that before anything of the declared size is allocated.
-
-safetensors (https://huggingface.co/docs/safetensors): uint64 little-endian N, N bytes of JSON {name: {"dtype", "shape",
-"data_offsets"}}, then the arrays' bytes without gaps. npz: a zip of .npy files (numpy.lib.format).
+A file is refused unless its suffix and its content agree and every array's shape and dtype account for exactly the bytes
+that are there; all of that before anything of the declared size is allocated. safetensors' own reader sees to that
+(https://huggingface.co/docs/safetensors); of npz, a zip of .npy files (numpy.lib.format), this file does.
 """
 
 from __future__ import annotations
 
 import contextlib
-import json
 import math
 import os
 import zipfile
@@ -34,6 +31,7 @@ _DTYPES = {
     "F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16", "I64": "int64", "I32": "int32",
     "I16": "int16", "I8": "int8", "U64": "uint64", "U32": "uint32", "U16": "uint16", "U8": "uint8",
 }  # fmt: skip
+"""What a file may hold, by safetensors' names."""
 _CONVERT = (
     'convert it where you trust it, such as with safetensors.torch.save_file(torch.load(FILE, weights_only=True), '
     '"weights.safetensors") or numpy.savez'
@@ -41,7 +39,7 @@ _CONVERT = (
 
 
 def save(path: Path, arrays: Mapping[str, Any]) -> Path:
-    """Writes arrays (of any device) to `path`, .safetensors or .npz by its suffix, whole or not at all; returns it.
+    """Write arrays (of any device) to `path`, .safetensors or .npz by its suffix, whole or not at all, and return it.
 
     Raises:
         UserError: another suffix, an array that the format cannot hold, or a folder that cannot be written.
@@ -81,7 +79,7 @@ def save(path: Path, arrays: Mapping[str, Any]) -> Path:
 
 
 def load(path: Path, max_bytes: int = MAX_BYTES) -> Named:
-    """The arrays of a .safetensors or .npz file by name.
+    """Read the arrays of a .safetensors or .npz file, by name.
 
     Args:
         max_bytes: the most that all of them may take together.
@@ -103,7 +101,7 @@ def load(path: Path, max_bytes: int = MAX_BYTES) -> Named:
                 raise UserError(
                     f"{where} is {size:,} bytes long, more than {max_bytes:,} of weights: give the right file"
                 )
-            return (_load_npz if path.suffix == ".npz" else _load_safetensors)(file, size, max_bytes)
+            return _load_npz(file, max_bytes) if path.suffix == ".npz" else _load_safetensors(path, max_bytes)
     except UserError:
         raise
     except OSError as error:
@@ -113,7 +111,7 @@ def load(path: Path, max_bytes: int = MAX_BYTES) -> Named:
 
 
 def fit(like: T, arrays: Mapping[str, np.ndarray], where: str = "the weights") -> T:
-    """`arrays` in the tree of `like` (arrays or ShapeDtypeStructs), nothing renamed, cast, reshaped or left over.
+    """Put `arrays` into the tree of `like` (arrays or ShapeDtypeStructs), nothing renamed, cast, reshaped or left over.
 
     `where` names them in an error.
 
@@ -132,14 +130,19 @@ def fit(like: T, arrays: Mapping[str, np.ndarray], where: str = "the weights") -
             raise UserError(f"{where}: {name} is {have.shape}, the model's {shape}; give those of the same model")
         if have.dtype != leaf.dtype:
             raise UserError(f"{where}: {name} is {have.dtype}, the model's {leaf.dtype}; cast it before")
-        if not np.isfinite(have.astype(np.float32) if have.dtype.kind == "V" else have).all():
-            raise UserError(f"{where}: {name} holds NaN or Inf; give those of a run that went well")
+        check_finite(name, have, where)
     for name, have in arrays.items():
         if name not in wanted:
             raise UserError(f"{where} have {printable(name, 80)} {have.shape}, which the model has not; drop it")
     paths, tree = jax.tree_util.tree_flatten_with_path(like)
     names = [jax.tree_util.keystr(path, simple=True, separator="/") for path, _ in paths]
     return jax.tree.unflatten(tree, [arrays[name] for name in names])
+
+
+def check_finite(name: str, array: np.ndarray, where: str) -> None:
+    """Raise UserError where an array holds NaN or Inf."""
+    if not np.isfinite(array.astype(np.float32) if array.dtype.kind == "V" else array).all():
+        raise UserError(f"{where}: {name} holds NaN or Inf; give those of a run that went well")
 
 
 def _check_suffix(path: Path) -> None:
@@ -172,43 +175,26 @@ def _other_format(file: IO[bytes], suffix: str, where: str) -> str:
     return f"no safetensors (it starts with {start[:4].hex(' ') or 'nothing'})"
 
 
-def _load_safetensors(file: IO[bytes], size: int, max_bytes: int) -> Named:
-    length = int.from_bytes(file.read(8), "little")
-    if length > min(MAX_HEADER, size - 8):
-        raise ValueError(f"its header says that it is {length:,} bytes long")
-    header = json.loads(file.read(length), object_pairs_hook=_once)
-    header.pop("__metadata__", None)
-    if len(header) > MAX_ARRAYS:
-        raise ValueError(f"it declares {len(header):,} arrays")
-    end = 0
-    for name, entry in sorted(header.items(), key=lambda item: item[1]["data_offsets"]):
-        first, last = entry["data_offsets"]
-        shape, dtype = entry["shape"], np.dtype(_DTYPES[entry["dtype"]])
-        if len(shape) > 32 or not all(type(n) is int and n >= 0 for n in (first, last, *shape)):
-            raise ValueError(f"a number of {name!r} is no size")
-        if first != end or last - first != math.prod(shape) * dtype.itemsize:
-            raise ValueError(
-                f"{name!r} of {dtype}{shape} at {first} to {last} overlaps, leaves a gap or has other bytes"
-            )
-        end = last
-    if end > max_bytes:
-        raise ValueError(f"its arrays are said to take more than {max_bytes:,} bytes")
-    if end != size - 8 - length:
-        raise ValueError(f"its arrays are said to take {end:,} bytes, it holds {size - 8 - length:,}")
-    data = file.read(end)
-    return {
-        name: np.frombuffer(data[slice(*entry["data_offsets"])], _DTYPES[entry["dtype"]]).reshape(entry["shape"])
-        for name, entry in header.items()
-    }
+def _load_safetensors(path: Path, max_bytes: int) -> Named:
+    import safetensors
+
+    # The library checks the header: its length, sizes that overflow, overlaps, gaps, bytes that belong to no array.
+    with safetensors.safe_open(path, framework="numpy") as file:
+        names = list(file.keys())
+        if len(names) > MAX_ARRAYS:
+            raise ValueError(f"it declares {len(names):,} arrays")
+        size = 0
+        for name in names:
+            entry = file.get_slice(name)
+            if (dtype := entry.get_dtype()) not in _DTYPES:
+                raise ValueError(f"{name!r} holds {dtype}, expected one of {', '.join(_DTYPES)}")
+            size += math.prod(entry.get_shape()) * np.dtype(_DTYPES[dtype]).itemsize
+        if size > max_bytes:
+            raise ValueError(f"its arrays are said to take more than {max_bytes:,} bytes")
+        return {name: file.get_tensor(name) for name in names}
 
 
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    if len(dict(pairs)) != len(pairs):
-        raise ValueError("a name comes twice in its header")
-    return dict(pairs)
-
-
-def _load_npz(file: IO[bytes], size: int, max_bytes: int) -> Named:
+def _load_npz(file: IO[bytes], max_bytes: int) -> Named:
     arrays: Named = {}
     with zipfile.ZipFile(file) as archive:
         members = archive.infolist()

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import json
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +18,12 @@ from fdl.data.formats.bad_inputs import write_bad_inputs
 from fdl.distributed import layouts, processes
 from fdl.experiment import Experiment, Found
 from fdl.inspect import chips, plan, profiling, replay
-from fdl.report import describe, report, summary
+from fdl.report import describe, record, report, summary
 from fdl.rundir import logs, workdir
-from fdl.tasks.task import Panel
 from fdl.train import loop as loop
 from fdl.train import stopping
 from fdl.train.evaluation import evaluate, view
+from fdl.train.flops import step_flops
 from fdl.train.program import Program
 from fdl.train.step import State
 from fdl.types import UserError, named_leaves
@@ -86,6 +85,7 @@ def _train_in(
     def first_step() -> None:
         timing["to_first_step"] = session.since_process_start()
 
+    baselines = summary.measure_baselines(program) if FLAGS.test else {}
     stopped: stopping.Interrupted | None = None
     with processes.present(path) as missing, stopping.watched(FLAGS.watchdog, missing) as alive:
 
@@ -96,31 +96,27 @@ def _train_in(
         try:
             with profiling.traced(profiled, path / "profile") as about_to:
                 progress = loop.train(program, path, loop.Hooks(session.say, asked, first_step, about_to, alive))
-            found, trained = summary.summarise(program, path, progress, between, FLAGS.test)
+            rows = logs.read_rows(path)
+            found, trained = summary.summarise(
+                program, path, progress, between, test=FLAGS.test, history=rows, baselines=baselines
+            )
         except stopping.Interrupted as interrupted:
             stopped = interrupted  # raised below: this process leaves with a goodbye to the others
     if stopped:
+        if processes.is_first():
+            logs.write_csv(path, logs.read_rows(path))
         raise stopped
     if not processes.is_first():
         return
+    logs.write_csv(path, rows)
     found["timing"] |= timing | {"total": session.since_process_start()}
     files.write_json(path / "summary.json", found)
     _say_result(experiment, found)
     if not FLAGS.test:
         return
-    page = report.write_report(
-        path, doc=doc, config=workdir.read_config(path) or {}, history=logs.read_rows(path), summary=found,
-        parameters=[dataclasses.asdict(layer) for layer in layers], panels=_until(local, experiment.task.panels(trained)),
-        monitor=experiment.task.monitor,
-    )  # fmt: skip
-    print(f"report: {page}")
-
-
-def _until(asked: Callable[[], int], panels: Iterable[Panel]) -> Iterator[Panel]:
-    """The panels one by one, for drawing them takes longer than a run that is told to stop may wait."""
-    for panel in panels:
-        stopping.leave_if(asked)
-        yield panel
+    config = workdir.read_config(path) or {}
+    page = record.run_page(config, found, trained, experiment.task, history=rows, layers=layers, doc=doc)
+    print(f"report: {report.write_report(path, page, lambda: stopping.leave_if(local))}")
 
 
 def score(found: Found, experiment: Experiment, settings: Mapping[str, str]) -> None:
@@ -186,11 +182,10 @@ def dry_run(found: Found, experiment: Experiment, settings: Mapping[str, str]) -
     """--dry_run: what would be trained, compiled but not run."""
     program = session.load(experiment)
     session.tell_layers(program)
-    cost = program.compiled.train_step.cost_analysis() or {}
     memory = program.compiled.train_step.memory_analysis()
     mib = {kind: getattr(memory, f"{kind}_size_in_bytes") / 2**20 for kind in ("argument", "temp")}
     print(
-        f"one training step of {program.experiment.batch_size}: {cost.get('flops', 0):,.0f} FLOPs, "
+        f"one training step of {program.experiment.batch_size}: {step_flops(program):,} FLOPs, "
         f"{mib['argument']:.1f} MiB arguments, {mib['temp']:.1f} MiB temporaries; {program.total_steps:,} steps in all"
     )
 

@@ -54,7 +54,7 @@ def load(
     splits = data.splits
     parts = (("train", splits.train), ("validation", splits.validation), ("test", splits.test))
     sizes = [f"{count_examples(part):,} {name}" for name, part in parts if part is not None]
-    say(f"data: {splits.name} ({splits.source}) from {splits.where}: {', '.join(sizes)}")
+    say(f"data: {splits.name} ({splits.source}) from {splits.where}: {'; '.join([', '.join(sizes), *splits.notes])}")
     return program
 
 

@@ -226,7 +226,7 @@ def read_batches(batches: Iterable[Batch]) -> Iterator[Batch]:
         for batch in batches:
             pending = [leaf for leaf in jax.tree.leaves(batch) if isinstance(leaf, Pending)]
             if pool is None and any(leaf.column.ahead for leaf in pending):
-                pool = ThreadPoolExecutor(_cores())
+                pool = ThreadPoolExecutor(cores())
             waiting.append(jax.tree.map(lambda leaf: leaf.start(pool) if isinstance(leaf, Pending) else leaf, batch))
             if pool is None or len(waiting) > AHEAD:
                 yield _finish(waiting.popleft())
@@ -246,5 +246,6 @@ def _finish(batch: Batch) -> Batch:
     return jax.tree.map(lambda leaf: leaf.finish() if isinstance(leaf, Reading) else leaf, batch)
 
 
-def _cores() -> int:
+def cores() -> int:
+    """How many of the machine's cores this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

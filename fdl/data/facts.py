@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from fdl.data.picture_spec import KEY, picture_spec
 from fdl.types import Arrays
 
 
@@ -69,7 +70,7 @@ def _plain(value: Any) -> Any:
 
 
 def complete_facts(facts: Facts, train: Arrays) -> Facts:
-    """The facts with what the rows show: `outputs` and `input_shape`, where the source has not said them."""
+    """The facts with what the rows show, where the source has not said it: `outputs`, `input_shape`, the form of pictures."""
     outputs, targets, inputs = facts.outputs or len(facts.classes), train.get("targets"), train.get("inputs")
     if not outputs and targets is not None and not isinstance(targets, Mapping):
         if not np.issubdtype(targets.dtype, np.integer):
@@ -77,4 +78,6 @@ def complete_facts(facts: Facts, train: Arrays) -> Facts:
         elif isinstance(targets, np.ndarray):
             outputs = int(targets.max()) + 1
     shape = () if inputs is None or isinstance(inputs, Mapping) else tuple(map(int, inputs.shape[1:]))
-    return dataclasses.replace(facts, outputs=outputs, input_shape=facts.input_shape or shape)
+    spec = picture_spec(inputs)
+    extra = facts.extra if spec is None else {KEY: spec.to_json()} | dict(facts.extra)
+    return dataclasses.replace(facts, outputs=outputs, input_shape=facts.input_shape or shape, extra=extra)

@@ -11,7 +11,6 @@ from __future__ import annotations
 import difflib
 import functools
 import importlib
-import os
 import re
 from collections.abc import Callable
 from typing import Any
@@ -19,6 +18,7 @@ from typing import Any
 from fdl.data import sources
 from fdl.data.facts import complete_facts
 from fdl.data.formats import characters, cifar
+from fdl.data.formats.folders import folder_classes
 from fdl.data.formats.forms import first, roots
 from fdl.data.splits import Facts, LoadFunction, Request
 from fdl.data.standins import garments, handwriting
@@ -52,7 +52,7 @@ def parse_source(text: str) -> LoadFunction:
         raise ValueError(f"{name}: needs a path, such as {name}:my_data")
     function = _format(name.strip(), text) if colon else _data_set(head.strip())
     known = {option: kind for option, kind, _ in keywords(function)}
-    given: dict[str, Any] = {"path": path.strip()} if colon else {}
+    given: dict[str, Any] = {next(iter(known)): path.strip()} if colon else {}
     for option, value in options:
         if option not in known or option in given:
             near = difflib.get_close_matches(option, known, n=1, cutoff=0.0)
@@ -124,16 +124,9 @@ def _characters(load: LoadFunction, request: Request, **given: Any) -> Facts | N
     return None
 
 
-def _folder(load: LoadFunction, request: Request, *, path: str, **given: Any) -> Facts | None:
-    root = request.find(path)
-    if root is None or not root.is_dir():
-        return None
-    train = root / "train"
-    with os.scandir(train if train.is_dir() else root) as entries:
-        names = tuple(
-            sorted(entry.name for entry in entries if entry.is_dir() and not entry.name.startswith((".", "_")))
-        )
-    return Facts(classes=names, outputs=len(names))
+def _folder(load: LoadFunction, request: Request, **given: Any) -> Facts | None:
+    names = folder_classes(request, given["path"], given.get("labels", ""), given.get("label_column", ""))
+    return Facts(classes=names, outputs=len(names)) if names else None
 
 
 _QUICK: dict[str, Callable[..., Facts | None]] = {

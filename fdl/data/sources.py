@@ -21,6 +21,7 @@ from fdl.data.formats.forms import choose, first, forms_of, roots, splits, strat
 from fdl.data.formats.imagenet import imagenet as imagenet
 from fdl.data.splits import LoadFunction, Request, Splits
 from fdl.data.standins import garments, handwriting, standin
+from fdl.environment import cache_dir
 from fdl.types import Arrays, Count, UserError, printable, take
 
 _FASHION_URL = "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/t10k-labels-idx1-ubyte.gz"
@@ -170,7 +171,7 @@ def california_housing(request: Request) -> Splits:
         return from_table("files", str(path), cells.read(path, header="yes")) if path else None
 
     def fetched() -> Splits | None:
-        path = standin.cache_dir() / "california-housing.csv"
+        path = cache_dir() / "california-housing.csv"
         if not path.is_file() or download.sha256_of(path) != _HOUSING.sha256:
             if request.offline:
                 return None
@@ -200,8 +201,9 @@ FORMATS: dict[str, str] = {
     "csv": "fdl.data.formats.csv.csv_file",
     "text": "fdl.data.formats.text.text_file",
     "series": "fdl.data.formats.series.series_file",
+    "tfds": "fdl.data.formats.tfds_sets.tfds_dataset",
 }
-"""What may come before a path, as in `--set data=folder:birds`: the dotted name of the source, imported when it is used."""
+"""What may come before a path or a name, as in `--set data=folder:birds`: the dotted name of the source, imported when used."""
 
 
 _Files = Callable[[Path, str, int], tuple[str, dict[str, Arrays]] | None]

@@ -63,6 +63,7 @@ class Splits:
         facts: what the data decides about models and predictions.
         standin: the rows only stand in for the data set of this name.
         skipped: the bad inputs that were left out (`fdl.data.formats.bad_inputs.Bad`).
+        notes: what else was left out, or decided without being asked; for the line that says what the data is.
         sha256: over the bytes of the arrays as loaded; `fdl.data.pipeline.load` computes it.
     """
 
@@ -75,6 +76,7 @@ class Splits:
     facts: Facts = Facts()
     standin: bool = False
     skipped: Sequence[Any] = ()
+    notes: Sequence[str] = ()
     sha256: str = ""
 
     @property

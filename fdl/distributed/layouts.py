@@ -10,7 +10,6 @@ from typing import Any, Literal
 
 import jax
 import numpy as np
-from flax import linen as nn
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from fdl.types import DATA_AXIS, Array, Batch, UserError
@@ -134,13 +133,6 @@ def check_divides(layout: Layout, **sizes: int) -> None:
         if size % layout.parts:
             near = max(size // layout.parts, 1) * layout.parts
             raise UserError(f"{name}={size} does not split over {layout.parts} devices; --set {name}={near} does")
-
-
-def localise(model: nn.Module, layout: Layout) -> nn.Module:
-    """The model told over which axis to average its batch statistics, where it has any and the step is mapped."""
-    if layout.axis_name and any(f.name == "axis_name" for f in dataclasses.fields(model)):
-        return model.clone(axis_name=layout.axis_name)
-    return model
 
 
 def shard(batch: Batch, layout: Layout) -> Batch:

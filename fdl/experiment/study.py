@@ -13,7 +13,7 @@ import math
 import statistics
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
-from fdl.tasks.task import Panel
+from fdl.tasks.task import DrawPanel, Panel
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,7 +28,7 @@ class Study:
         curves: what is laid over each other: keys of metrics.jsonl.
         against: the curves' abscissa: "step", "epoch" or another key of metrics.jsonl ("train/learning_rate").
         log: which of "x" and "y" of the curves are drawn on logarithmic scales.
-        panels: figures of the study's own, drawn when the page is.
+        panels: figures of the study's own: panels, or functions that draw one each.
     """
 
     variants: Mapping[str, Sequence[str]]
@@ -37,7 +37,7 @@ class Study:
     curves: tuple[str, ...] = ("train/loss",)
     against: str = "step"
     log: str = ""
-    panels: Callable[[], Iterable[Panel]] = tuple
+    panels: Callable[[], Iterable[Panel | DrawPanel]] = tuple
 
 
 @dataclasses.dataclass(frozen=True)

@@ -106,8 +106,10 @@ class Search:
                 raise ValueError(f"{value!r} is none of {', '.join(known)}")
 
 
-def declared(make: Callable[[], Any] | None, experiment: Any, where: object, overrides: Iterable[str] = ()) -> Search:
-    """The search that the file `where` declares, checked against its experiment before anything is started.
+def load_search(
+    make: Callable[[], Any] | None, experiment: Any, where: object, overrides: Iterable[str] = ()
+) -> Search:
+    """Load the search that the file `where` declares, checked against its experiment before anything is started.
 
     Args:
         make: the file's function `search`, None where it has none.
@@ -141,7 +143,7 @@ def declared(make: Callable[[], Any] | None, experiment: Any, where: object, ove
 
 
 def own_values(search: Search, experiment: Any) -> dict[str, Any] | None:
-    """What the experiment itself has for the searched settings: numbers, and a choice's text; None where one lies outside.
+    """Return what the experiment itself has for the searched settings (numbers, a choice's text); None where one lies outside.
 
     It is the first trial, so that no sweep ends below what it began with.
     """
@@ -167,6 +169,6 @@ def own_values(search: Search, experiment: Any) -> dict[str, Any] | None:
     return found
 
 
-def texts(values: Mapping[str, Any]) -> tuple[str, ...]:
-    """A trial's values as --set takes them."""
+def as_set_flags(values: Mapping[str, Any]) -> tuple[str, ...]:
+    """Write a trial's values as --set takes them."""
     return tuple(f"{name}={show(value)}" for name, value in values.items())

@@ -62,7 +62,7 @@ _DEEP = {4: "2x2x1", 8: "2x2x2", 16: "2x2x4", 32: "2x4x4", 64: "4x4x4", 128: "4x
 
 
 def parse(topology: str) -> tuple[str, tuple[int, ...]]:
-    """("v5e", (2, 4)) of "v5e:2x4" or "v5e-8"; ("cpu", (8,)) of "cpu:8".
+    """Parse "v5e:2x4" or "v5e-8" to ("v5e", (2, 4)), "cpu:8" to ("cpu", (8,)).
 
     Raises:
         UserError: it is none of these.
@@ -81,7 +81,7 @@ def parse(topology: str) -> tuple[str, tuple[int, ...]]:
 
 
 def devices(topology: str) -> Sequence[jax.Device]:
-    """The devices of a slice, to compile for; a TPU's cannot run anything. Call it before there are arrays.
+    """List the devices of a slice, to compile for; a TPU's cannot run anything. Call it before there are arrays.
 
     Raises:
         UserError: the name is unknown (the known ones are listed), libtpu is missing, or the environment gives fewer CPUs.

@@ -1,4 +1,4 @@
-"""What a compiled step costs, read off its jaxpr (FLOPs) and off the compiler's own text (collectives, HBM traffic).
+"""What a compiled step costs, read off the compiler's own text: collectives and HBM traffic (FLOPs: `fdl.train.flops`).
 
 XLA's cost analysis counts the body of a loop once and on-chip memory as if it were HBM; here a loop counts as often as it
 runs, and what the compiler keeps in on-chip memory (a layout with S(n)) costs no HBM traffic.
@@ -13,63 +13,22 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from fdl.train.flops import inner_jaxprs
+
 KINDS = ("all-reduce", "all-gather", "reduce-scatter", "collective-permute", "all-to-all")
 
 
-# ---- FLOPs ----------------------------------------------------------------------------------------------------------
-
-
-def flops(jaxpr: Any) -> int:
-    """2 FLOPs a multiply-add of every matrix product and convolution of a (closed) jaxpr; a scan's body by its length."""
-    total = 0
-    for eqn in getattr(jaxpr, "jaxpr", jaxpr).eqns:
-        name, params = eqn.primitive.name, eqn.params
-        if name == "dot_general":
-            contracted = params["dimension_numbers"][0][0]
-            total += 2 * eqn.outvars[0].aval.size * math.prod(eqn.invars[0].aval.shape[i] for i in contracted)
-        elif name == "conv_general_dilated":
-            total += _conv_flops(eqn)
-        else:
-            inner = [flops(part) for value in params.values() for part in _jaxprs(value)]
-            if params.get("branches_platforms"):
-                total += inner[-1]  # the plain form, whatever is compiled in its place on some platform
-            else:
-                total += max(inner, default=0) if name == "cond" else params.get("length", 1) * sum(inner)
-    return total
-
-
-def _conv_flops(eqn: Any) -> int:
-    """Products of the definition; those with the zeros of padding and of dilated inputs are left out, as XLA does it."""
-    x, kernel, out = eqn.invars[0].aval, eqn.invars[1].aval, eqn.outvars[0].aval
-    numbers, params = eqn.params["dimension_numbers"], eqn.params
-    places = 1
-    for i, (low, _) in enumerate(params["padding"]):
-        size, window = x.shape[numbers.lhs_spec[2 + i]], kernel.shape[numbers.rhs_spec[2 + i]]
-        steps = out.shape[numbers.out_spec[2 + i]]
-        stride, spread, dilation = params["window_strides"][i], params["lhs_dilation"][i], params["rhs_dilation"][i]
-        where = (o * stride + k * dilation - low for o in range(steps) for k in range(window))
-        places *= sum(at % spread == 0 and 0 <= at // spread < size for at in where)
-    batch, features = out.shape[numbers.out_spec[0]], out.shape[numbers.out_spec[1]]
-    return 2 * batch * features * kernel.shape[numbers.rhs_spec[1]] * places
-
-
 def made_bytes(jaxpr: Any) -> int:
-    """Bytes of everything that a (closed) jaxpr computes, were all of it kept; of a loop, what it hands out."""
+    """Count the bytes of everything that a (closed) jaxpr computes, were all of it kept; of a loop, what it hands out."""
     total = 0
     for eqn in getattr(jaxpr, "jaxpr", jaxpr).eqns:
-        inner = [part for value in eqn.params.values() for part in _jaxprs(value)]
+        inner = [part for value in eqn.params.values() for part in inner_jaxprs(value)]
         if inner and eqn.primitive.name not in ("scan", "while"):
             total += sum(made_bytes(part) for part in inner)
         else:
             arrays = [var.aval for var in eqn.outvars if hasattr(var.aval.dtype, "itemsize")]
             total += sum(array.size * array.dtype.itemsize for array in arrays)
     return total
-
-
-def _jaxprs(value: Any) -> Iterator[Any]:
-    for part in value if isinstance(value, (tuple, list)) else (value,):
-        if hasattr(part, "eqns") or hasattr(part, "jaxpr"):
-            yield part
 
 
 # ---- the compiler's text --------------------------------------------------------------------------------------------
@@ -115,7 +74,7 @@ _MOVE_NOTHING = {"parameter", "constant", "tuple", "get-tuple-element", "bitcast
 
 
 def _computations(hlo: str) -> tuple[str, dict[str, list[_Instruction]]]:
-    """(the name of the entry, name -> instructions)."""
+    """Split a module: the name of its entry, and name -> instructions."""
     found: dict[str, list[_Instruction]] = {}
     entry = here = ""
     for line in hlo.splitlines():
@@ -131,7 +90,7 @@ def _computations(hlo: str) -> tuple[str, dict[str, list[_Instruction]]]:
 
 
 def _size(shape: str, *, hbm_only: bool = False, loop: int = 0) -> int:
-    """Bytes of the arrays in `shape`; in a loop of `loop` steps an array that long is cut, one slice a step."""
+    """Count the bytes of the arrays in `shape`; in a loop of `loop` steps an array that long is cut, one slice a step."""
     total = 0
     for kind, dims, layout in _ARRAY.findall(shape):
         if hbm_only and "S(" in layout:
@@ -151,8 +110,8 @@ def _called(instruction: _Instruction, *keys: str) -> list[str]:
 def _walk(
     name: str, found: Mapping[str, list[_Instruction]], times: int = 1, loop: int = 0, inside: bool = False
 ) -> Iterator[tuple[_Instruction, str, int, int, bool]]:
-    """Every instruction reached from a computation: with its home, how often it runs, the loop it is in, and whether it
-    is inside a fusion, where nothing goes through HBM."""
+    """Yield every instruction reached from a computation, with its home, how often it runs, the loop it is in, and whether
+    it is inside a fusion, where nothing goes through HBM."""
     for it in found.get(name, []):
         yield it, name, times, loop, inside
         if it.opcode == "while":
@@ -167,7 +126,7 @@ def _walk(
 
 
 def _trips(loop: _Instruction, found: Mapping[str, list[_Instruction]]) -> int:
-    """How often a loop runs: as the text says, else the bound in its condition (a scan counts up from 0), else once."""
+    """Tell how often a loop runs: as the text says, else the bound in its condition (a scan counts up from 0), else once."""
     if known := re.search(r"known_trip_count\W+n\W+(\d+)", loop.text):
         return int(known[1])
     condition = found.get(_called(loop, "condition")[0], [])
@@ -177,7 +136,7 @@ def _trips(loop: _Instruction, found: Mapping[str, list[_Instruction]]) -> int:
 
 
 def collectives(hlo: str, num_devices: int) -> tuple[Collective, ...]:
-    """The collectives that one step runs, from the text of a compiled module.
+    """List the collectives that one step runs, from the text of a compiled module.
 
     An asynchronous pair counts once. TPU programs write a reduce-scatter as a fusion of that name around an all-reduce.
     """
@@ -200,7 +159,7 @@ def collectives(hlo: str, num_devices: int) -> tuple[Collective, ...]:
 
 
 def _group(text: str, num_devices: int) -> int:
-    """How many devices take part, of the four ways to write replica groups: {{0,1},{2,3}}, [2,4]<=[8], a mesh, {}."""
+    """Tell how many devices take part; replica groups are written as {{0,1},{2,3}}, [2,4]<=[8], a mesh, or {}."""
     if mesh := re.search(r"replica_groups=mesh\[([^\]]*)\] ?\{([^}]*)\}", text):
         sizes = {axis: int(size) for axis, size in re.findall(r"'([^']+)'=(\d+)", mesh[1])}
         return math.prod(sizes.get(axis, 1) for axis in re.findall(r"'([^']+)'", mesh[2]))
@@ -212,7 +171,7 @@ def _group(text: str, num_devices: int) -> int:
 
 
 def hbm_traffic(hlo: str) -> int:
-    """Bytes that one device reads from and writes to HBM in a step, by the compiled module's text.
+    """Count the bytes that one device reads from and writes to HBM in a step, by the compiled module's text.
 
     Every instruction outside fusions reads its operands and writes its result; slices read as much as they give. In a
     loop an array as long as the loop is read or written one slice a step.
@@ -228,7 +187,7 @@ def hbm_traffic(hlo: str) -> int:
 
 
 def _moved(it: _Instruction, operands: list[str], loop: int) -> int:
-    """Bytes of HBM that one instruction reads and writes, given the types of its operands."""
+    """Count the bytes of HBM that one instruction reads and writes, given the types of its operands."""
     given = [_size(shape, hbm_only=True, loop=loop) for shape in operands]
     made = _size(it.shape, hbm_only=True, loop=loop)
     if it.opcode.endswith("-start"):

@@ -1,15 +1,15 @@
-"""A computation as it stands, in float64: its jaxpr walked through with every narrower float made a wide one.
+"""A computation, unchanged, in float64: its jaxpr evaluated with every narrower float made a wide one.
 
 A model may turn its outputs into float32, a loss its terms; JAX's own 64-bit mode leaves such conversions as they are and
-changes what random numbers are drawn. Here the trace is taken as the training step takes it, so dropout and augmentation
-stay the same, and then nothing in it is rounded to 24 bits again.
+changes what random numbers are drawn. Here the trace is the one that the training step has, so dropout and augmentation
+stay the same, and nothing in it is rounded to 24 bits again.
 """
 
 from __future__ import annotations
 
 import contextlib
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import jax
@@ -17,12 +17,17 @@ import jax.numpy as jnp
 import numpy as np
 from jax.extend import core
 
+Tree = Any
+"""A tree of arrays."""
 _CALLS = ("jaxpr", "call_jaxpr")
 
 
 @contextlib.contextmanager
 def enabled() -> Iterator[None]:
-    """JAX's 64-bit mode for all threads: `jax.enable_x64` would leave out those in which callbacks into Python run."""
+    """Switch JAX's 64-bit mode on, in all threads.
+
+    `jax.enable_x64` would leave out those in which callbacks into Python run.
+    """
     before = jax.config.read("jax_enable_x64")
     jax.config.update("jax_enable_x64", True)
     try:
@@ -31,8 +36,8 @@ def enabled() -> Iterator[None]:
         jax.config.update("jax_enable_x64", before)
 
 
-def widened(function: Callable[..., Any], *example: Any) -> Callable[..., Any]:
-    """`function` in float64: arguments, constants, everything between, results. To be called under `enabled`.
+def widened(function: Callable[..., Tree], *example: Tree) -> Callable[..., Tree]:
+    """Return `function` in float64: arguments, constants, everything between, results. To be called under `enabled`.
 
     Numbers that are made of bits (random ones) are made as before and then widened. A callback into Python is given
     float64 and must return it.
@@ -44,35 +49,34 @@ def widened(function: Callable[..., Any], *example: Any) -> Callable[..., Any]:
     closed, shape = jax.make_jaxpr(function, return_shape=True)(*example)
     tree = jax.tree.structure(shape)
 
-    def wide(*arguments: Any) -> Any:
+    def wide(*arguments: Tree) -> Tree:
         leaves = [_up(jnp.asarray(leaf)) for leaf in jax.tree.leaves(arguments)]
         return jax.tree.unflatten(tree, _evaluate(closed.jaxpr, closed.consts, *leaves))
 
     return wide
 
 
-def _evaluate(jaxpr: Any, consts: Any, *arguments: Any) -> list[Any]:
-    known = dict(zip(jaxpr.constvars, map(_up, consts), strict=True))
-    known |= zip(jaxpr.invars, arguments, strict=True)
+def _evaluate(jaxpr: core.Jaxpr, consts: Sequence[jax.Array], *arguments: jax.Array) -> list[jax.Array]:
+    known: dict[object, jax.Array] = dict(zip(jaxpr.constvars, map(_up, consts), strict=True))
+    known.update(zip(jaxpr.invars, arguments, strict=True))
 
-    def value(atom: Any) -> Any:
-        if isinstance(atom, core.Literal):
-            aval: Any = atom.aval
-            return jnp.asarray(atom.val, _wide(aval.dtype))
-        return known[atom]
+    def value(atom: Any) -> jax.Array:
+        literal = isinstance(atom, core.Literal)
+        return jnp.asarray(atom.val, _wide(atom.aval.dtype)) if literal else known[atom]
 
     for eqn in jaxpr.eqns:
         results = _apply(eqn, [value(atom) for atom in eqn.invars])
-        known |= zip(eqn.outvars, map(_up, results), strict=True)
+        known.update(zip(eqn.outvars, map(_up, results), strict=True))
     return [value(atom) for atom in jaxpr.outvars]
 
 
-def _apply(eqn: Any, values: list[Any]) -> list[Any]:
+def _apply(eqn: Any, values: list[jax.Array]) -> list[jax.Array]:
+    """Evaluate one equation on wide values."""
     name, params = eqn.primitive.name, eqn.params
     if name in ("jit", "pjit", "closed_call", "checkpoint", "remat2") or name.startswith("custom_"):
         inner = next(params[key] for key in _CALLS if key in params)
         return _evaluate(getattr(inner, "jaxpr", inner), getattr(inner, "consts", ()), *values)
-    if name == "bitcast_convert_type":
+    if name == "bitcast_convert_type":  # reads the bits of a number, so it must have as many as before
         values = [v.astype(atom.aval.dtype) for v, atom in zip(values, eqn.invars, strict=True)]
     else:
         params = {key: _wide_param(param) for key, param in params.items()}
@@ -80,7 +84,8 @@ def _apply(eqn: Any, values: list[Any]) -> list[Any]:
     return list(results) if eqn.primitive.multiple_results else [results]
 
 
-def _wide_param(param: Any) -> Any:
+def _wide_param(param: Any) -> object:
+    """Widen what an equation's parameter says of dtypes, and the jaxprs in it (the body of a loop)."""
     if isinstance(param, core.ClosedJaxpr | core.Jaxpr):
         inner: Any = getattr(param, "jaxpr", param)
         consts = getattr(param, "consts", ())
@@ -94,12 +99,12 @@ def _wide_param(param: Any) -> Any:
     return _wide(param) if isinstance(param, np.dtype) else param
 
 
-def _wide(dtype: Any) -> Any:
+def _wide(dtype: np.dtype) -> np.dtype:
     if jnp.issubdtype(dtype, jnp.floating):
         return np.dtype(np.float64)
     return np.dtype(np.complex128) if jnp.issubdtype(dtype, jnp.complexfloating) else dtype
 
 
-def _up(value: Any) -> Any:
+def _up(value: jax.Array) -> jax.Array:
     wide = _wide(value.dtype)
     return value if wide == value.dtype else value.astype(wide)

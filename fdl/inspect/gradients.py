@@ -108,7 +108,7 @@ def check(program: Program, examples: int = 4, entries: int = 10, limit: float =
 
 
 def show(checked: Checked, say: Callable[[str], None] = print) -> None:
-    """The arrays as a table, and a line that says whether all are right.
+    """Print the arrays as a table, and a line that says whether all are right.
 
     Raises:
         RunError: one is not; the worst is named.
@@ -138,7 +138,7 @@ def show(checked: Checked, say: Callable[[str], None] = print) -> None:
 
 
 def _loss(program: Program, examples: int) -> tuple[Callable[[Any], jax.Array], Any]:
-    """The loss of step 0 over its first rows as a function of the parameters, and the parameters it is looked at near."""
+    """Return the loss of step 0 over its first rows as a function of the parameters, and the parameters to check it near."""
     experiment, data = program.experiment, program.data
     rows = take(data.splits.train, program.stream.rows(0)[:examples])
     prepared = jax.jit(functools.partial(step.training_batch, augment=data.augment, prepare=data.prepare))
@@ -157,7 +157,7 @@ def _loss(program: Program, examples: int) -> tuple[Callable[[Any], jax.Array], 
 
 
 def _in_float64(loss: Callable[[Any], jax.Array], params: Any) -> tuple[Loss, Callable[[list[np.ndarray]], Any]]:
-    """(the loss, its gradient) of the leaves of the parameters in the order of `named_leaves`, traced as the step traces them."""
+    """Return (the loss, its gradient) as functions of the parameters' leaves in the order of `named_leaves`."""
     names = list(named_leaves(params))
     paths, tree = jax.tree_util.tree_flatten_with_path(params)
     order = [names.index(jax.tree_util.keystr(path, simple=True, separator="/")) for path, _ in paths]
@@ -181,7 +181,7 @@ def _array(
         return CheckedArray(name, leaf.shape, count, 0, math.inf, math.nan, "wrong")
 
     def along(direction: np.ndarray) -> tuple[float, float]:
-        """The slope in this direction by the gradient and by finite differences."""
+        """Return the slope in this direction by the gradient and by finite differences."""
         exact = float(np.vdot(gradient, direction))
 
         def line(h: float) -> float:
@@ -219,7 +219,7 @@ def _array(
 
 
 def _slope(line: Callable[[float], float], at_start: float, exact: float, limit: float, noise: float) -> float:
-    """The slope of a line at 0 by finite differences, `exact` being the one expected; NaN at a kink."""
+    """Return the slope of a line at 0 by finite differences, `exact` being the one expected; NaN at a kink."""
     up, down = line(_STEP), line(-_STEP)
     wide = (up - down) / (2 * _STEP)
     if abs(wide - exact) <= max(limit / 100 * abs(exact), noise):

@@ -15,10 +15,10 @@ from typing import Any
 
 import jax
 
-from fdl.distributed import layouts
 from fdl.inspect import chips, costs
+from fdl.train.flops import step_flops, step_jaxpr
 from fdl.train.program import Program
-from fdl.types import one_line
+from fdl.types import count_examples, one_line
 
 
 @dataclasses.dataclass(frozen=True)
@@ -94,42 +94,43 @@ def plan(program: Program, topology: str) -> Plan:
 
 
 def largest_batch(program: Program, plan: Plan) -> tuple[int | None, dict[int, float]]:
-    """The largest batch that would still fit (None: not known), and the points (batch -> bytes) that say so.
+    """Find the largest batch that would still fit (None: not known), and the points (batch -> bytes) that say so.
 
-    On the line through the two largest batches compiled: the plan's own; one that surely fits, or that all but fills
+    It is on the line through the two largest batches compiled: the plan's own; one that surely fits, or that all but fills
     the memory if everything the step computes were kept; and, where the line leads far beyond, half of what it leads to.
     Memory is not quite linear in the batch: the compiler keeps what it can in on-chip memory and computes again what does
     not fit. Batches near the memory's size also compile fastest: placing arrays in on-chip memory is what takes minutes.
+    No batch is larger than the training split.
     """
     assert plan.chip, "only a chip has a memory to fill"
     limit, parts, batch = plan.chip.hbm, program.layout.parts, plan.batch
-    each = (costs.made_bytes(_jaxpr(_resized(program, 2 * batch))) - costs.made_bytes(_jaxpr(program))) / batch
-    other = max(8, int(limit / each) // 8 * 8) * parts
+    most = max(batch, count_examples(program.data.splits.train) // parts * parts)
+    double = costs.made_bytes(step_jaxpr(_resized(program, 2 * batch)))
+    each = (double - costs.made_bytes(step_jaxpr(program))) / batch
     points = {batch: plan.memory.total}
-    if other != batch:
-        points[other] = measure(_resized(program, other))[0].total
-    found = extrapolate(points, limit, parts)
-    if found and found > 4 * max(points):
-        half = found // 2 // parts * parts
-        points[half] = measure(_resized(program, half))[0].total
-        found = extrapolate(points, limit, parts)
-    return found, points
+    found = _measure_also(program, points, min(most, max(8, int(limit / each) // 8 * 8) * parts), limit)
+    if found and found > 4 * max(points) and max(points) < most:
+        found = _measure_also(program, points, min(most, found // 2 // parts * parts), limit)
+    if points.get(most, math.inf) <= limit:
+        return most, points
+    return found if found is None else min(found, most), points
+
+
+def _measure_also(program: Program, points: dict[int, float], batch: int, limit: float) -> int | None:
+    """Add the memory of one more batch to the points; what they lead to."""
+    if batch not in points:
+        points[batch] = measure(_resized(program, batch))[0].total
+    return extrapolate(points, limit, program.layout.parts)
 
 
 def _resized(program: Program, batch: int) -> Program:
     return dataclasses.replace(program, experiment=dataclasses.replace(program.experiment, batch_size=batch))
 
 
-def _jaxpr(program: Program) -> Any:
-    """Of the whole step, all devices together."""
-    together = dataclasses.replace(program, layout=layouts.Layout("jit", program.layout.mesh))
-    return jax.make_jaxpr(together.train_step)(together.state_spec, together.batch_spec, program.key_spec)
-
-
 def measure(program: Program) -> tuple[Memory, str, float]:
-    """(what a device holds, the compiled text ("" where the compiler gave up), FLOPs of the whole step)."""
+    """Return (what a device holds, the compiled text ("" where the compiler gave up), FLOPs of the whole step)."""
     given = _given(program)
-    flops = float(costs.flops(_jaxpr(program)))
+    flops = float(step_flops(program))
     try:
         compiled = program.compiled.train_step
     except jax.errors.JaxRuntimeError as error:
@@ -148,7 +149,7 @@ def measure(program: Program) -> tuple[Memory, str, float]:
 
 
 def _given(program: Program) -> dict[str, int]:
-    """Bytes that the step is given on each device, by what they hold."""
+    """Count the bytes that the step is given on each device, by what they hold."""
 
     def bytes_of(tree: Any) -> int:
         return sum(
@@ -166,7 +167,7 @@ def _given(program: Program) -> dict[str, int]:
 
 
 def _used(message: str, given: float) -> float:
-    """Bytes that the compiler says a program too large would have used; nan where it does not say."""
+    """Read the bytes that the compiler says a program too large would have used; nan where it does not say."""
     for pattern, besides in ((r"Used ([\d.]+)([KMGT]?) of", 0.0), (r"temporaries \(([\d.]+)([KMGT]?)\)", given)):
         if said := re.search(pattern, message):
             return float(said[1]) * 1024 ** "_KMGT".index(said[2] or "_") + besides
@@ -176,7 +177,7 @@ def _used(message: str, given: float) -> float:
 def roofline(
     chip: chips.Chip, flops: float, traffic: float, collectives: tuple[costs.Collective, ...]
 ) -> dict[str, float]:
-    """Seconds that one device needs for its FLOPs, its bytes of HBM traffic, and what it sends to others."""
+    """Return the seconds that one device needs for its FLOPs, its bytes of HBM traffic, and what it sends to others."""
     return {
         "compute": flops / chip.flops,
         "memory": traffic / chip.bandwidth,
@@ -185,7 +186,7 @@ def roofline(
 
 
 def extrapolate(points: Mapping[int, float], limit: float, parts: int) -> int | None:
-    """The largest batch whose bytes stay under `limit`, on the line through the two largest points, in whole parts.
+    """Return the largest batch whose bytes stay under `limit`, on the line through the two largest points, in whole parts.
 
     Returns:
         None where the points (nan: not known) do not say, or the larger batch takes no more.
@@ -199,7 +200,7 @@ def extrapolate(points: Mapping[int, float], limit: float, parts: int) -> int | 
 
 
 def show(plan: Plan, say: Callable[[str], None] = print) -> None:
-    """The plan in lines of text."""
+    """Print the plan."""
     axes = " ".join(f"{axis}:{size}" for axis, size in plan.mesh.items())
     say(f"planned, not run: {plan.topology} ({plan.num_devices} devices, {axes}), {plan.mode}, batch {plan.batch:,}")
     fits = {True: "fits", False: "does not fit", None: "compiles"}[plan.fits]
@@ -227,7 +228,7 @@ def show(plan: Plan, say: Callable[[str], None] = print) -> None:
 
 
 def show_largest(found: int | None, points: Mapping[int, float], say: Callable[[str], None] = print) -> None:
-    """The line about the largest batch."""
+    """Print the line about the largest batch."""
     line = ", ".join(f"{batch:,} takes {_bytes(size)}" for batch, size in sorted(points.items()))
     about = f"about {found:,}" if found is not None else "not known"
     say(f"largest batch that would fit: {about} (on the line through the last two of: {line})")

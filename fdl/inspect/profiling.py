@@ -14,7 +14,7 @@ from fdl.types import UserError
 
 
 def parse(text: str) -> tuple[int, int]:
-    """ "10:15" -> (10, 15), the first and the last step of a trace.
+    """Parse "10:15" to (10, 15), the first and the last step of a trace.
 
     Raises:
         UserError: it is no such pair.
@@ -27,8 +27,9 @@ def parse(text: str) -> tuple[int, int]:
 
 @contextlib.contextmanager
 def traced(steps: tuple[int, int] | None, path: Path) -> Iterator[Callable[[int, int], None]]:
-    """`about_to(start, end)` is to be called before each call of steps start ... end; those that hold one of `steps` (the
-    first and the last; None: none) are traced into `path`.
+    """Trace the calls that make one of `steps` (the first and the last; None: none) into `path`.
+
+    The function it gives is to be called with (start, end) before each call, which makes steps start ... end.
 
     The trace opens in Perfetto (ui.perfetto.dev reads perfetto_trace.json.gz) and in xprof.
     """

@@ -1,4 +1,4 @@
-"""--mode=replay: a step that was not finite, made again from the checkpoint before it and looked at leaf by leaf."""
+"""--mode=replay: a step that was not finite, made again from the checkpoint before it and inspected leaf by leaf."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ MOST_EXAMPLES = 20
 
 
 @dataclasses.dataclass(frozen=True)
-class Seen:
+class ArrayReport:
     """One array of the step.
 
     Attributes:
@@ -52,12 +52,12 @@ class Replay:
     step: int
     since: int
     fault: str
-    arrays: list[Seen]
+    arrays: list[ArrayReport]
     examples: list[tuple[int, float]]
 
 
 def newest_record(workdir: Path) -> dict[str, Any]:
-    """bad_step_<n>.json as the run wrote it last.
+    """Read the newest bad_step_<n>.json.
 
     Raises:
         UserError: there is none.
@@ -73,12 +73,19 @@ def newest_record(workdir: Path) -> dict[str, Any]:
 def replay(program: Program, workdir: Path) -> Replay:
     """Go from the newest checkpoint before the bad step to it, and look.
 
-    The steps in between are the run's own. The look itself is taken on one device, so under pmap, where every device draws
-    its own dropout, it is the same batch under other dropout.
+    The steps in between are the run's own: its seed is the program's, and the steps that it had left out before this one are
+    left out again. The look itself is taken on one device, so under pmap, where every device draws its own dropout, it is
+    the same batch under other dropout.
+
+    Args:
+        program: of the run in `workdir`, with its seed.
+
+    Raises:
+        UserError: there is nothing to replay, or the run's checkpoints are gone.
     """
     record = newest_record(workdir)
     bad = int(record["step"])
-    state = _before(program, workdir / "checkpoints", bad)
+    state = _state_before(program, workdir / "checkpoints", bad)
     since = int(state.step)
     rows = program.data.splits.train
     batches = pipeline.numpy_feed(rows, program.stream, since, bad - 1)
@@ -93,17 +100,20 @@ def replay(program: Program, workdir: Path) -> Replay:
     return Replay(bad, since, fault, arrays, [(int(examples[i]), float(losses[i])) for i in worst])
 
 
-def _before(program: Program, root: Path, bad: int) -> step.State:
-    """The state of the newest checkpoint before the bad step, or the initial one."""
+def _state_before(program: Program, root: Path, bad: int) -> step.State:
+    """Restore the newest good checkpoint before a step (the start, where there is none)."""
+    if not root.is_dir():
+        raise UserError(f"{root} is missing: the steps before step {bad} cannot be made again; bring the folder back")
     steps = sorted((int(p.name) for p in root.iterdir() if p.name.isdigit() and int(p.name) < bad), reverse=True)
-    for number in steps if root.is_dir() else []:
+    for number in steps:
         saved = manifest.at_step(root, number)
         if saved is not None:
             return saving.restore(saved, program.state_spec)
     return program.compiled.initial_state()
 
 
-def _look(program: Program, state: step.State, batch: Arrays) -> tuple[list[Seen], np.ndarray]:
+def _look(program: Program, state: step.State, batch: Arrays) -> tuple[list[ArrayReport], np.ndarray]:
+    """Compute the step's arrays one by one; what was found in each, and the losses of the examples."""
     experiment, data = program.experiment, program.data
     prepared = functools.partial(step.training_batch, augment=data.augment, prepare=data.prepare)
     model, task = experiment.model, experiment.task
@@ -119,12 +129,14 @@ def _look(program: Program, state: step.State, batch: Arrays) -> tuple[list[Seen
     key = jax.random.key(program.seed)
     grads, (inputs, outputs, losses) = jax.jit(jax.grad(run, has_aux=True))(state.params, batch, key)
     named = {"inputs": inputs, "parameters": state.params, "outputs": outputs, "loss": losses, "gradient of": grads}
-    seen = []
+    found = []
     for name, leaf in named_leaves(named).items():
         values = np.asarray(leaf, np.float64)
         good = np.isfinite(values)
         largest = float(np.abs(values[good]).max(initial=0.0))
-        seen.append(Seen(name.replace("gradient of/", "gradient of "), int((~good).sum()), values.size, largest))
+        found.append(
+            ArrayReport(name.replace("gradient of/", "gradient of "), int((~good).sum()), values.size, largest)
+        )
     order = list(named)
-    seen.sort(key=lambda s: next(i for i, name in enumerate(order) if s.name.startswith(name)))
-    return seen, np.asarray(jnp.asarray(losses, jnp.float32))
+    found.sort(key=lambda array: next(i for i, name in enumerate(order) if array.name.startswith(name)))
+    return found, np.asarray(jnp.asarray(losses, jnp.float32))

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
-from fdl.models.layers import known
+from fdl.models.layers import data_axis, known, show_map
 from fdl.numpy_call import numpy_call
 from fdl.scratch import activations, network, pooling
 from fdl.scratch.initialisers import he, random, xavier, zeros
@@ -34,7 +34,6 @@ class HandMLP(nn.Module):
         batch_norm: normalise before each activation.
         batch_norm_momentum: of the running averages.
         initializer: of every kernel; biases start at zero.
-        axis_name: the device axis under pmap, over which batch normalisation by hand cannot average.
     """
 
     widths: tuple[Count, ...] = (128,)
@@ -44,7 +43,6 @@ class HandMLP(nn.Module):
     batch_norm: bool = False
     batch_norm_momentum: Fraction = 0.9
     initializer: Initializer = "he"
-    axis_name: str | None = None
 
     @nn.compact
     def __call__(self, x: Array, train: bool = False) -> Array:
@@ -52,7 +50,11 @@ class HandMLP(nn.Module):
         initialiser = _INITIALISERS[self.initializer]
         layers = [network.flatten()]
         for width in self.widths:
-            layers += [network.dense(width, initialiser), *_norm(self), network.plain(*_activation(self.activation))]
+            layers += [
+                network.dense(width, initialiser),
+                *_norm(self, train),
+                network.plain(*_activation(self.activation)),
+            ]
             layers += [network.dropout(self.dropout)]
         return _apply(self, (*layers, network.dense(known(self.outputs, "outputs"), initialiser)), x, train)
 
@@ -68,7 +70,7 @@ class HandCNN(nn.Module):
         kernel: side of the convolution kernels, in pixels.
         padding: of the convolutions: "valid" shrinks the map by `kernel` - 1, "same" keeps its size.
         hidden: units of each dense layer between the last pool and the outputs.
-        outputs, dropout, batch_norm, batch_norm_momentum, axis_name: as of `HandMLP`; kernels are He's.
+        outputs, dropout, batch_norm, batch_norm_momentum: as of `HandMLP`; kernels are He's.
     """
 
     filters: tuple[Count, ...] = (16, 32)
@@ -79,7 +81,6 @@ class HandCNN(nn.Module):
     dropout: Probability = 0.0
     batch_norm: bool = False
     batch_norm_momentum: Fraction = 0.9
-    axis_name: str | None = None
 
     @nn.compact
     def __call__(self, x: Array, train: bool = False) -> Array:
@@ -99,17 +100,22 @@ class HandCNN(nn.Module):
             side = left // 2
             layers += [network.conv(filters, self.kernel, padding=self.padding)]
             layers += [network.plain(pooling.max_pool, pooling.max_pool_backward)]
-            layers += [*_norm(self), network.plain(*network.RELU)]
+            layers += [*_norm(self, train), network.plain(*network.RELU)]
         layers += [network.flatten()]
         for width in self.hidden:
-            layers += [network.dense(width), *_norm(self), network.plain(*network.RELU), network.dropout(self.dropout)]
+            layers += [
+                network.dense(width),
+                *_norm(self, train),
+                network.plain(*network.RELU),
+                network.dropout(self.dropout),
+            ]
         return _apply(self, (*layers, network.dense(known(self.outputs, "outputs"))), x, train)
 
 
-def _norm(model: HandMLP | HandCNN) -> list[network.Layer]:
+def _norm(model: HandMLP | HandCNN, train: bool) -> list[network.Layer]:
     if not model.batch_norm:
         return []
-    if model.axis_name:
+    if train and data_axis():
         raise UserError(
             "batch normalisation by hand sees one device's part of the batch: use one device, --parallel=jit, or "
             "--set model.batch_norm=False"
@@ -178,7 +184,7 @@ def _show_maps(module: nn.Module, layers: network.Network, params: Any, stats: A
             call = lambda params, stats, x, place=place: network.forward(layers[:place], params, stats, x)[0]  # noqa: E731
             rows = call(*jax.tree.map(lambda leaf: np.zeros(leaf.shape, np.float32), (params, stats, x)))
             maps = numpy_call(call, _shapes(rows), params, stats, x)
-            module.sow("intermediates", f"{name}_map", maps, reduce_fn=lambda _, new: new, init_fn=lambda: None)
+            show_map(module, f"{name}_map", maps)
 
 
 def _differentiable(layers: network.Network, train: bool, y: np.ndarray, caches: list) -> Any:

@@ -40,7 +40,6 @@ class CNN(nn.Module):
         batch_norm_momentum: of the running averages.
         initializer: of every kernel; biases start at zero.
         dtype: what is computed in; parameters and outputs are float32.
-        axis_name: the device axis BatchNorm averages over (pmap), or None.
     """
 
     filters: tuple[Count, ...] = (64, 64)
@@ -57,7 +56,6 @@ class CNN(nn.Module):
     batch_norm_momentum: Fraction = 0.9
     initializer: Initializer = "he"
     dtype: DType = "float32"
-    axis_name: str | None = None
 
     @nn.compact
     def __call__(self, x: Array, train: bool = False) -> Array:
@@ -70,7 +68,7 @@ class CNN(nn.Module):
 
         def activate(x: Array, name: str) -> Array:
             if self.batch_norm:
-                x = layers.BatchNorm(self.batch_norm_momentum, self.dtype, self.axis_name, name=name)(x, train)
+                x = layers.BatchNorm(self.batch_norm_momentum, self.dtype, name=name)(x, train)
             return layers.activation(self.activation)(x)
 
         # The maximum of a rising function is that of the maximum: the pool may come first.
@@ -89,14 +87,14 @@ class CNN(nn.Module):
                     use_bias=not self.batch_norm, kernel_init=kernel_init, dtype=dtype, name=f"conv{conv}",
                 )(x)  # fmt: skip
                 if last and self.batch_norm and not merged:
-                    self._show(f"conv{conv}_map", x)
+                    layers.show_map(self, f"conv{conv}_map", x)
                     x = ops.max_pool(x, self.pool)
                 x = activate(x, f"conv{conv}_norm")
                 if not (last and self.batch_norm):
-                    self._show(f"conv{conv}_map", x)
+                    layers.show_map(self, f"conv{conv}_map", x)
                     x = ops.max_pool(x, self.pool) if last and not merged else x
             if self.pool > 1:
-                self._show(f"pool{stage}_map", x)
+                layers.show_map(self, f"pool{stage}_map", x)
             x = nn.Dropout(self.conv_dropout, broadcast_dims=(1, 2), deterministic=not train)(x)
         x = x.reshape(x.shape[0], -1)
         for number, width in enumerate(self.dense, 1):
@@ -108,7 +106,3 @@ class CNN(nn.Module):
         x = nn.Dropout(self.dropout, deterministic=not train)(x)
         x = nn.Dense(layers.known(self.outputs, "outputs"), kernel_init=kernel_init, dtype=dtype, name="output")(x)
         return x.astype(jnp.float32)
-
-    def _show(self, name: str, x: Array) -> None:
-        # Sown as the array itself: by default sow would gather a tuple over repeated calls.
-        self.sow("intermediates", name, x, reduce_fn=lambda _, new: new, init_fn=lambda: None)

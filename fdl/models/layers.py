@@ -1,4 +1,4 @@
-"""What the models share: activations and initialisers by name, convolutions, BatchNorm."""
+"""What the models share: activations and initialisers by name, convolutions, BatchNorm, feature maps."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from fdl.models import ops
-from fdl.types import Activation, Array, DType, Initializer
+from fdl.types import DATA_AXIS, Activation, Array, DType, Initializer
 
 
 def known(size: int, name: str) -> int:
@@ -97,11 +97,24 @@ class Conv(nn.Module):
         return x
 
 
+def data_axis() -> str | None:
+    """Return DATA_AXIS if the code being traced is mapped over that axis (`pmap`, `shard_map`), else None.
+
+    Under `jit` a batch is one array over all devices, so there is nothing to reduce over.
+    """
+    try:
+        jax.lax.axis_size(DATA_AXIS)
+    except NameError:  # JAX's own way to say that no axis of that name is bound
+        return None
+    return DATA_AXIS
+
+
 class BatchNorm(nn.Module):
     """BatchNorm over all axes but the last (Ioffe and Szegedy 2015, https://arxiv.org/abs/1502.03167).
 
-    Statistics are the batch's in training (over every device of `axis_name`) and the running averages
-    `momentum * old + (1 - momentum) * batch` otherwise. Parameters, statistics and values are those of `nn.BatchNorm`.
+    Statistics are the batch's in training and the running averages `momentum * old + (1 - momentum) * batch` otherwise. The
+    batch is the global one, however deep the module lies: where the computation is mapped over the data axis, sums are
+    reduced over it. Parameters, statistics and values are those of `nn.BatchNorm`.
 
     Attributes:
         zero_scale: start as the constant 0.
@@ -109,7 +122,6 @@ class BatchNorm(nn.Module):
 
     momentum: float
     dtype: DType = "float32"
-    axis_name: str | None = None
     zero_scale: bool = False
     epsilon: float = 1e-5
 
@@ -125,11 +137,17 @@ class BatchNorm(nn.Module):
         if train:
             count = x.size // x.shape[-1]
             sums = jnp.stack([ops.channel_sum(wide), ops.channel_sum(wide * wide)]) / count
-            if self.axis_name and not self.is_initializing():
-                sums = jax.lax.pmean(sums, self.axis_name)
+            axis = data_axis()
+            sums = jax.lax.pmean(sums, axis) if axis else sums
             mean, var = sums[0], jnp.maximum(sums[1] - sums[0] * sums[0], 0)
             if not self.is_initializing():
                 old_mean.value = self.momentum * old_mean.value + (1 - self.momentum) * mean
                 old_var.value = self.momentum * old_var.value + (1 - self.momentum) * var
         factor = scale * jax.lax.rsqrt(var + self.epsilon)
         return ops.normalise(x, mean, factor, bias).astype(self.dtype)
+
+
+def show_map(module: nn.Module, name: str, x: Array) -> None:
+    """Sow `x` as "intermediates"/`name`, for whoever asks for that collection; otherwise it costs nothing."""
+    # As the array itself: by default sow would gather a tuple over repeated calls.
+    module.sow("intermediates", name, x, reduce_fn=lambda _, new: new, init_fn=lambda: None)

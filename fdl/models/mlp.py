@@ -21,7 +21,6 @@ class MLP(nn.Module):
         batch_norm_momentum: of the running averages.
         initializer: of every kernel; biases start at zero.
         dtype: what is computed in; parameters and outputs are float32.
-        axis_name: the device axis BatchNorm averages over (pmap), or None.
     """
 
     widths: tuple[Count, ...] = (128,)
@@ -32,7 +31,6 @@ class MLP(nn.Module):
     batch_norm_momentum: Fraction = 0.9
     initializer: Initializer = "he"
     dtype: DType = "float32"
-    axis_name: str | None = None
 
     @nn.compact
     def __call__(self, x: Array, train: bool = False) -> Array:
@@ -44,7 +42,7 @@ class MLP(nn.Module):
                 width, use_bias=not self.batch_norm, kernel_init=kernel_init, dtype=dtype, name=f"dense{number}"
             )(x)
             if self.batch_norm:
-                norm = layers.BatchNorm(self.batch_norm_momentum, self.dtype, self.axis_name, name=f"norm{number}")
+                norm = layers.BatchNorm(self.batch_norm_momentum, self.dtype, name=f"norm{number}")
                 x = norm(x, train)
             x = layers.activation(self.activation)(x)
             x = nn.Dropout(self.dropout, deterministic=not train)(x)

@@ -34,12 +34,11 @@ class Block(nn.Module):
     zero_scale: bool
     dtype: DType
     batch_norm_momentum: float
-    axis_name: str | None
 
     @nn.compact
     def __call__(self, x: Array, train: bool) -> Array:
         """[B, H, W, C] -> [B, ceil(H / stride), ceil(W / stride), channels * expansion]."""
-        norm = functools.partial(layers.BatchNorm, self.batch_norm_momentum, self.dtype, self.axis_name)
+        norm = functools.partial(layers.BatchNorm, self.batch_norm_momentum, self.dtype)
         outputs = self.channels * EXPANSION[self.block]
         shapes = {
             "basic": ((self.channels, 3, self.stride), (outputs, 3, 1)),
@@ -49,7 +48,7 @@ class Block(nn.Module):
         for number, (channels, kernel, stride) in enumerate(shapes, 1):
             last = number == len(shapes)
             x = conv(x, channels, kernel, stride, self.dtype, f"conv{number}")
-            x = norm(last and self.zero_scale, name=f"norm{number}")(x, train)
+            x = norm(zero_scale=last and self.zero_scale, name=f"norm{number}")(x, train)
             x = x if last else layers.activation(self.activation)(x)
         if residual.shape != x.shape:
             residual = conv(residual, outputs, 1, self.stride, self.dtype, "shortcut_conv")
@@ -75,7 +74,6 @@ class ResNet(nn.Module):
             https://arxiv.org/abs/1706.02677, section 5.1).
         batch_norm_momentum: of the running averages.
         dtype: what is computed in; parameters, statistics and outputs are float32.
-        axis_name: the device axis BatchNorm averages over (pmap), or None.
     """
 
     stage_sizes: tuple[Count, ...] = (3, 4, 6, 3)
@@ -87,17 +85,16 @@ class ResNet(nn.Module):
     zero_scale: bool = True
     batch_norm_momentum: Fraction = 0.9
     dtype: DType = "float32"
-    axis_name: str | None = None
 
     @nn.compact
     def __call__(self, x: Array, train: bool = False) -> Array:
         """[B, H, W, C] -> [B, outputs]."""
         kernel, stride = (7, 2) if self.stem == "imagenet" else (3, 1)
         x = conv(x, self.width, kernel, stride, self.dtype, "stem_conv")
-        x = layers.BatchNorm(self.batch_norm_momentum, self.dtype, self.axis_name, name="stem_norm")(x, train)
+        x = layers.BatchNorm(self.batch_norm_momentum, self.dtype, name="stem_norm")(x, train)
         x = layers.activation(self.activation)(x)
         x = ops.overlapping_max_pool(x) if self.stem == "imagenet" else x
-        self._show("stem_map", x)
+        layers.show_map(self, "stem_map", x)
         for stage, blocks in enumerate(self.stage_sizes, 1):
             for number in range(1, blocks + 1):
                 x = Block(
@@ -108,10 +105,9 @@ class ResNet(nn.Module):
                     zero_scale=self.zero_scale,
                     dtype=self.dtype,
                     batch_norm_momentum=self.batch_norm_momentum,
-                    axis_name=self.axis_name,
                     name=f"stage{stage}_block{number}",
                 )(x, train)
-            self._show(f"stage{stage}_map", x)
+            layers.show_map(self, f"stage{stage}_map", x)
         x = jnp.mean(x, axis=(1, 2))
         # Goyal et al. 2017, section 5.1: the last layer from a normal distribution with a deviation of 0.01.
         x = nn.Dense(
@@ -121,10 +117,6 @@ class ResNet(nn.Module):
             name="output",
         )(x)
         return x.astype(jnp.float32)
-
-    def _show(self, name: str, x: Array) -> None:
-        # Sown as the array itself: by default sow would gather a tuple over repeated calls.
-        self.sow("intermediates", name, x, reduce_fn=lambda _, new: new, init_fn=lambda: None)
 
 
 def conv(x: Array, channels: int, kernel: int, stride: int, dtype: DType, name: str) -> Array:

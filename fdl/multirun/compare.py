@@ -22,8 +22,9 @@ from fdl.experiment import Experiment, Found, load_experiment, settings, show
 from fdl.experiment.study import Study
 from fdl.multirun import spawn, study_page
 from fdl.multirun.study_page import Outcome, Run
-from fdl.multirun.vmapped import obstacle, train_together
-from fdl.report import report, summary
+from fdl.multirun.vmapped import train_together, why_not_together
+from fdl.report import record, report, summary
+from fdl.report.formatting import style_of
 from fdl.rundir import logs, workdir
 from fdl.tasks.task import View
 from fdl.train import stopping
@@ -35,7 +36,7 @@ FLAGS = flags.FLAGS
 
 
 def study(found: Found, base: Experiment, own: Mapping[str, str]) -> None:
-    """Every variant with every seed, each in a directory of its own under WORKDIR/runs; those that are there stay.
+    """Train every variant with every seed, each in a directory of its own under WORKDIR/runs; those that are there stay.
 
     Small nets train all seeds at once in this process (`fdl.multirun.vmapped`), others one by one in processes of their own.
     """
@@ -54,8 +55,8 @@ def study(found: Found, base: Experiment, own: Mapping[str, str]) -> None:
         raise UserError(
             f"--workdir={chosen} holds a run of {before.get('experiment')}, not a {name}; give another --workdir"
         )
-    splits = session.load(base, lambda: layouts.choose_layout("jit", jax.devices()[:1])).data.splits
-    path = chosen or workdir.create(base.name)
+    data = session.load(base, lambda: layouts.choose_layout("jit", jax.devices()[:1])).data
+    path, style = chosen or workdir.create(base.name), style_of(base.task)
     with stopping.asked_to_stop() as asked, workdir.lock(path):
         config = {"experiment": name, "settings": dict(own), "overrides": FLAGS.set, "seed": FLAGS.seed,
                   "command": session.command(), "variants": {k: list(v) for k, v in declared.variants.items()}}  # fmt: skip
@@ -67,19 +68,20 @@ def study(found: Found, base: Experiment, own: Mapping[str, str]) -> None:
             for label, experiment in variants.items():
                 place = path / "runs" / _file_name(label, list(variants))
                 outcome = _variant(label, declared, experiment, seeds, place, asked)
-                session.say(study_page.line(outcome, declared))
+                session.say(study_page.line(outcome, declared, style))
                 outcomes.append(outcome)
         except stopping.Interrupted as stop:
             stop.hint = f"finished runs are kept; the same command with --workdir={path} goes on from there"
             raise
-        found_all = study_page.summarise(base.name, splits, declared, outcomes, time.monotonic() - began)
+        seconds = time.monotonic() - began
+        found_all = study_page.summarise(base.name, summary.describe_data(data), declared, outcomes, seconds)
         files.write_json(path / "summary.json", found_all)
-        page = report.write_report(
-            path, doc=found.doc, config=config, summary=found_all, monitor=base.task.monitor, history=None,
-            panels=study_page.panels(declared, outcomes, base.task),
+        page = record.record_page(
+            config, found_all, monitor=base.task.monitor, style=style, doc=found.doc,
+            sections=study_page.panels(declared, outcomes, style),
         )  # fmt: skip
-        study_page.tell(declared, outcomes)
-        session.say(f"report: {page}")
+        study_page.print_table(declared, outcomes, style)
+        session.say(f"report: {report.write_report(path, page, lambda: stopping.leave_if(asked))}")
     if not any(run.metrics for outcome in outcomes for run in outcome.runs):
         raise RunError(f"no run of {name} came to an end: {outcomes[0].runs[0].failed}")
 
@@ -109,7 +111,7 @@ def _variant(
     place: Path,
     asked: Callable[[], int],
 ) -> Outcome:
-    """One variant's runs: read where they are finished, made where not. Where speed is compared, each runs alone."""
+    """Collect one variant's runs: read where they are finished, made where not. Where speed is compared, each runs alone."""
     differences = declared.variants[label]
     own = {path: show(value) for path, value in settings(experiment) if path != "name"}
     overrides, passed = [*FLAGS.set, *differences], spawn.passed_on()
@@ -125,7 +127,7 @@ def _variant(
     missing = [seed for seed, summary in known.items() if summary is None]
     if missing:
         program = _program(experiment)
-        if "examples_per_second" not in declared.metrics and not obstacle(program):
+        if "examples_per_second" not in declared.metrics and not why_not_together(program):
             known |= _together(program, missing, place, own, overrides, asked)
             missing = []
     for seed in missing:
@@ -160,8 +162,8 @@ def _together(
     overrides: Sequence[str],
     asked: Callable[[], int],
 ) -> dict[int, dict[str, Any]]:
-    """Seed -> what its summary.json holds."""
-    splits, began = program.data.splits, time.monotonic()
+    """Train the seeds together; seed -> what its summary.json holds."""
+    data, began = summary.describe_data(program.data), time.monotonic()
     config = summary.config(program, own, list(overrides), session.command())
     written = {}
     for found in train_together(program, seeds, lambda: stopping.leave_if(asked), FLAGS.test):
@@ -172,12 +174,13 @@ def _together(
         with logs.writer(where, -1) as write:
             for row in found.rows:
                 write(row)
+        logs.write_csv(where, found.rows)
         if found.view:
             weights.save(where / "weights.safetensors", named_leaves(found.view.variables))
         written[found.seed] = {
             "experiment": program.experiment.name, "status": "failed" if found.failed else "complete",
             "failed": found.failed, "steps": found.steps, "best_step": found.best_step, "seed": found.seed,
-            "data": {"name": splits.name, "source": splits.source, "where": splits.where, "sha256": splits.sha256},
+            "data": data,
             "metrics": found.metrics, "timing": {"training": seconds / len(seeds)}, "together_with": list(seeds),
         }  # fmt: skip
         files.write_json(where / "summary.json", written[found.seed])
@@ -185,7 +188,7 @@ def _together(
 
 
 def _view(experiment: Experiment, runs: Sequence[Run]) -> View | None:
-    """The first seed's trained model, where it was left as weights alone."""
+    """Load the first seed's trained model, where it was left as weights alone."""
     found = [run for run in runs if (run.path / "weights.safetensors").exists()]
     if not found:
         return None

@@ -7,6 +7,7 @@ and the trials so far alone, not of who asks, how often, or in which process; an
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import warnings
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -28,8 +29,8 @@ FIRST_RUNG, REDUCTION = 12, 3
 
 
 @dataclasses.dataclass(frozen=True)
-class Rules:
-    """By which the next trial is found, and a bad one ended."""
+class SearchRules:
+    """What decides the next trial, and which one is ended early."""
 
     search: Search
     better: Literal["max", "min"]
@@ -37,7 +38,7 @@ class Rules:
 
 
 def import_optuna() -> Any:
-    """Optuna, silent.
+    """Import Optuna, silenced.
 
     Raises:
         UserError: it is not installed.
@@ -50,8 +51,8 @@ def import_optuna() -> Any:
     return optuna
 
 
-def propose(rules: Rules, past: list[FrozenTrial]) -> dict[str, Any]:
-    """The values of the trial after these: the setting's name -> number (to four digits), or a choice's text."""
+def suggest(rules: SearchRules, past: list[FrozenTrial]) -> dict[str, Any]:
+    """Suggest the values of the trial after these: the setting's name -> number (to four digits), or a choice's text."""
     asked, values = _copy(rules, past).ask(distributions(rules.search)), {}
     for name, where in rules.search.space.items():
         value = asked.params[name]
@@ -61,8 +62,14 @@ def propose(rules: Rules, past: list[FrozenTrial]) -> dict[str, Any]:
     return values
 
 
-def verdict(rules: Rules, found: list[FrozenTrial], number: int) -> tuple[bool, dict[str, Any]]:
-    """Whether the trial of that number is pruned at what it reported last, and the marks that tells later trials by."""
+def rungs(rules: SearchRules) -> tuple[int, ...]:
+    """List the percentages of a run at which a trial is compared with others."""
+    first = {"asha": FIRST_RUNG, "hyperband": FIRST_RUNG // REDUCTION, "none": 100}[rules.search.pruner]
+    return tuple(itertools.takewhile(lambda rung: rung < 100, (first * REDUCTION**i for i in itertools.count())))
+
+
+def should_prune(rules: SearchRules, found: list[FrozenTrial], number: int) -> tuple[bool, dict[str, Any]]:
+    """Decide whether a trial is pruned at what it reported last; with the marks by which later trials are compared with it."""
     import optuna
 
     study = _copy(rules, found)
@@ -71,8 +78,11 @@ def verdict(rules: Rules, found: list[FrozenTrial], number: int) -> tuple[bool, 
     return bool(pruned), study.trials[number].system_attrs
 
 
-def importances(rules: Rules, found: list[FrozenTrial]) -> dict[str, float]:
-    """Which share of the variance over the complete trials each setting explains (functional ANOVA, Hutter et al. 2014)."""
+def importances(rules: SearchRules, found: list[FrozenTrial]) -> dict[str, float]:
+    """Estimate the share of the variance over the complete trials that each setting explains.
+
+    Functional ANOVA over a random forest (Hutter et al. 2014).
+    """
     import optuna
 
     with warnings.catch_warnings():
@@ -82,7 +92,7 @@ def importances(rules: Rules, found: list[FrozenTrial]) -> dict[str, float]:
 
 
 def distributions(search: Search) -> dict[str, Any]:
-    """The search space in Optuna's words."""
+    """Translate the search space to Optuna's classes."""
     from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
     found: dict[str, Any] = {}
@@ -96,7 +106,7 @@ def distributions(search: Search) -> dict[str, Any]:
     return found
 
 
-def _copy(rules: Rules, past: list[FrozenTrial]) -> optuna.Study:
+def _copy(rules: SearchRules, past: list[FrozenTrial]) -> optuna.Study:
     import optuna
     from optuna.pruners import HyperbandPruner, NopPruner, SuccessiveHalvingPruner
     from optuna.samplers import RandomSampler, TPESampler

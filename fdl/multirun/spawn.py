@@ -16,8 +16,7 @@ from typing import Any
 
 from absl import flags as absl_flags
 
-from fdl.rundir import logs
-from fdl.rundir.logs import Row
+from fdl.rundir.rows import Position, Row, new_rows
 from fdl.train.stopping import leave_if
 from fdl.types import RunError, UserError, printable
 
@@ -39,13 +38,13 @@ _STUB = (
 
 
 def passed_on() -> tuple[str, ...]:
-    """The PASSED_ON flags that were given on this command line, as they are written on one."""
+    """List the PASSED_ON flags that were given on this command line, as they are written on one."""
     given = absl_flags.FLAGS
     return tuple(given[name].serialize() for name in PASSED_ON if name in given and given[name].present)
 
 
 def arguments(experiment: str, seed: int, overrides: Iterable[str], flags: Iterable[str] = ()) -> list[str]:
-    """What follows `python -m` for such a run, but for its --workdir."""
+    """List what follows `python -m` for such a run, but for its --workdir."""
     sets = [f"--set={text}" for text in overrides]
     return ["fdl.main", f"--experiment={experiment}", "--mode=train", f"--seed={seed}", *sets, *flags]
 
@@ -61,7 +60,7 @@ def run(
     asked: Callable[[], int] = lambda: 0,
     between: Callable[[list[Row]], bool | None] = lambda rows: None,
 ) -> dict[str, Any]:
-    """One training run in the directory `path`, begun or resumed, in a process of its own; its summary.json.
+    """Begin or resume one training run in the directory `path`, in a process of its own, and return its summary.json.
 
     A run that is finished there already is not started again. What the process prints is added to `path`.log, beside the
     directory. Several threads may call this at once, each for a directory of its own; a thread must outlive its call,
@@ -74,38 +73,40 @@ def run(
         settings: what these come to, as --show names it: a run made when the file said otherwise is gone on with.
         asked: the signal that asks this process to stop, else 0.
         between: is given the rows of metrics.jsonl, each once and in order (those of an earlier start first), all of them
-            before this returns. Where it says True, the run is made to save and stop, and {"status": "stopped"} returned.
+            before this returns. Where it returns True, a run that still goes is made to save and stop, and
+            {"status": "stopped"} is returned; one that has come to its end is finished, whatever its rows look like.
 
     Raises:
         RunError: the run failed (its own last words are repeated).
         UserError: the run refused its input.
         Interrupted: `asked`; the run has saved.
     """
-    seen = 0
+    position, seen = Position(), 0
 
     def wants_end() -> bool:
-        nonlocal seen
-        rows = [row for row in logs.read_rows(path) if row["step"] > seen]
+        nonlocal position, seen
+        new, position = new_rows(path / "metrics.jsonl", position)
+        rows = [row for row in new if row["step"] > seen]  # a resumed run makes rows again
         seen = rows[-1]["step"] if rows else seen
         return bool(rows) and between(rows) is True
 
     for _ in range(MOST_STARTS):
         wait_until_free(path, asked)
-        if wants_end():
-            return {"status": "stopped"}
         done = finished(path, experiment, seed, overrides, flags, settings)
-        if done:
-            return done
+        wanted = wants_end()
+        if done or wanted:
+            return done or {"status": "stopped"}
         log = path.with_name(f"{path.name}.log")
         log.parent.mkdir(parents=True, exist_ok=True)
         command = [*arguments(experiment, seed, overrides, flags), "--distributed=off", f"--workdir={path}"]
         with open(log, "ab") as out:
             begun = out.tell()
             code, stopped = _watch([sys.executable, "-m", *command], out, asked, wants_end)
+        if code == 0:  # also where it was to be stopped, but was over before it noticed
+            wants_end()
+            return dict(json.loads((path / "summary.json").read_text()))
         if stopped:
             return {"status": "stopped"}
-        if code == 0:
-            return {"status": "stopped"} if wants_end() else dict(json.loads((path / "summary.json").read_text()))
         if code == 2:
             raise UserError(_last_words(log, begun, code))
         if code >= 0 and code not in (130, 143):
@@ -121,7 +122,7 @@ def finished(
     flags: Sequence[str],
     settings: Mapping[str, str] | None = None,
 ) -> dict[str, Any] | None:
-    """summary.json of the run that was asked for, where it is in `path` and done; else None.
+    """Return summary.json of the run that was asked for, where it is in `path` and done; else None.
 
     A run made by `fdl.multirun.vmapped` has no page of its own, and one that failed there fails again.
     """
@@ -176,7 +177,7 @@ def _tied(command: list[str]) -> list[str]:
 
 
 def _last_words(log: Path, begun: int, code: int) -> str:
-    """The run's own error line, or how it ended."""
+    """Return the run's own error line, or how it ended."""
     with open(log, "rb") as file:
         file.seek(begun)
         lines = file.read().decode(errors="replace").splitlines()
@@ -187,7 +188,7 @@ def _last_words(log: Path, begun: int, code: int) -> str:
 
 
 def wait_until_free(path: Path, asked: Callable[[], int]) -> None:
-    """Until no process holds the run's lock: one that is being ended needs a moment, and may be saving."""
+    """Wait until no process holds the run's lock: one that is being ended needs a moment, and may be saving."""
     lock, began, said = path / ".lock", time.monotonic(), False
     while lock.exists():
         leave_if(asked)
@@ -202,7 +203,7 @@ def wait_until_free(path: Path, asked: Callable[[], int]) -> None:
 
 
 def try_lock(path: Path) -> int | None:
-    """The open file, locked for whoever holds this number until it is closed or its process ends; None if it is taken.
+    """Open and lock a file until this number is closed or its process ends; None if somebody else has it.
 
     Two threads of one process exclude each other as two processes do.
     """

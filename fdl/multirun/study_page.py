@@ -5,21 +5,20 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
-import operator
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from fdl.data.splits import Splits
 from fdl.experiment.study import Spread, Study, spread
-from fdl.report.report import number
+from fdl.report.formatting import Style, number
+from fdl.report.report import list_panels
 from fdl.rundir import logs
-from fdl.rundir.logs import Row
+from fdl.rundir.rows import Row
 from fdl.tasks.panels import figures
 from fdl.tasks.panels.planar import boundary, planar
-from fdl.tasks.task import Panel, Task, View
+from fdl.tasks.task import DrawPanel, Panel, View
 from fdl.types import Metrics
 
 COLOURS = (
@@ -58,33 +57,33 @@ class Outcome:
         return [run for run in self.runs if not run.metrics]
 
 
-def _cell(found: Spread | None, name: str) -> str:
-    """ "0.9412 ± 0.0031 (0.938-0.945)": mean, half the 95 % interval, ends."""
+def _cell(found: Spread | None, name: str, style: Style) -> str:
+    """Format "0.9412 ± 0.0031 (0.938 to 0.945)": mean, half the 95 % interval, ends."""
     if found is None:
         return "-"
-    mean, low, high = (number(value, name) for value in (found.mean, found.low, found.high))
+    mean, low, high = (number(value, style(name)) for value in (found.mean, found.low, found.high))
     if math.isnan(found.half):
         return mean
     half = f"{100 * found.half:.2f}" if mean.endswith("%") else f"{found.half:.2g}"
     return f"{mean} ± {half} ({low} to {high})"
 
 
-def line(outcome: Outcome, study: Study) -> str:
-    """What is said when a variant is done."""
-    shown = [f"{name} {_cell(found, name)}" for name in study.metrics if (found := outcome.spread(name))]
+def line(outcome: Outcome, study: Study, style: Style) -> str:
+    """Return what is printed when a variant is done."""
+    shown = [f"{name} {_cell(found, name, style)}" for name in study.metrics if (found := outcome.spread(name))]
     gone = [f"{len(outcome.failed)} of {len(outcome.runs)} seeds failed"] if outcome.failed else []
     return f"{outcome.label}: {'  '.join([*shown, *gone])}"
 
 
-def table(study: Study, outcomes: Sequence[Outcome]) -> tuple[list[str], list[list[str]]]:
-    """(header, rows): a row a variant."""
+def table(study: Study, outcomes: Sequence[Outcome], style: Style) -> tuple[list[str], list[list[str]]]:
+    """Return (header, rows), a row a variant."""
     some = any(outcome.failed for outcome in outcomes)
     header = ["variant", "differs by", *study.metrics, *(["failed"] if some else [])]
     rows = [
         [
             outcome.label,
             "  ".join(outcome.differences) or "-",
-            *(_cell(outcome.spread(name), name) for name in study.metrics),
+            *(_cell(outcome.spread(name), name, style) for name in study.metrics),
             *([f"{len(outcome.failed)} of {len(outcome.runs)}"] if some else []),
         ]
         for outcome in outcomes
@@ -92,17 +91,23 @@ def table(study: Study, outcomes: Sequence[Outcome]) -> tuple[list[str], list[li
     return header, rows
 
 
-def tell(study: Study, outcomes: Sequence[Outcome]) -> None:
-    """The table, printed."""
+def print_table(study: Study, outcomes: Sequence[Outcome], style: Style) -> None:
+    """Print the table, where there is more than the one line that was printed before."""
     if len(outcomes) == 1:
-        return  # its line has said it
-    header, rows = table(study, outcomes)
+        return
+    header, rows = table(study, outcomes, style)
     shown = [[row[0], *row[2:]] for row in rows]
     logs.table([header[0], *header[2:]], shown, range(1, len(header) - 1), width=130)
 
 
-def summarise(name: str, splits: Splits, study: Study, outcomes: Sequence[Outcome], seconds: float) -> dict[str, Any]:
-    """summary.json: of one variant its means stand under "metrics" as a single run's would."""
+def summarise(
+    name: str, data: Mapping[str, Any], study: Study, outcomes: Sequence[Outcome], seconds: float
+) -> dict[str, Any]:
+    """Return what summary.json holds; a single variant's means are under "metrics", as a single run's would be.
+
+    Args:
+        data: `fdl.report.summary.describe_data`.
+    """
     variants: dict[str, dict[str, Any]] = {}
     for outcome in outcomes:
         names = dict.fromkeys(name for run in outcome.runs for name in run.metrics)
@@ -123,28 +128,27 @@ def summarise(name: str, splits: Splits, study: Study, outcomes: Sequence[Outcom
     return {
         "experiment": name,
         "status": "complete",
-        "data": {"name": splits.name, "source": splits.source, "where": splits.where, "sha256": splits.sha256},
+        "data": dict(data),
         "metrics": {name: found["mean"] for name, found in only.items()},
         "variants": variants,
         "timing": {"total": seconds},
     }
 
 
-def panels(study: Study, outcomes: Sequence[Outcome], task: Task) -> Iterator[Panel]:
-    """The page's sections, each drawn when it is asked for."""
+def panels(study: Study, outcomes: Sequence[Outcome], style: Style) -> list[DrawPanel]:
+    """List the page's sections, the study's own last."""
     seeds = max(len(outcome.runs) for outcome in outcomes)
-    draws: tuple[Callable[[], Panel | None], ...] = (
-        lambda: _compared(study, outcomes, seeds),
+    return [
+        functools.partial(_compared, study, outcomes, seeds, style),
         *(functools.partial(_curves, study, outcomes, name) for name in study.curves),
-        lambda: _boundaries(outcomes),
-        lambda: _failures(outcomes),
-    )
-    yield from filter(None, map(operator.call, draws))
-    yield from study.panels()
+        functools.partial(_boundaries, outcomes),
+        functools.partial(_failures, outcomes),
+        *list_panels(study.panels),
+    ]
 
 
-def _compared(study: Study, outcomes: Sequence[Outcome], seeds: int) -> Panel:
-    header, rows = table(study, outcomes)
+def _compared(study: Study, outcomes: Sequence[Outcome], seeds: int, style: Style) -> Panel:
+    header, rows = table(study, outcomes, style)
     text = f"Means over {seeds} seeds ± half the 95 % interval of the mean, and the ends. " if seeds > 1 else ""
     if len(outcomes) == 1:
         return Panel("Over the seeds", text, header=header, rows=rows)
@@ -170,7 +174,7 @@ def _compared(study: Study, outcomes: Sequence[Outcome], seeds: int) -> Panel:
 
 
 def _places(outcomes: Sequence[Outcome]) -> tuple[list[float], bool]:
-    """Where each variant stands on an axis, and whether the labels must be written: they need not where all are numbers."""
+    """Return where each variant is on an axis, and whether its label must be written: not where all are numbers."""
     try:
         numbers = [float(outcome.label.replace(",", "").split()[0]) for outcome in outcomes]
     except ValueError:
@@ -183,7 +187,7 @@ def _curves(study: Study, outcomes: Sequence[Outcome], name: str) -> Panel | Non
     ax, drawn = axes[0, 0], False
     for number_, outcome in enumerate(outcomes):
         colour = COLOURS[number_ % len(COLOURS)]
-        lines = [_series(run.rows, study.against, name) for run in outcome.runs]
+        lines = [figures.series(run.rows, study.against, (name,), MOST_POINTS) for run in outcome.runs]
         lines = [each for each in lines if len(each[0])]
         if not lines:
             continue
@@ -210,21 +214,6 @@ def _curves(study: Study, outcomes: Sequence[Outcome], name: str) -> Panel | Non
         "Means over the seeds; the band is from the lowest to the highest." if several else "",
         figure,
     )
-
-
-def _series(rows: Sequence[Mapping[str, Any]], against: str, name: str) -> tuple[np.ndarray, np.ndarray]:
-    pairs = [
-        (row[against], row[name])
-        for row in rows
-        if isinstance(row.get(name), int | float) and isinstance(row.get(against), int | float)
-    ]
-    x, y = (np.array(values, float) for values in (zip(*pairs, strict=True) if pairs else ((), ())))
-    good = np.isfinite(y)
-    x, y = x[good], y[good]
-    if len(x) <= MOST_POINTS:
-        return x, y
-    bins = np.array_split(np.arange(len(x)), MOST_POINTS)
-    return np.array([x[b].mean() for b in bins]), np.array([y[b].mean() for b in bins])
 
 
 def _boundaries(outcomes: Sequence[Outcome]) -> Panel | None:

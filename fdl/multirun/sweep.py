@@ -22,9 +22,10 @@ from fdl.data import Request
 from fdl.experiment import Experiment, Found, tuning
 from fdl.files import write_json
 from fdl.multirun import sampling, spawn, sweep_panels, trials, workers
-from fdl.multirun.trials import Ledger, Trial
-from fdl.multirun.workers import Order
-from fdl.report import report
+from fdl.multirun.trials import Trial, TrialStore
+from fdl.multirun.workers import SweepSpec
+from fdl.report import record, report
+from fdl.report.formatting import style_of
 from fdl.rundir import workdir
 from fdl.rundir.logs import short
 from fdl.train import stopping
@@ -34,25 +35,25 @@ FLAGS = flags.FLAGS
 
 
 def sweep(found: Found, experiment: Experiment, settings: Mapping[str, str]) -> None:
-    """--mode=sweep: begin a sweep, go on with the one in --workdir, or help another process with it."""
-    search = tuning.declared(found.search, experiment, found.path, FLAGS.set)
+    """Begin a sweep (--mode=sweep), go on with the one in --workdir, or help another process with it."""
+    search = tuning.load_search(found.search, experiment, found.path, FLAGS.set)
     sampling.import_optuna()
     check_validation(experiment, Request(data_dir=session.data_dir(), offline=FLAGS.offline))
-    order = Order(
+    spec = SweepSpec(
         name=FLAGS.experiment, experiment=experiment, overrides=tuple(FLAGS.set), settings=settings, search=search,
         seed=FLAGS.seed, flags=spawn.passed_on(), doc=found.doc,
     )  # fmt: skip
     folder = Path(FLAGS.workdir).expanduser() if FLAGS.workdir else workdir.create(f"{experiment.name}-sweep")
     with stopping.asked_to_stop() as asked:
         try:
-            tune(folder, order, FLAGS.trials or search.trials, FLAGS.workers, asked)
+            tune(folder, spec, FLAGS.trials or search.trials, FLAGS.workers, asked)
         except stopping.Interrupted as stop:
             stop.hint = f"its trials are saved; the same command with --workdir={folder} goes on from there"
             raise
 
 
 def check_validation(experiment: Experiment, request: Request) -> None:
-    """A sweep chooses by the validation split.
+    """Check that there is a validation split, by which a sweep chooses.
 
     Raises:
         UserError: there is none.
@@ -68,7 +69,7 @@ def check_validation(experiment: Experiment, request: Request) -> None:
         )
 
 
-def tune(folder: Path, order: Order, count: int, at_once: int, asked: Callable[[], int]) -> dict[str, Any]:
+def tune(folder: Path, spec: SweepSpec, count: int, at_once: int, asked: Callable[[], int]) -> dict[str, Any]:
     """Work on the sweep in `folder` until it has `count` finished trials; the summary.json it ends with.
 
     Any number of processes may do so at once.
@@ -78,30 +79,30 @@ def tune(folder: Path, order: Order, count: int, at_once: int, asked: Callable[[
         RunError: no trial came to its end, or the last run failed.
         Interrupted: `asked`; the trials have saved.
     """
-    begin(folder, order)
-    ledger = trials.open_ledger(folder, sampling.Rules(order.search, order.experiment.task.better, order.seed))
-    done = sum(trial.state != "running" for trial in trials.trials(ledger))
+    begin(folder, spec)
+    store = trials.open_store(folder, sampling.SearchRules(spec.search, spec.experiment.task.better, spec.seed))
+    done = sum(trial.state != "running" for trial in trials.trials(store))
     session.say(f"sweep: {folder}, {done} of {count} trials done, {at_once} at a time")
-    workers.work(folder, order, ledger, count, at_once, asked)
-    return _finish(folder, order, ledger, asked)
+    workers.work(folder, spec, store, count, at_once, asked)
+    return _finish(folder, spec, store, asked)
 
 
-def begin(folder: Path, order: Order) -> None:
-    """Make the sweep's directory, or see that it is this sweep's.
+def begin(folder: Path, spec: SweepSpec) -> None:
+    """Make the sweep's directory, or check that it is this sweep's.
 
     Raises:
         UserError: it holds something else, or a sweep of other settings.
     """
-    rules: dict[str, Any] = {"space": {name: str(where) for name, where in order.search.space.items()}}
-    rules |= {"sampler": order.search.sampler, "pruner": order.search.pruner}
-    now = {"experiment": order.experiment.name, "seed": str(order.seed), **order.settings, **rules}
+    rules: dict[str, Any] = {"space": {name: str(where) for name, where in spec.search.space.items()}}
+    rules |= {"sampler": spec.search.sampler, "pruner": spec.search.pruner}
+    now = {"experiment": spec.experiment.name, "seed": str(spec.seed), **spec.settings, **rules}
     path = folder / "sweep.json"
     try:
         others = [p.name for p in folder.iterdir() if not p.name.startswith(".")] if folder.exists() else []
         if others and not path.exists():
             raise UserError(f"--workdir={folder} is no sweep of fdl and not empty (it holds {others[0]}); give another")
         folder.mkdir(parents=True, exist_ok=True)
-        with trials.alone(folder):
+        with trials.locked(folder):
             if not path.exists():
                 write_json(path, {"settings": now, "command": session.command()})
             (folder / "trials").mkdir(exist_ok=True)
@@ -119,26 +120,26 @@ def begin(folder: Path, order: Order) -> None:
         )
 
 
-def _finish(folder: Path, order: Order, ledger: Ledger, asked: Callable[[], int]) -> dict[str, Any]:
+def _finish(folder: Path, spec: SweepSpec, store: TrialStore, asked: Callable[[], int]) -> dict[str, Any]:
     """Train with the best settings once more, look at the test split, and write it all down; one process at a time."""
     while (handle := spawn.try_lock(folder / ".finish.lock")) is None:
         stopping.leave_if(asked)
         time.sleep(0.2)
     try:
-        found = trials.trials(ledger)
-        champion = trials.best(ledger, found)
+        found = trials.trials(store)
+        champion = trials.best(store, found)
         if champion is None:
             raise RunError(f"no trial came to its end; the last: {found[-1].reason or found[-1].state}")
         counts = Counter(trial.state for trial in found)
         written = folder / "summary.json"
         summary = json.loads(written.read_text()) if written.exists() else {}
         if summary.get("trials") != counts:
-            summary = _refit(folder, order, ledger, champion, asked) | {"trials": counts}
-            _write_page(folder, order, ledger, found, summary)
+            summary = _refit(folder, spec, store, champion, asked) | {"trials": counts}
+            _write_page(folder, spec, store, found, summary)
             write_json(written, summary)
     finally:
         os.close(handle)
-    figure = f"test/{order.experiment.task.monitor}"
+    figure = f"test/{spec.experiment.task.monitor}"
     if figure in summary["metrics"]:
         rivals = "  ".join(f"{name} {short(m[figure])}" for name, m in summary["baselines"].items() if figure in m)
         session.say(
@@ -149,36 +150,41 @@ def _finish(folder: Path, order: Order, ledger: Ledger, asked: Callable[[], int]
     return dict(summary)
 
 
-def _refit(folder: Path, order: Order, ledger: Ledger, champion: Trial, asked: Callable[[], int]) -> dict[str, Any]:
-    """Train in `folder`/best; what there is to say of it. A run of an earlier best is moved aside."""
-    path, sets = folder / "best", order.sets(champion)
+def _refit(
+    folder: Path, spec: SweepSpec, store: TrialStore, champion: Trial, asked: Callable[[], int]
+) -> dict[str, Any]:
+    """Train in `folder`/best and summarise it. A run of an earlier best is moved aside."""
+    path, sets = folder / "best", spec.sets(champion)
     spawn.wait_until_free(path, asked)
     config = path / "config.json"
     if config.exists() and json.loads(config.read_text())["overrides"] != list(sets):
         path.rename(next(p for i in itertools.count(1) if not (p := folder / f"best.{i}").exists()))
     session.say(f"trial {champion.number} is the best: its settings once more, with the test split, in {path}")
-    done = spawn.run(order.name, path, seed=order.seed, overrides=sets, flags=order.flags, asked=asked)
-    command = [Path(sys.executable).name, "-m", *spawn.arguments(order.name, order.seed, sets, order.flags)]
+    done = spawn.run(spec.name, path, seed=spec.seed, overrides=sets, flags=spec.flags, asked=asked)
+    command = [Path(sys.executable).name, "-m", *spawn.arguments(spec.name, spec.seed, sets, spec.flags)]
     return {
-        "experiment": order.experiment.name,
+        "experiment": spec.experiment.name,
         "status": "complete",
-        "seed": order.seed,
-        "monitor": order.monitor,
+        "seed": spec.seed,
+        "monitor": spec.monitor,
         "best": {
             "trial": champion.number,
             "value": champion.value,
-            "overrides": list(tuning.texts(champion.values)),
+            "overrides": list(tuning.as_set_flags(champion.values)),
             "command": shlex.join(command),
         },
         **{name: done[name] for name in ("data", "metrics", "baselines", "devices", "state_sha256")},
     }
 
 
-def _write_page(folder: Path, order: Order, ledger: Ledger, found: list[Trial], summary: Mapping[str, Any]) -> None:
+def _write_page(
+    folder: Path, spec: SweepSpec, store: TrialStore, found: list[Trial], summary: Mapping[str, Any]
+) -> None:
     config = json.loads((folder / "best" / "config.json").read_text())
-    shares = functools.partial(trials.importances, ledger)
-    report.write_report(
-        folder, doc=order.doc, config=config | {"command": session.command()}, summary=summary,
-        monitor=order.experiment.task.monitor, history=None,
-        panels=sweep_panels.panels(found, order.search, ledger.rules.better, order.monitor, summary["best"], shares),
+    shares = functools.partial(trials.importances, store)
+    page = record.record_page(
+        config | {"command": session.command()}, summary, monitor=spec.experiment.task.monitor,
+        style=style_of(spec.experiment.task), doc=spec.doc,
+        sections=sweep_panels.panels(found, spec.search, store.rules.better, spec.monitor, summary["best"], shares),
     )  # fmt: skip
+    report.write_report(folder, page)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import math
-import operator
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -14,7 +14,7 @@ from fdl.experiment.tuning import Choice, Dimension, Search, Uniform
 from fdl.multirun.trials import Trial
 from fdl.rundir.logs import short
 from fdl.tasks.panels import figures
-from fdl.tasks.task import Panel
+from fdl.tasks.task import DrawPanel, Panel
 
 FEWEST = 8
 """Complete trials below which importances are noise."""
@@ -27,21 +27,21 @@ def panels(
     monitor: str,
     best: Mapping[str, Any],
     importances: Callable[[], Mapping[str, float]],
-) -> Iterator[Panel]:
-    """The panels, each drawn when it is asked for; when one raises, the iterator (a `map`) still has the next.
+) -> list[DrawPanel]:
+    """List the page's sections.
 
     Args:
         best: "trial" (its number) and "command".
         importances: a setting's name -> its share; asked only where there are trials enough.
     """
-    draws: tuple[Callable[[], Panel], ...] = (
-        lambda: Panel("The best again", f"Trial {best['trial']}, from its first step.", text=best["command"]),
-        lambda: history(found, better, monitor),
-        lambda: parallel_coordinates(found, search, better, monitor),
-        lambda: importance(found, importances),
-        lambda: table(found, search, better, monitor),
-    )
-    return map(operator.call, draws)
+    again = Panel("The best again", f"Trial {best['trial']}, from its first step.", text=best["command"])
+    return [
+        lambda: again,
+        functools.partial(history, found, better, monitor),
+        functools.partial(parallel_coordinates, found, search, better, monitor),
+        functools.partial(importance, found, importances),
+        functools.partial(table, found, search, better, monitor),
+    ]
 
 
 def _complete(found: Sequence[Trial]) -> list[Trial]:
@@ -49,7 +49,7 @@ def _complete(found: Sequence[Trial]) -> list[Trial]:
 
 
 def history(found: Sequence[Trial], better: Literal["max", "min"], monitor: str) -> Panel:
-    """Every trial's value by its number, and the best so far."""
+    """Draw every trial's value by its number, and the best so far."""
     from matplotlib.ticker import MaxNLocator
 
     figure, axes = figures.new(3.2)
@@ -83,7 +83,7 @@ def history(found: Sequence[Trial], better: Literal["max", "min"], monitor: str)
 
 
 def _place(where: Dimension, value: Any) -> float:
-    """0 to 1 from one end of the dimension to the other."""
+    """Map a value to 0 ... 1, from one end of the dimension to the other."""
     if isinstance(where, Choice):
         known = [show(item) for item in where.values]
         return known.index(str(value)) / (len(known) - 1)
@@ -94,7 +94,7 @@ def _place(where: Dimension, value: Any) -> float:
 
 
 def parallel_coordinates(found: Sequence[Trial], search: Search, better: Literal["max", "min"], monitor: str) -> Panel:
-    """A line a complete trial, from setting to setting, the better the darker."""
+    """Draw a line for each complete trial, from setting to setting, the better the darker."""
     from matplotlib import colormaps
 
     sign = 1 if better == "max" else -1
@@ -126,7 +126,7 @@ def parallel_coordinates(found: Sequence[Trial], search: Search, better: Literal
 
 
 def importance(found: Sequence[Trial], shares: Callable[[], Mapping[str, float]]) -> Panel:
-    """Which share of the variance each setting explains."""
+    """Draw the share of the variance that each setting explains."""
     whole = _complete(found)
     if len(whole) < FEWEST or len({trial.value for trial in whole}) < 2:
         text = (
@@ -144,7 +144,7 @@ def importance(found: Sequence[Trial], shares: Callable[[], Mapping[str, float]]
 
 
 def table(found: Sequence[Trial], search: Search, better: Literal["max", "min"], monitor: str) -> Panel:
-    """Every trial: the complete ones by value, then the pruned, then the failed."""
+    """Tabulate every trial: the complete ones by value, then the pruned, then the failed."""
     sign = -1 if better == "max" else 1
     states = ("complete", "pruned", "failed", "running")
     order = sorted(found, key=lambda t: (states.index(t.state), sign * (t.value or 0.0), t.number))

@@ -1,7 +1,7 @@
 """The trials of a sweep on disk: what was tried and what came of it.
 
 They are in an SQLite file (Optuna's RDBStorage; its dashboard reads it), each change one transaction: after a kill at any
-instant it stands or it does not. Optuna's other file, the journal, may be left with half a line, which it then refuses to
+instant it was made or it was not. Optuna's other file, the journal, may be left with half a line, which it then refuses to
 read, or with a lock file that everybody waits half a minute for. Whoever reads or changes something holds a lock of the
 kernel's, which ends with its process: threads and processes alike take turns.
 """
@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from fdl.multirun import sampling
-from fdl.multirun.sampling import Rules
+from fdl.multirun.sampling import SearchRules
 
 if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
@@ -52,20 +52,21 @@ class Trial:
 
 
 @dataclasses.dataclass(frozen=True)
-class Ledger:
-    """The trials in `folder`, and the rules they follow."""
+class TrialStore:
+    """The trials of the sweep in `folder` on disk, and the rules they follow."""
 
     folder: Path
-    rules: Rules
+    rules: SearchRules
     storage: Any = dataclasses.field(repr=False)
     study: int
 
     def read(self) -> list[FrozenTrial]:
-        return list(self.storage.get_all_trials(self.study))
+        """Read all trials; from the file only those that were not finished when they were read last."""
+        return list(self.storage.get_all_trials(self.study, deepcopy=False))
 
 
-def open_ledger(folder: Path, rules: Rules) -> Ledger:
-    """The ledger of the directory `folder`, which is there; its file is made whole or not at all.
+def open_store(folder: Path, rules: SearchRules) -> TrialStore:
+    """Open the store of the directory `folder`, which exists; its file is made whole or not at all.
 
     Raises:
         UserError: Optuna is not installed.
@@ -76,20 +77,20 @@ def open_ledger(folder: Path, rules: Rules) -> Ledger:
     def storage_in(file: Path) -> Any:
         return optuna.storages.RDBStorage(f"sqlite:///{file}", engine_kwargs={"connect_args": {"timeout": 60}})
 
-    with alone(folder):
+    with locked(folder):
         if not path.exists():
             beside.unlink(missing_ok=True)
             new = storage_in(beside)
             new.create_new_study([optuna.study.StudyDirection[f"{rules.better.upper()}IMIZE"]], sampling.STUDY)
             new.engine.dispose()
             os.replace(beside, path)
-        storage = storage_in(path)
-        return Ledger(folder, rules, storage, storage.get_study_id_from_name(sampling.STUDY))
+        storage = optuna.storages.get_storage(storage_in(path))  # which remembers finished trials
+        return TrialStore(folder, rules, storage, storage.get_study_id_from_name(sampling.STUDY))
 
 
 @contextlib.contextmanager
-def alone(folder: Path) -> Iterator[None]:
-    """One thread of one process at a time."""
+def locked(folder: Path) -> Iterator[None]:
+    """Hold the folder's lock: one thread of one process at a time."""
     handle = os.open(folder / ".trials.lock", os.O_RDWR | os.O_CREAT, 0o644)
     try:
         fcntl.flock(handle, fcntl.LOCK_EX)
@@ -98,10 +99,10 @@ def alone(folder: Path) -> Iterator[None]:
         os.close(handle)
 
 
-def trials(ledger: Ledger) -> list[Trial]:
-    """All of them, by number."""
-    with alone(ledger.folder):
-        return [_plain(found) for found in ledger.read()]
+def trials(store: TrialStore) -> list[Trial]:
+    """Read all trials, by number."""
+    with locked(store.folder):
+        return [_plain(found) for found in store.read()]
 
 
 def _plain(found: FrozenTrial) -> Trial:
@@ -117,23 +118,23 @@ def _plain(found: FrozenTrial) -> Trial:
     )
 
 
-def best(ledger: Ledger, found: list[Trial]) -> Trial | None:
-    """The best of those complete, the earliest of equals."""
-    sign = -1 if ledger.rules.better == "max" else 1
+def best(store: TrialStore, found: list[Trial]) -> Trial | None:
+    """Return the best of those complete, the earliest of equals."""
+    sign = -1 if store.rules.better == "max" else 1
     done = [trial for trial in found if trial.state == "complete"]
     return min(done, key=lambda trial: (sign * (trial.value or 0.0), trial.number), default=None)
 
 
-def importances(ledger: Ledger) -> dict[str, float]:
+def importances(store: TrialStore) -> dict[str, float]:
     """See `sampling.importances`."""
-    with alone(ledger.folder):
-        return sampling.importances(ledger.rules, ledger.read())
+    with locked(store.folder):
+        return sampling.importances(store.rules, store.read())
 
 
 def next_trial(
-    ledger: Ledger, limit: int, own: Mapping[str, Any] | None, claim: Callable[[int], T | None]
+    store: TrialStore, limit: int, own: Mapping[str, Any] | None, claim: Callable[[int], T | None]
 ) -> tuple[Trial, T] | None:
-    """A trial to work on: one that a process which is gone has left, or a new one, if there are fewer than `limit`.
+    """Take a trial to work on: one that a process which is gone has left, or a new one, if there are fewer than `limit`.
 
     Args:
         own: the values of trial 0, None for drawn ones.
@@ -141,72 +142,76 @@ def next_trial(
     """
     import optuna
 
-    with alone(ledger.folder):
-        found = ledger.read()
+    with locked(store.folder):
+        found = store.read()
         for trial in found:
             if trial.state.name == "RUNNING" and (claimed := claim(trial.number)) is not None:
                 return _plain(trial), claimed
         if len(found) >= limit:
             return None
-        values = dict(own) if own is not None and not found else sampling.propose(ledger.rules, found)
+        values = dict(own) if own is not None and not found else sampling.suggest(store.rules, found)
         new = optuna.trial.create_trial(
             state=optuna.trial.TrialState.RUNNING,
             params=values,
-            distributions=sampling.distributions(ledger.rules.search),
+            distributions=sampling.distributions(store.rules.search),
         )
-        trial = ledger.storage.get_trial(ledger.storage.create_new_trial(ledger.study, new))
+        trial = store.storage.get_trial(store.storage.create_new_trial(store.study, new))
         claimed = claim(trial.number)
         return None if claimed is None else (_plain(trial), claimed)
 
 
-def report(ledger: Ledger, number: int, percent: int, value: float) -> bool:
-    """Note the metric at so many percent of the run: whether the trial is pruned by it. Asked again, it says the same."""
-    with alone(ledger.folder):
-        found = ledger.read()
+def report(store: TrialStore, number: int, percent: int, value: float) -> bool:
+    """Note the metric at so many percent of the run; return whether the trial had better be pruned by it.
+
+    Asked again, the answer is the same. It is for the caller to end the run, and then to `prune` the trial.
+    """
+    with locked(store.folder):
+        found = store.read()
         trial = found[number]
-        if trial.state.is_finished():
-            return _VERDICT in trial.user_attrs
-        if _VERDICT in trial.user_attrs:
-            _prune(ledger, trial)
-            return True
         last = trial.last_step
-        if last is not None and percent < last:
-            return False
+        if trial.state.is_finished() or _VERDICT in trial.user_attrs or (last is not None and percent < last):
+            return _VERDICT in trial.user_attrs
         if percent != last:
-            ledger.storage.set_trial_intermediate_value(trial._trial_id, percent, value)
-            found[number] = trial = ledger.storage.get_trial(trial._trial_id)
-        pruned, marks = sampling.verdict(ledger.rules, found, number)
+            store.storage.set_trial_intermediate_value(trial._trial_id, percent, value)
+            found[number] = trial = store.storage.get_trial(trial._trial_id)
+        before = max((p for p in trial.intermediate_values if p < percent), default=0)
+        if not any(before < rung <= percent for rung in sampling.rungs(store.rules)):
+            return False  # nothing is decided between two rungs, and all other trials need not be looked at
+        pruned, marks = sampling.should_prune(store.rules, found, number)
         if pruned:
-            ledger.storage.set_trial_user_attr(trial._trial_id, _VERDICT, marks)
-            _prune(ledger, ledger.storage.get_trial(trial._trial_id))
+            store.storage.set_trial_user_attr(trial._trial_id, _VERDICT, marks)
         else:
-            _mark(ledger, trial, marks)
+            _mark(store, trial, marks)
         return pruned
 
 
-def _mark(ledger: Ledger, trial: FrozenTrial, marks: Mapping[str, Any]) -> None:
+def _mark(store: TrialStore, trial: FrozenTrial, marks: Mapping[str, Any]) -> None:
     for name in marks.keys() - trial.system_attrs.keys():
-        ledger.storage.set_trial_system_attr(trial._trial_id, name, marks[name])
+        store.storage.set_trial_system_attr(trial._trial_id, name, marks[name])
 
 
-def _prune(ledger: Ledger, trial: FrozenTrial) -> None:
-    """Carry a verdict out: the one just given, or one that a kill has left."""
-    _mark(ledger, trial, trial.user_attrs[_VERDICT])
-    _end(ledger, trial, "PRUNED", trial.intermediate_values.get(trial.last_step or 0))
-
-
-def finish(ledger: Ledger, number: int, value: float | None, reason: str = "") -> None:
-    """Note how a trial ended: its value, or None and the reason for one that failed. A finished one stays as it is."""
-    with alone(ledger.folder):
-        trial = ledger.read()[number]
+def prune(store: TrialStore, number: int) -> None:
+    """Note that a trial was ended early, as `report` had said. A finished one is left as it is."""
+    with locked(store.folder):
+        trial = store.read()[number]
         if not trial.state.is_finished():
+            _mark(store, trial, trial.user_attrs.get(_VERDICT, {}))
+            _end(store, trial, "PRUNED", trial.intermediate_values.get(trial.last_step or 0))
+
+
+def finish(store: TrialStore, number: int, value: float | None, reason: str = "") -> None:
+    """Note how a trial ended: its value, or None and the reason for one that failed. A finished one stays as it is."""
+    with locked(store.folder):
+        trial = store.read()[number]
+        if not trial.state.is_finished():
+            _mark(store, trial, trial.user_attrs.get(_VERDICT, {}))  # it was over before it could be ended early
             if value is None:
-                ledger.storage.set_trial_user_attr(trial._trial_id, "reason", reason)
-            _end(ledger, trial, "FAIL" if value is None else "COMPLETE", value)
+                store.storage.set_trial_user_attr(trial._trial_id, "reason", reason)
+            _end(store, trial, "FAIL" if value is None else "COMPLETE", value)
 
 
-def _end(ledger: Ledger, trial: FrozenTrial, state: str, value: float | None) -> None:
+def _end(store: TrialStore, trial: FrozenTrial, state: str, value: float | None) -> None:
     import optuna
 
     values = None if value is None or math.isnan(value) else [value]
-    ledger.storage.set_trial_state_values(trial._trial_id, optuna.trial.TrialState[state], values)
+    store.storage.set_trial_state_values(trial._trial_id, optuna.trial.TrialState[state], values)

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from fdl.data import pipeline
-from fdl.rundir.logs import Row
+from fdl.rundir.rows import Row
 from fdl.tasks.task import View
 from fdl.train import resident
 from fdl.train.bad_steps import find_bad_step
@@ -47,8 +47,8 @@ class Finished:
     view: View | None
 
 
-def obstacle(program: Program) -> str:
-    """Why the seeds of this experiment cannot be trained together; "" where they can."""
+def why_not_together(program: Program) -> str:
+    """Say why the seeds of this experiment cannot be trained together; "" where they can."""
     experiment, splits = program.experiment, program.data.splits
     if program.layout.num_devices > 1:
         return "there are several devices"
@@ -67,7 +67,7 @@ def train_together(
     """Train a run of each seed as `fdl.train.train` would, to rounding: the same parameters, batches and draws.
 
     Args:
-        program: the experiment's, of any seed; see `obstacle`.
+        program: the experiment's, of any seed; see `why_not_together`.
         between: called every so often; may raise to leave early (nothing is kept then).
         test: whether the test split is looked at.
     """

@@ -7,6 +7,7 @@ import functools
 import json
 import math
 import os
+import shutil
 import signal
 import threading
 import time
@@ -16,8 +17,9 @@ from pathlib import Path
 from fdl.cli import session
 from fdl.experiment import Experiment, tuning
 from fdl.multirun import spawn, trials
-from fdl.multirun.trials import Ledger, Trial
-from fdl.rundir.logs import Row, short
+from fdl.multirun.trials import Trial, TrialStore
+from fdl.rundir.logs import short
+from fdl.rundir.rows import Row
 from fdl.train import stopping
 from fdl.types import RunError
 
@@ -25,7 +27,7 @@ _SAYING = threading.Lock()
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Order:
+class SweepSpec:
     """What is swept, and how its runs are started.
 
     Attributes:
@@ -53,10 +55,10 @@ class Order:
         return f"eval/{self.experiment.task.monitor}"
 
     def sets(self, trial: Trial) -> tuple[str, ...]:
-        return (*self.overrides, *tuning.texts(trial.values))
+        return (*self.overrides, *tuning.as_set_flags(trial.values))
 
 
-def work(folder: Path, order: Order, ledger: Ledger, count: int, at_once: int, asked: Callable[[], int]) -> None:
+def work(folder: Path, spec: SweepSpec, store: TrialStore, count: int, at_once: int, asked: Callable[[], int]) -> None:
     """Run trials, `at_once` at a time, until `count` of them are finished, those of other processes included.
 
     Raises:
@@ -69,16 +71,16 @@ def work(folder: Path, order: Order, ledger: Ledger, count: int, at_once: int, a
         return asked() or (signal.SIGTERM if faults else 0)
 
     def work() -> None:
-        own = tuning.own_values(order.search, order.experiment)
+        own = tuning.own_values(spec.search, spec.experiment)
         try:
             while not stop():
-                taken = trials.next_trial(ledger, count, own, functools.partial(_claim, folder))
+                taken = trials.next_trial(store, count, own, functools.partial(_claim, folder))
                 if taken:
                     try:
-                        _drive(folder, order, ledger, taken[0], stop)
+                        _drive(folder, spec, store, taken[0], stop)
                     finally:
                         os.close(taken[1])
-                elif any(trial.state == "running" for trial in trials.trials(ledger)):
+                elif any(trial.state == "running" for trial in trials.trials(store)):
                     time.sleep(0.5)  # somebody's who may yet leave it
                 else:
                     return
@@ -100,40 +102,53 @@ def _claim(folder: Path, number: int) -> int | None:
     return spawn.try_lock(folder / "trials" / f".{number:04}.lock")
 
 
-def _drive(folder: Path, order: Order, ledger: Ledger, trial: Trial, stop: Callable[[], int]) -> None:
+def _drive(folder: Path, spec: SweepSpec, store: TrialStore, trial: Trial, stop: Callable[[], int]) -> None:
     """Run a trial to its end, which may be pruning or a failure, and say so in a line."""
     path, reached = folder / "trials" / f"{trial.number:04}", 0
 
     def between(rows: list[Row]) -> bool:
         nonlocal reached
         for row in rows:
-            if order.monitor in row:
+            if spec.monitor in row:
                 percent = 100 * row["step"] // json.loads((path / "config.json").read_text())["total_steps"]
                 if percent > reached:
                     reached = percent
-                    if trials.report(ledger, trial.number, percent, row[order.monitor]):
+                    if trials.report(store, trial.number, percent, row[spec.monitor]):
                         return True
         return False
 
-    own = (*(flag for flag in order.flags if flag not in ("--test", "--notest")), "--notest")
+    own = (*(flag for flag in spec.flags if flag not in ("--test", "--notest")), "--notest")
     value, reason = None, ""
     try:
         done = spawn.run(
-            order.name, path, seed=order.seed, overrides=order.sets(trial), flags=own, asked=stop, between=between
+            spec.name, path, seed=spec.seed, overrides=spec.sets(trial), flags=own, asked=stop, between=between
         )
-        if done["status"] != "stopped":
-            value = done["metrics"][order.monitor]
-            reason = "" if math.isfinite(value) else f"its {order.monitor} is {value}"
+        if done["status"] == "stopped":
+            trials.prune(store, trial.number)
+        else:
+            value = done["metrics"][spec.monitor]
+            reason = "" if math.isfinite(value) else f"its {spec.monitor} is {value}"
     except RunError as error:
         reason = str(error)
-    trials.finish(ledger, trial.number, None if reason else value, reason)
-    _tell(order, ledger, trial.number)
+    trials.finish(store, trial.number, None if reason else value, reason)  # nothing happens where it was pruned
+    _drop_checkpoints(folder, store)
+    _tell(spec, store, trial.number)
 
 
-def _tell(order: Order, ledger: Ledger, number: int) -> None:
-    found = trials.trials(ledger)
-    trial, champion = found[number], trials.best(ledger, found)
-    value = f"{order.monitor} {'-' if trial.value is None else short(trial.value)}"
+def _drop_checkpoints(folder: Path, store: TrialStore) -> None:
+    """Delete the checkpoints of every finished trial but the best: its settings are trained once more anyway."""
+    found = trials.trials(store)
+    champion = trials.best(store, found)
+    for trial in found:
+        if trial.state != "running" and trial != champion:
+            for checkpoint in (folder / "trials" / f"{trial.number:04}" / "checkpoints").glob("*"):
+                shutil.rmtree(checkpoint, ignore_errors=True)
+
+
+def _tell(spec: SweepSpec, store: TrialStore, number: int) -> None:
+    found = trials.trials(store)
+    trial, champion = found[number], trials.best(store, found)
+    value = f"{spec.monitor} {'-' if trial.value is None else short(trial.value)}"
     how = {
         "complete": value,
         "pruned": f"pruned at {max(trial.reported, default=0)} % with {value}",
@@ -141,4 +156,4 @@ def _tell(order: Order, ledger: Ledger, number: int) -> None:
     }
     so_far = f"best {short(champion.value or 0)} of trial {champion.number}" if champion else "none complete so far"
     with _SAYING:
-        session.say(f"trial {number}: {how[trial.state]} ({so_far})  {'  '.join(tuning.texts(trial.values))}")
+        session.say(f"trial {number}: {how[trial.state]} ({so_far})  {'  '.join(tuning.as_set_flags(trial.values))}")

@@ -121,8 +121,7 @@ class Optimizer:
             raise ValueError("a warmup of the whole run leaves nothing to train at the full rate: give less than 1")
         self._check_rule()
         for group in self.groups:
-            if not group.frozen:
-                self._of_group(group)._check_rule()
+            self._of_group(group)  # which checks itself
 
     def _check_rule(self) -> None:
         if self.l2 and self.decay:
@@ -215,8 +214,9 @@ class Optimizer:
 
     def _of_group(self, group: Group) -> Optimizer:
         """The settings by which a group's parameters are trained."""
+        rule = self.rule if group.rule is None else group.rule
         return dataclasses.replace(
-            self, groups=(), freeze=(), learning_rate=self.learning_rate * group.scale,
-            rule=self.rule if group.rule is None else group.rule,
+            self, groups=(), freeze=(), learning_rate=self.learning_rate * group.scale, rule=rule,
+            dampened=self.dampened and rule in ("momentum", "nesterov"),
             weight_decay=self.weight_decay if group.weight_decay is None else group.weight_decay,
         )  # fmt: skip

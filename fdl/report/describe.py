@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import collections
 import dataclasses
 import math
-from collections.abc import Sequence
 from typing import Any
 
 import jax
 from flax import linen as nn
 
+from fdl.train.flops import flops_by_scope, forward_jaxpr
 from fdl.train.program import Program
-from fdl.types import Batch, take
+
+Path = tuple[str, ...]
+"""Of a module, from the model down: ("block1", "conv2"); () for the model itself."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,7 +26,7 @@ class Layer:
         kind: its class.
         shape: of its output for one example.
         params: its own parameters.
-        flops: of one forward pass of one example: 2 a multiply-add of every kernel.
+        flops: of one forward pass of one training example, as `fdl.train.flops` counts.
     """
 
     name: str
@@ -34,9 +37,11 @@ class Layer:
 
 
 def layers(program: Program) -> list[Layer]:
-    """The layers in the order they are called."""
-    model, prepare = program.experiment.model, program.data.prepare
-    calls: dict[tuple[str, ...], tuple[str, tuple[int, ...]]] = {}
+    """List the layers in the order they are called; FLOPs that no layer owns are the model's own.
+
+    Their sum, times the batch, is what the model's call costs within `fdl.train.flops.step_flops`.
+    """
+    calls: dict[Path, tuple[str, tuple[int, ...]]] = {}
 
     def note(next_call: Any, args: Any, kwargs: Any, context: nn.module.InterceptorContext) -> Any:
         out = next_call(*args, **kwargs)
@@ -44,29 +49,41 @@ def layers(program: Program) -> list[Layer]:
             calls.setdefault(context.module.path, (type(context.module).__name__, tuple(out.shape[1:])))
         return out
 
-    def forward(key: jax.Array, batch: Batch) -> Any:
-        with nn.intercept_methods(note):
-            return model.init(key, prepare(batch, None)["inputs"], train=False)
-
-    variables = jax.eval_shape(forward, program.key_spec, take(program.data.splits.evaluated, slice(0, 1)))
-    owned: dict[tuple[str, ...], list[tuple[str, Sequence[int]]]] = {}
-    for path, leaf in jax.tree_util.tree_flatten_with_path(variables["params"])[0]:
-        keys = tuple(key.key for key in path)
-        owned.setdefault(keys[:-1], []).append((keys[-1], leaf.shape))
+    with nn.intercept_methods(note):
+        jaxpr = forward_jaxpr(program)
+    owned: collections.Counter[Path] = collections.Counter()
+    by_hand: collections.Counter[Path] = collections.Counter()
+    for path, leaf in jax.tree_util.tree_flatten_with_path(program.state_spec.params)[0]:
+        module = tuple(key.key for key in path[:-1])
+        owned[module] += math.prod(leaf.shape)
+        if len(leaf.shape) > 1:  # a kernel, which is multiplied with at every position of the output
+            by_hand[module] += 2 * math.prod(leaf.shape) * math.prod(calls.get(module, ("", ()))[1][:-1])
+    flops: collections.Counter[Path] = collections.Counter()
+    for scope, count in flops_by_scope(jaxpr).items():
+        flops[_owner(scope, set(owned))] += count // program.experiment.batch_size
+    if "callback" in str(jaxpr):
+        flops += by_hand  # computed by NumPy, in which no jaxpr looks
     order = [path for path in calls if path in owned] + [path for path in owned if path not in calls]
-    table = []
-    for path in order:
-        kind, shape = calls.get(path, ("", ()))
-        parent = calls.get(path[:-1], ("", ()))
-        places = math.prod((shape or parent[1])[:-1]) if kind != "Embed" else 0
-        kernels = sum(math.prod(dims) for name, dims in owned[path] if len(dims) >= 2)
-        params = sum(math.prod(dims) for _, dims in owned[path])
-        table.append(Layer("/".join(path) or type(model).__name__, kind, shape, params, 2 * kernels * places))
-    return table
+    if flops[()] and () not in owned:
+        order.insert(0, ())
+    model = type(program.experiment.model).__name__
+    return [Layer("/".join(path) or model, *calls.get(path, ("", ())), owned[path], flops[path]) for path in order]
+
+
+def _owner(scope: tuple[str, ...], known: set[Path]) -> Path:
+    """Find the innermost module with parameters that a named scope is in: Flax names one "module" or "module.method"."""
+    prefixes = {path[:i] for path in known for i in range(len(path) + 1)}
+    path: Path = ()
+    for piece in scope:
+        longer = (*path, piece.partition(".")[0])
+        path = longer if longer in prefixes else path
+    while path not in known and path:
+        path = path[:-1]
+    return path
 
 
 def totals(program: Program) -> dict[str, int]:
-    """Parameters (trainable, frozen), statistics, and the bytes of the whole state."""
+    """Count parameters (trainable, frozen), statistics, and the bytes of the whole state."""
     like = program.state_spec
     count = lambda tree: sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(tree))  # noqa: E731
     size = sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in jax.tree.leaves(like))

@@ -5,22 +5,25 @@ from __future__ import annotations
 import platform
 import resource
 import subprocess
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
+from absl import logging
 
 from fdl.checkpoint import saving
+from fdl.data.pipeline import Prepared
 from fdl.rundir import logs
+from fdl.rundir.rows import Row
 from fdl.tasks.task import View
 from fdl.train.evaluation import evaluate, view
 from fdl.train.loop import restore, restore_best
 from fdl.train.program import Program
 from fdl.train.progress import Progress
-from fdl.types import count_examples
+from fdl.types import Metrics, count_examples, one_line
 
 _PACKAGES = (
     "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "tensorflow", "tensorflow-cpu", "tensorflow-datasets", "numpy",
@@ -28,7 +31,7 @@ _PACKAGES = (
 
 
 def config(program: Program, settings: Mapping[str, str], overrides: list[str], command: str) -> dict[str, Any]:
-    """Everything needed to know, later, what this run was."""
+    """Return everything needed to know, later, what this run was."""
     versions = {"python": platform.python_version()}
     for name in _PACKAGES:
         try:
@@ -66,49 +69,93 @@ def _git_commit() -> str | None:
         return None
 
 
+def measure_baselines(program: Program) -> dict[str, Metrics]:
+    """Return what naive methods reach on the test split, {} where that fails: it must not cost a run.
+
+    Call it before training: what fails here has nothing to do with the model, and is better seen at once.
+    """
+    splits = program.data.splits
+    try:
+        found = program.experiment.task.baselines(splits) if splits.test is not None else {}
+        return {name: {f"test/{k}": v for k, v in metrics.items()} for name, metrics in found.items()}
+    except Exception as error:
+        logging.warning("no baselines: %s: %s; the run goes on without them", type(error).__name__, one_line(error))
+        return {}
+
+
 def summarise(
-    program: Program, workdir: Path, progress: Progress, between: Callable[[], None], test: bool = True
+    program: Program,
+    workdir: Path,
+    progress: Progress,
+    between: Callable[[], None] = lambda: None,
+    test: bool = True,
+    history: Sequence[Row] | None = None,
+    baselines: Mapping[str, Metrics] | None = None,
 ) -> tuple[dict[str, Any], View]:
     """Reload the best checkpoint, evaluate it on the test split, and describe the run; with the view for the report.
 
-    Every process must call it; `between` is called after each batch and may raise to leave early. Without `test` the
-    test split is left alone.
+    Every process must call it.
+
+    Args:
+        between: called after each batch; may raise to leave early.
+        test: whether the test split is looked at.
+        history: the rows of metrics.jsonl; None: they are read.
+        baselines: what `measure_baselines` returned before training; None: it is called.
     """
+    history = logs.read_rows(workdir) if history is None else history
+    if baselines is None:
+        baselines = measure_baselines(program) if test else {}
     root, splits = workdir / "checkpoints", program.data.splits
-    state, _ = restore(program, root)
+    state, saved = restore(program, root)
     last_step, digest = int(state.step), saving.state_sha256(state)
-    state, best_step = restore_best(program, root)
+    if saved.best_step not in (None, last_step):
+        del state  # before the other is read: two at once are the most that a run ever holds
+        state, best_step = restore_best(program, root)
+    else:
+        best_step = last_step
+    variables = state.variables
+    del state
     parts = {"test": splits.test if test else None, "eval": splits.validation}
     metrics = {
         f"{name}/{k}": v
         for name, part in parts.items()
         if part is not None
-        for k, v in evaluate(program, state.variables, part, between).items()
+        for k, v in evaluate(program, variables, part, between).items()
     }
-    naive = program.experiment.task.baselines(splits) if test else {}
-    baselines = {name: {f"test/{k}": v for k, v in found.items()} for name, found in naive.items()}
-    rows = [row["examples_per_second"] for row in logs.read_rows(workdir) if "examples_per_second" in row]
+    rates = [row["examples_per_second"] for row in history if "examples_per_second" in row]
+    finished = "complete" if last_step >= program.total_steps else "incomplete"
     summary = {
         "experiment": program.experiment.name,
-        "status": "complete" if last_step >= program.total_steps else "stopped early" if progress.stopped else "incomplete",
+        "status": "stopped early" if finished == "incomplete" and progress.stopped else finished,
         "stopped": progress.stopped,
         "steps": last_step,
         "best_step": best_step,
         "seed": program.seed,
-        "data": {
-            "name": splits.name, "source": splits.source, "where": splits.where, "sha256": splits.sha256,
-            "train_examples": count_examples(splits.train),
-            "eval_examples": count_examples(splits.validation) if splits.validation is not None else 0,
-            "test_examples": count_examples(splits.test) if splits.test is not None else 0,
-        },
+        "data": describe_data(program.data),
         "metrics": metrics,
-        "baselines": baselines,
-        "timing": {"training": progress.seconds, "examples_per_second": float(np.median(rows)) if rows else None},
+        "baselines": dict(baselines),
+        "timing": {"training": progress.seconds, "examples_per_second": float(np.median(rates)) if rates else None},
         "peak_rss_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
         "devices": [str(device) for device in program.layout.mesh.devices.flat],
         "processes": jax.process_count(),
         "layout": program.layout.mode,
         "mesh": dict(program.layout.mesh.shape),
         "state_sha256": digest,
-    }  # fmt: skip
-    return summary, view(program, state.variables)
+    }
+    return summary, view(program, variables)
+
+
+def describe_data(data: Prepared) -> dict[str, Any]:
+    """Return what summary.json says of the data: where they are from, how many there are, and what to beware of."""
+    splits = data.splits
+    return {
+        "name": splits.name,
+        "source": splits.source,
+        "where": splits.where,
+        "sha256": splits.sha256,
+        "train_examples": count_examples(splits.train),
+        "eval_examples": count_examples(splits.validation) if splits.validation is not None else 0,
+        "test_examples": count_examples(splits.test) if splits.test is not None else 0,
+        "standin": bool(getattr(splits, "standin", splits.name.endswith("standin"))),
+        "leaks": dict(getattr(data, "leaks", {})),
+    }

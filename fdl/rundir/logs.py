@@ -7,7 +7,6 @@ import csv
 import io
 import json
 import math
-import shutil
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -15,24 +14,22 @@ from pathlib import Path
 from typing import Any
 
 from fdl.files import replace_text
-
-Row = dict[str, Any]
+from fdl.rundir.event_files import cut_events, next_suffix
+from fdl.rundir.rows import Row as Row
+from fdl.rundir.rows import cut_rows, last_rows, parse_row
 
 
 def read_rows(workdir: Path) -> list[Row]:
-    """The rows of metrics.jsonl; a half-written last line does not count."""
+    """Read the rows of metrics.jsonl; a half-written last line does not count."""
     path = workdir / "metrics.jsonl"
-    rows = []
-    if path.exists():
-        for line in path.read_text().splitlines():
-            with contextlib.suppress(json.JSONDecodeError):
-                rows.append(json.loads(line))
-    return rows
+    if not path.exists():
+        return []
+    with open(path, "rb") as file:
+        return [row for line in file if (row := parse_row(line)) is not None]
 
 
-def write_csv(workdir: Path) -> None:
-    """metrics.csv: the rows of metrics.jsonl as a table, a column for every name that occurs."""
-    rows = read_rows(workdir)
+def write_csv(workdir: Path, rows: Sequence[Row]) -> None:
+    """Write metrics.csv: the rows of metrics.jsonl as a table, a column for every name that occurs."""
     columns = list(dict.fromkeys(name for row in rows for name in row))
     table = io.StringIO()
     writer = csv.DictWriter(table, columns)
@@ -59,14 +56,16 @@ def writer(workdir: Path, upto: int) -> Iterator[Callable[[Row], None]]:
     """`write(row)` appends one logged step to metrics.jsonl and to TensorBoard.
 
     Args:
-        upto: the step the run resumes from. What stands behind it is cut away (it will be made again, to the bit), and
-            the event files are written anew, so each step stands once in either.
+        upto: the step the run resumes from. Rows after it are removed (they will be made again, to the bit), from the
+            event files as well; what is before it is not touched, however long it is.
     """
     SummaryWriter = _summary_writer()
-    rows = [row for row in read_rows(workdir) if row["step"] <= upto]
-    replace_text(workdir / "metrics.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
-    shutil.rmtree(workdir / "tensorboard", ignore_errors=True)
-    with open(workdir / "metrics.jsonl", "a") as file, SummaryWriter(str(workdir / "tensorboard")) as board:
+    board_dir = workdir / "tensorboard"
+    cut_rows(workdir / "metrics.jsonl", upto)
+    first = cut_events(board_dir, upto)
+    # `purge_step` is for a TensorBoard that is looking on, and has read already what was just removed.
+    options = {"filename_suffix": next_suffix(board_dir), "purge_step": first if first >= 0 else None}
+    with open(workdir / "metrics.jsonl", "a") as file, SummaryWriter(str(board_dir), **options) as board:
 
         def show(row: Row) -> None:
             for name, value in row.items():
@@ -78,10 +77,10 @@ def writer(workdir: Path, upto: int) -> Iterator[Callable[[Row], None]]:
             file.flush()
             show(row)
 
-        for row in rows:
+        # Rows that a killed start had logged and TensorBoard not yet written: few, unless its files were deleted.
+        for row in last_rows(workdir / "metrics.jsonl", first):
             show(row)
         yield write
-    write_csv(workdir)
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[str]], numbers: Iterable[int], width: int = 110) -> None:

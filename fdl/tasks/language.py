@@ -6,7 +6,7 @@ import dataclasses
 import functools
 import math
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -18,7 +18,7 @@ from fdl.data.splits import Splits
 from fdl.files import write_all
 from fdl.tasks import losses
 from fdl.tasks.panels import language
-from fdl.tasks.task import Better, MetricStyle, Panel, Task, View, output_width
+from fdl.tasks.task import Better, DrawPanel, MetricStyle, Task, View, output_width
 from fdl.types import Array, Batch, Count, Metrics, Positive, UserError
 
 MAX_PROMPT = 20_000
@@ -94,7 +94,7 @@ class LanguageModel(Task):
         means = {"unigram": unigram, "bigram": bigram}
         return {name: self.finish({key: float(value) for key, value in found.items()}) for name, found in means.items()}
 
-    def panels(self, view: View) -> Iterable[Panel]:
+    def panels(self, view: View) -> Sequence[DrawPanel]:
         temperatures = sorted({0.5, self.temperature, 1.2})
         return language.panels(view, lambda: self.continuations(view, self.prompt, temperatures))
 

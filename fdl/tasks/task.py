@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 Better = Literal["max", "min"]
+DrawPanel = Callable[[], "Panel | None"]
+"""A function that draws one section, or returns None where there is nothing to show."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -161,8 +163,11 @@ class Task:
         """Compute what simple methods reach on the test split, under the names of `finish`'s metrics."""
         return {}
 
-    def panels(self, view: View) -> Iterable[Callable[[], Panel | None]]:
-        """List the task's own sections of the report, on the test split; each is drawn when it is called."""
+    def panels(self, view: View) -> Sequence[DrawPanel]:
+        """List the task's own sections of the report, on the test split: a function for each.
+
+        The report calls them one after the other, each guarded by itself: one that raises becomes a note in its place.
+        """
         return []
 
     def predict(self, view: View, source: str, out: Path) -> list[Path]:
@@ -177,7 +182,7 @@ class Task:
         """Write a line or more to print and log every `sample_every` steps; empty where there is nothing to show."""
         return ""
 
-    def metric_style(self, name: str, splits: Splits | None = None) -> MetricStyle:
+    def metric_style(self, name: str) -> MetricStyle:
         """Look up how a metric is shown, by its name with or without "train/", "eval/" or "test/"."""
         short = name.rpartition("/")[2]
         return self.styles.get(short, MetricStyle(better=self.better if short == self.monitor else ""))

@@ -17,6 +17,7 @@ from fdl import scratch
 from fdl.data import pipeline
 from fdl.distributed import layouts, processes
 from fdl.train import resident, step
+from fdl.train.flops import step_flops
 from fdl.train.schedule import MAX_STEPS_PER_CALL, Call
 from fdl.types import Arrays, Batch, UserError, take
 
@@ -145,8 +146,7 @@ class Compiled:
     @functools.cached_property
     def why_not_looped(self) -> str:
         """Why a CPU had better not make many steps in one call; "" where it may."""
-        flops = (self.lowered_step.cost_analysis() or {}).get("flops", 0)
-        return resident.why_not_looped(self.lowered_step, flops)
+        return resident.why_not_looped(self.lowered_step, lambda: step_flops(self.program))
 
     @property
     def executable(self) -> Any:

@@ -20,6 +20,7 @@ import numpy as np
 from fdl.checkpoint import manifest, saving
 from fdl.distributed import processes
 from fdl.rundir import logs
+from fdl.rundir.rows import Row
 from fdl.train import bad_steps, stopping
 from fdl.train.bad_steps import BadStep
 from fdl.train.evaluation import evaluate, view
@@ -168,7 +169,7 @@ def finish_step(
         The progress, and the signal that broke the evaluation off (else 0). Then the step stays unfinished and the
         training part of its row is kept: a resume makes the evaluation again, to the same row.
     """
-    after, found = progress, logs.Row()
+    after, found = progress, Row()
     validation = program.data.splits.validation
     try:
         if "eval" in due and validation is not None:
@@ -204,7 +205,7 @@ def read_metrics(program: Program, workdir: Path, pending: Pending, progress: Pr
     return progress
 
 
-def row_header(program: Program, step: int) -> logs.Row:
+def row_header(program: Program, step: int) -> Row:
     """Begin a row: the step, and the same in epochs."""
     return {"step": step, "epoch": program.epochs(step)}
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from fdl.experiment import Experiment
-from fdl.rundir.logs import Row
+from fdl.rundir.rows import Row
 from fdl.tasks.task import Task
 from fdl.train.step import Metrics
 from fdl.types import Metrics as MetricValues

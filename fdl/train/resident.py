@@ -71,18 +71,18 @@ def is_small(arrays: Any) -> bool:
     return in_memory(arrays) and sum(leaf.nbytes for leaf in jax.tree.leaves(arrays)) <= MAX_BYTES
 
 
-def why_not_looped(lowered: Any, flops: float) -> str:
+def why_not_looped(lowered: Any, flops: Callable[[], float]) -> str:
     """Say why a step had better not run in a loop on a CPU; "" where it may.
 
     Args:
         lowered: the step as it is handed to the compiler.
-        flops: of one step.
+        flops: counts those of one step, as `fdl.train.flops` does; called where nothing else decides.
     """
     text = lowered.as_text()
     if "stablehlo.convolution" in text:  # inside a loop 30 to 70 times slower (jax-ml/jax#12868)
         return "its step holds a convolution"
     if "callback" in text:
         return "its step calls back into Python"
-    if flops > MAX_FLOPS:
+    if flops() > MAX_FLOPS:
         return "its step is long enough to be dispatched alone"
     return ""

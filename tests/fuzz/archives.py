@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import bz2
+import contextlib
 import functools
 import gzip
 import io
+import lzma
 import os
 import struct
 import tarfile
 import zipfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from fdl.data import sources
+from fdl.data.formats import archives
 from fdl.data.formats.bad_inputs import BadInputs
 from fdl.data.splits import Request
 from fuzz.campaign import Case, cache_in
@@ -23,11 +28,16 @@ from fuzz.mutations import NUMBERS, mutate
 
 EVIL_NAMES = (
     "../evil.png", "../../canary", "a/../../evil.png", "/evil.png", "//evil.png", "cat/../../../evil.png", "C:/evil.png",
-    "C:\\evil.png", "\\\\host\\evil.png", "..", "/", "cat/" + "x" * 300 + ".png", "/".join("d" * 40) + "/x.png", "cat/0.png",
+    "C:\\evil.png", "\\\\host\\evil.png", "..\\..\\canary", "cat\\..\\..\\evil.png",
+    "..", "/", "cat/" + "x" * 300 + ".png", "/".join("d" * 40) + "/x.png", "cat/0.png",
 )  # fmt: skip
+PACKERS: dict[str, Callable[[bytes], bytes]] = {
+    "gz": lambda data: gzip.compress(data, 1), "bz2": lambda data: bz2.compress(data, 1),
+    "xz": lambda data: lzma.compress(data, preset=0),
+}  # fmt: skip
 HARMLESS = (
     "cat/notes.txt", "cat/x.py", "__MACOSX/cat/._0.png", "cat/.hidden.png", "cat/réal.png", "cat/-rf.png", "cat/$(id).png",
-    "cat/a\nb.png", "cat\\x.png",
+    "cat/a\nb.png", "cat\\x.png", "cat/x[1].png", "cat/{a}*?.png", "dog\\wild[2]\\x.png",
 )  # fmt: skip
 
 
@@ -61,6 +71,17 @@ def make_tar(held: dict[str, bytes], links: dict[str, tuple[bytes, str]], form: 
     return file.getvalue()
 
 
+def without_utf8_flag(made: bytes) -> bytes:
+    """The same zip, its names no longer said to be UTF-8, as macOS and old tools write them."""
+    data = bytearray(made)
+    for signature, at in ((b"PK\3\4", 7), (b"PK\1\2", 9)):
+        place = data.find(signature)
+        while place >= 0:
+            data[place + at] &= ~0x08
+            place = data.find(signature, place + 4)
+    return bytes(data)
+
+
 def lying_tar(rng: np.random.Generator) -> bytes:
     """A header whose numbers are at the edge, its checksum right again."""
     data = bytearray(make_tar(files(), {}, (tarfile.GNU_FORMAT, tarfile.PAX_FORMAT)[rng.integers(2)]))
@@ -85,9 +106,14 @@ def _make(rng: np.random.Generator, suffix: str) -> tuple[bytes, bool | None]:
     kind, held = rng.random(), files()
     tar = suffix != ".zip"
     if kind < 0.2:
-        around = "" if rng.random() < 0.5 else "pets/"
+        around = ("", "pets/", "pets[1]/", "ätna/")[rng.integers(4)]
         held = {around + name: data for name, data in held.items()}
-        return (make_tar(held, {}, int(rng.integers(3))) if tar else make_zip(held, {}, int(rng.choice([0, 8])))), True
+        if rng.random() < 0.3:  # as Windows' own tools write them
+            held = {name.replace("/", "\\"): data for name, data in held.items()}
+        if tar:
+            return make_tar(held, {}, int(rng.integers(3))), True
+        made = make_zip(held, {}, int(rng.choice([0, 8, 12, 14])))
+        return (without_utf8_flag(made) if rng.random() < 0.3 else made), True
     if kind < 0.27:
         more = dict.fromkeys(HARMLESS[:4], b"not looked at") | {name: corpus()["png"][0] for name in HARMLESS[4:]}
         return (make_tar if tar else make_zip)(held | more, {}), True
@@ -117,22 +143,33 @@ def _make(rng: np.random.Generator, suffix: str) -> tuple[bytes, bool | None]:
 
 
 def target(rng: np.random.Generator, folder: Path) -> Case:
-    suffix = (".zip", ".tar", ".tar.gz", ".tgz")[rng.integers(4)]
+    suffix = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".txz")[rng.integers(6)]
     data, valid = _make(rng, suffix)
-    if "gz" in suffix and data[:2] != b"\x1f\x8b":
+    pack = next((pack for end, pack in PACKERS.items() if suffix.endswith(end)), None)
+    if pack and data[:2] != b"\x1f\x8b":
         if (valid is not None and len(data) > 100) or rng.random() < 0.5:
-            data = gzip.compress(data, 1)
+            data = pack(data)
         else:
-            data, valid = mutate(rng, gzip.compress(data, 1)), None if valid is not False else False
+            data, valid = mutate(rng, pack(data)), None if valid is not False else False
     path = folder / f"pets{suffix}"
     path.write_bytes(data)
     request = Request(data_dir=folder, on_bad=("stop", "skip")[rng.integers(2)])
 
     def load() -> Any:
-        with cache_in(folder / "cache"):
+        with cache_in(folder / "cache"), limited(16 << 20):
             return sources.folder(request, path=path.name, size=(8, 8))
 
     return Case(load, (path.name, "cache/fdl/archives"), valid, functools.partial(_check, folder, valid))
+
+
+@contextlib.contextmanager
+def limited(size: int) -> Iterator[None]:
+    """With a smaller limit for bombs: those of a gigabyte would take a minute each."""
+    before, archives.FREE_BYTES = archives.FREE_BYTES, size
+    try:
+        yield
+    finally:
+        archives.FREE_BYTES = before
 
 
 def _check(folder: Path, valid: bool | None, result: Any) -> None:

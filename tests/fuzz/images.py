@@ -17,13 +17,14 @@ from PIL import Image
 from fdl.data import sources
 from fdl.data.formats.bad_inputs import BadInputs
 from fdl.data.splits import Request
-from fuzz.campaign import Case
+from fuzz.campaign import Case, cache_in
 from fuzz.mutations import mutate
 
 LEVEL = 96  # the grey of every whole picture, out of 255
 NAMES = (
     "x.png", "-rf.jpg", "--help.png", "a b.png", "line\nbreak.png", "x.JPEG", "$(id).png", "=1+1.gif", "漢字.png", "x.tar.png",
-    os.fsdecode(b"byte\xff\xfe.png"), "x" * 200 + ".png", "<script>.png", "%n.bmp", "x.tif",
+    os.fsdecode(b"byte\xff\xfe.png"), "x" * 200 + ".png", "<script>.png", "%n.bmp", "x.tif", "x[1].png", "{a,b}*?.png",
+    "cat\\x.png", "x.jfif", "x.HEIC", "e\u0301.png", "[!x].avif",
 )  # fmt: skip
 
 
@@ -74,6 +75,7 @@ def corpus() -> dict[str, tuple[bytes, int]]:
     return made
 
 
+PLACES = ("cat", "cat/wild", "cat/[1]", "cat/back\\slash", "cat/" + os.fsdecode(b"\xe9t\xe9"))
 NO_PICTURES = (
     b"", b"\0", b"<!DOCTYPE html><html></html>", pickle.dumps({"a": 1}), b"GIF89a", b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff\xe0",
     b"BM", b"P5 1", b"P5 99999999 99999999 255\n", b"P6 7000 7000 65535\n", b"II*\0\x08\0\0\0", b"%PDF-1.4",
@@ -98,7 +100,8 @@ def target(rng: np.random.Generator, folder: Path) -> Case:
         (folder / "set" / name).mkdir(parents=True)
         for number in range(2):
             (folder / "set" / name / f"good{number}.png").write_bytes(good)
-    path = folder / "set" / "cat" / NAMES[rng.integers(len(NAMES))]
+    path = folder / "set" / PLACES[rng.integers(len(PLACES))] / NAMES[rng.integers(len(NAMES))]
+    path.parent.mkdir(exist_ok=True)
     kinds = corpus()
     data, level = kinds[list(kinds)[rng.integers(len(kinds))]]
     kind, on_bad = rng.random(), ("stop", "skip")[rng.integers(2)]
@@ -119,14 +122,23 @@ def target(rng: np.random.Generator, folder: Path) -> Case:
         valid = _no_file(rng, path, data)
     size = (int(rng.integers(1, 20)), int(rng.integers(1, 20)))
     request = Request(data_dir=folder, on_bad=on_bad)
-    load = functools.partial(sources.folder, request, path="set", size=size, channels=int(rng.choice([1, 3])))
+    channels, lazy = int(rng.choice([1, 3])), bool(rng.random() < 0.3)
+
+    def load() -> Any:
+        with cache_in(folder / "cache"):
+            return sources.folder(request, path="set", size=size, channels=channels, lazy=lazy)  # type: ignore[arg-type]
+
     expected = None if valid is None else valid or on_bad == "skip"
     return Case(load, ("cat/", "set"), expected, functools.partial(_check, valid, level, on_bad))
 
 
 def _no_file(rng: np.random.Generator, path: Path, data: bytes) -> bool:
-    """A folder, a pipe or a link in the picture's place; whether it leads to a picture."""
-    kind = rng.integers(6)
+    """A folder, a pipe, a link or a closed file in the picture's place; whether it leads to a picture."""
+    kind = rng.integers(7)
+    if kind == 6:
+        path.write_bytes(data)
+        path.chmod(0)
+        return os.access(path, os.R_OK)
     if kind == 0:
         path.mkdir()
     elif kind == 1:
@@ -138,8 +150,9 @@ def _no_file(rng: np.random.Generator, path: Path, data: bytes) -> bool:
     elif kind == 4:
         path.symlink_to("/dev/zero")
     else:
-        (path.parent.parent.parent / "elsewhere.png").write_bytes(data)
-        path.symlink_to("../../elsewhere.png")
+        elsewhere = next(parent for parent in path.parents if parent.name == "set").parent / "elsewhere.png"
+        elsewhere.write_bytes(data)
+        path.symlink_to(elsewhere)
         return True
     return False
 

@@ -100,7 +100,7 @@ def no_report() -> None:
     """Leave out the page at the end, which needs more time than the rest of a short run."""
     from fdl.report import report
 
-    report.write_report = lambda path, **_: path / "report.html"
+    report.write_report = lambda path, *_: path / "report.html"
 
 
 def note_restored(path: str) -> None:

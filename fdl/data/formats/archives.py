@@ -1,46 +1,68 @@
-"""Archives of class folders: checked member by member and unpacked once into the cache, whole or not at all.
+"""Archives of pictures: checked member by member and unpacked once into the cache, whole or not at all.
 
 The checks are stricter than those of tarfile's filter "data": plain files alone, no link of any kind, no owner or mode kept.
 
-$XDG_CACHE_HOME/fdl/archives/<sha256 of the archive>/       its images, and .unpacked.json, which says how many and how large
+$XDG_CACHE_HOME/fdl/archives/<sha256 of the archive>/       its pictures and tables, and .unpacked.json, which says how many
 """
 
 from __future__ import annotations
 
+import bz2
 import contextlib
 import fcntl
 import gzip
 import hashlib
 import json
+import lzma
 import os
 import shutil
 import stat
 import tarfile
 import tempfile
 import zipfile
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from pathlib import Path, PurePosixPath
-from typing import IO, Any, cast
+from typing import IO, Any, NamedTuple, cast
 
 from fdl.data.formats.images import SUFFIXES
+from fdl.data.formats.listing import count_by_suffix, is_ignored
+from fdl.data.formats.signatures import LENGTH, content_name
 from fdl.environment import cache_dir
 from fdl.types import UserError, one_line, printable
 
-ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz")
-MAX_BYTES = 16 << 30
+ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz")
 MAX_FILES = 1_000_000
 MAX_RATIO = 200
-"""Pictures hardly shrink, so an archive that unfolds into more than this many times its size holds something else."""
-_FREE_BYTES = 16 << 20  # below this the ratio says nothing
+FREE_BYTES = 1 << 30
+"""An archive that unfolds into more than this and into more than MAX_RATIO times its size is a bomb; flat masks pack as well."""
+_WRITTEN = (*SUFFIXES, ".csv", ".tsv")
+_KINDS: dict[str, Callable[[Path], Any]] = {
+    "a tar file": lambda path: path.open("rb"), "a gzip file": gzip.open, "a bzip2 file": bz2.open, "an xz file": lzma.open,
+}  # fmt: skip
+_METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA)
 _MAX_READ = 1 << 20  # the most that is asked of a tar at once, but for a header that lies about its size
 _RECORD = ".unpacked.json"
-Member = tuple[str, int, IO[bytes]]
 
 
-def unpack(path: Path) -> Path:
-    """The folder that holds what the archive at `path` held; folders around everything in it are stepped into.
+class Member(NamedTuple):
+    """A plain file in an archive: its name as it stands there, the bytes it says to have, and its content."""
 
-    Only images are written (names that end as `fdl.data.formats.images.SUFFIXES`), under plain relative names.
+    name: str
+    size: int
+    open: Callable[[], IO[bytes] | None]
+
+
+class Unpacked(NamedTuple):
+    """Where an archive's files lie, and what was left in it ("2 .txt"; "" for nothing)."""
+
+    root: Path
+    left_out: str
+
+
+def unpack(path: Path) -> Unpacked:
+    """Unpack the archive at `path` unless it is unpacked already; folders around everything in it are stepped into.
+
+    Pictures and tables are written, under plain relative names. Its content decides what it is, not its name.
 
     Raises:
         UserError: no archive, a damaged one, or one with a member that leads out of it, is a link or a device, or unfolds
@@ -56,152 +78,158 @@ def unpack(path: Path) -> Path:
         home.mkdir(parents=True, exist_ok=True, mode=0o700)
         with open(home / f"{digest}.lock", "w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)  # another start may be at it; it ends with the process that holds it
-            if not _whole(final):
-                _unpack_anew(path, kind, where, final)
+            record = _read_record(final)
+            if record is None:
+                record = _unpack_anew(path, kind, where, final)
     except OSError as error:
         raise UserError(
             f"{where} cannot be unpacked into {home}: {error.strerror or one_line(error)}; make room, or set XDG_CACHE_HOME"
         ) from error
-    return _top(final)
+    return Unpacked(_top(final), record["left_out"])
 
 
 def _kind(path: Path, where: str) -> str:
-    """ "zip", "tar" or "gz", by name and content."""
-    suffix = next((end for end in ARCHIVES if path.name.lower().endswith(end)), None)
-    if suffix is None or not path.is_file():
-        raise UserError(f"{where} is neither a folder nor an archive ({', '.join(ARCHIVES)}): give one of these")
+    """A key of _KINDS, or "a zip file"."""
     try:
         with path.open("rb") as file:
-            start = file.read(265)
+            kind = content_name(file.read(LENGTH))
     except OSError as error:
         raise UserError(f"{where} cannot be read: {error.strerror}; mend its rights") from error
-    kinds = {"zip": start[:2] == b"PK", "gz": start[:2] == b"\x1f\x8b", "tar": start[257:262] == b"ustar"}
-    found = next((kind for kind, fits in kinds.items() if fits), None)
-    wanted = {".zip": "zip", ".tar": "tar"}.get(suffix, "gz")
-    if found != wanted:
-        is_html = start.lstrip()[:1] == b"<"
-        what = (
-            "an HTML page"
-            if is_html
-            else f"a {found} file"
-            if found
-            else f"{start[:4].hex(' ') or 'nothing'} at its start"
+    if kind not in _KINDS and kind != "a zip file":
+        held = f"{kind or 'something else'} ({path.stat().st_size:,} bytes)"
+        raise UserError(
+            f"{where} is neither a folder nor an archive ({', '.join(ARCHIVES)}) but {held}: get it again, or pack it so"
         )
-        size = path.stat().st_size
-        raise UserError(f"{where} is no {suffix} archive but {what} ({size:,} bytes): get it again, or rename it")
-    return wanted
+    return kind
 
 
-def _unpack_anew(path: Path, kind: str, where: str, final: Path) -> None:
-    """Into a folder beside `final`, which then takes its name."""
+def _unpack_anew(path: Path, kind: str, where: str, final: Path) -> dict[str, Any]:
+    """Into a folder beside `final`, which then takes its name; the record of what was done."""
     for left in final.parent.glob(f".{final.name}.*"):  # by a start that was killed: it held the lock that is ours now
         shutil.rmtree(left)
     if final.exists():
         shutil.rmtree(final)
     beside = Path(tempfile.mkdtemp(prefix=f".{final.name}.", dir=final.parent))
+    limit = max(FREE_BYTES, MAX_RATIO * path.stat().st_size)
     try:
-        count = size = 0
-        names: set[str] = set()
-        with contextlib.closing((_zip_members if kind == "zip" else _tar_members)(path, kind)) as members:
-            for name, declared, content in members:
-                target = _checked(name, names)
-                size += declared
-                count += 1
-                _check_amount(count, size, path.stat().st_size, shutil.disk_usage(beside).free, declared)
-                if target is not None:
-                    _write(content, beside / target, declared)
-        _record(beside).write_text(json.dumps(_measure(beside)))
+        members = _zip_members(path) if kind == "a zip file" else _tar_members(path, kind, limit)
+        with contextlib.closing(members):
+            left_out = _write_members(members, beside, limit)
+        record = _measure(beside) | {"left_out": left_out}
+        (beside / _RECORD).write_text(json.dumps(record))
         os.replace(beside, final)
+        return record
     except _Refused as error:
         raise UserError(f"{where}: {printable(error)}; make an archive of plain files in class folders") from error
-    except (MemoryError, OSError) as error:
+    except Exception as error:  # zipfile and tarfile raise nearly every built-in exception on damaged files
         if isinstance(error, OSError) and error.errno is not None and not isinstance(error, gzip.BadGzipFile):
             raise
-        raise UserError(f"{where} is damaged: {one_line(error)}; get it again") from error
-    except Exception as error:  # zipfile and tarfile raise nearly every built-in exception on damaged files
         raise UserError(f"{where} is damaged: {one_line(error)}; get it again") from error
     finally:
         shutil.rmtree(beside, ignore_errors=True)
 
 
-def _checked(name: str, seen: set[str]) -> PurePosixPath | None:
-    """Where a member goes, None for what is no image.
+def _write_members(members: Generator[Member, None, None], folder: Path, limit: int) -> str:
+    """Write the members below `folder`, and say what was left out."""
+    size = 0
+    names: set[PurePosixPath] = set()
+    left_out = []
+    for member in members:
+        name = _clean_name(member.name)
+        if name in names:
+            raise _Refused(f"the member {member.name!r} comes twice")
+        names.add(name)
+        size += member.size
+        if len(names) > MAX_FILES or member.size < 0:
+            raise _Refused(f"it holds more than {MAX_FILES:,} files, or one of an impossible size")
+        if size > limit:
+            raise _Refused(f"it unfolds into more than {MAX_RATIO} times its size and {FREE_BYTES >> 30} GiB")
+        if any(map(is_ignored, name.parts)):
+            continue
+        if name.suffix.lower() not in _WRITTEN:
+            left_out.append(str(name))
+        elif member.size > shutil.disk_usage(folder).free:
+            raise _Refused(f"{member.size:,} bytes are needed for {member.name!r}, more than are free")
+        else:
+            _write(member, folder / name)
+    return count_by_suffix(left_out)
+
+
+def _clean_name(name: str) -> PurePosixPath:
+    """A member's name as a relative path; Windows' backslashes are slashes.
 
     Raises:
-        _Refused: its name leads out of the folder, or comes twice.
+        _Refused: it leads out of the folder.
     """
-    parts = PurePosixPath(name).parts
-    if not name or name.startswith(("/", "\\")) or ".." in parts or "\0" in name or (len(name) > 1 and name[1] == ":"):
+    plain = name.replace("\\", "/")
+    path = PurePosixPath(plain)
+    if not path.name or plain.startswith("/") or ".." in path.parts or "\0" in plain or plain[1:2] == ":":
         raise _Refused(f"the member {name!r} leads out of the archive")
-    if len(parts) > 32 or any(len(os.fsencode(part)) > 250 for part in parts):
+    if len(path.parts) > 32 or any(len(os.fsencode(part)) > 250 for part in path.parts):
         raise _Refused(f"the name {name!r} is too long")
-    clean = PurePosixPath(*parts)
-    if str(clean) in seen:
-        raise _Refused(f"the member {name!r} comes twice")
-    seen.add(str(clean))
-    hidden = any(part.startswith(".") or part == "__MACOSX" for part in parts)
-    return None if hidden or clean.suffix.lower() not in SUFFIXES else clean
+    return path
 
 
-def _check_amount(count: int, size: int, packed: int, free: int, declared: int) -> None:
-    if declared < 0 or count > MAX_FILES or size > MAX_BYTES:
-        raise _Refused(f"it unfolds into more than {MAX_FILES:,} files or {MAX_BYTES >> 30} GiB")
-    if size > _FREE_BYTES and size > MAX_RATIO * packed:
-        raise _Refused(f"it unfolds into more than {MAX_RATIO} times its {packed:,} bytes")
-    if declared > free:
-        raise _Refused(f"{declared:,} bytes are needed for the next file and {free:,} are free")
-
-
-def _write(content: IO[bytes], target: Path, declared: int) -> None:
+def _write(member: Member, target: Path) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     written = 0
-    with open(target, "xb") as file:
+    content = member.open()
+    if content is None:
+        raise _Refused(f"the member {member.name!r} cannot be read")
+    with content, open(target, "xb") as file:
         while chunk := content.read(1 << 16):
             written += len(chunk)
-            if written > declared:
+            if written > member.size:
                 break
             file.write(chunk)
-    if written != declared:
-        raise _Refused(f"the member {target.name!r} is not as long as it says")
+    if written != member.size:
+        raise _Refused(f"the member {member.name!r} is not as long as it says")
 
 
-def _zip_members(path: Path, kind: str) -> Generator[Member, None, None]:
+def _zip_members(path: Path) -> Generator[Member, None, None]:
     with zipfile.ZipFile(path) as archive:
         for info in archive.infolist():
-            if info.is_dir():
+            name = _decode_name(info)
+            if name.endswith(("/", "\\")):
                 continue
-            unix = info.external_attr >> 16
-            if stat.S_IFMT(unix) not in (0, stat.S_IFREG):
-                raise _Refused(f"the member {info.filename!r} is a link or a device")
-            if info.flag_bits & 1 or info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-                raise _Refused(f"the member {info.filename!r} is encrypted or packed in an unusual way")
-            with archive.open(info) as content:
-                yield info.filename, info.file_size, content
+            if stat.S_IFMT(info.external_attr >> 16) not in (0, stat.S_IFREG):
+                raise _Refused(f"the member {name!r} is a link or a device")
+            if info.flag_bits & 1:
+                raise _Refused(f"the member {name!r} is encrypted")
+            if info.compress_type not in _METHODS:
+                method = zipfile.compressor_names.get(info.compress_type, str(info.compress_type))  # type: ignore[attr-defined]
+                raise _Refused(f"the member {name!r} is packed by the method {method}, which cannot be unpacked here")
+            yield Member(name, info.file_size, lambda info=info: archive.open(info))  # type: ignore[misc]
 
 
-def _tar_members(path: Path, kind: str) -> Generator[Member, None, None]:
-    with path.open("rb") as raw, gzip.open(raw) if kind == "gz" else contextlib.nullcontext(raw) as file:
-        with tarfile.open(fileobj=cast(Any, _Bounded(cast(IO[bytes], file))), mode="r:") as archive:
+def _decode_name(info: zipfile.ZipInfo) -> str:
+    """A member's name: UTF-8 even where the archive does not say so, as macOS writes it."""
+    if not info.flag_bits & 0x800:
+        with contextlib.suppress(UnicodeError):
+            return info.orig_filename.encode("cp437").decode("utf-8")
+    return info.orig_filename
+
+
+def _tar_members(path: Path, kind: str, limit: int) -> Generator[Member, None, None]:
+    with _KINDS[kind](path) as file:
+        bounded = cast(Any, _Bounded(file, limit + MAX_FILES * 1024))
+        with tarfile.open(fileobj=bounded, mode="r:") as archive:
             while (member := archive.next()) is not None:
                 archive.members.clear()  # type: ignore[attr-defined]  # it would remember all of them
                 if member.isdir():
                     continue
                 if not member.isreg() or member.issparse():
                     raise _Refused(f"the member {member.name!r} is a link, a device or sparse")
-                content = archive.extractfile(member)
-                if content is None:
-                    raise _Refused(f"the member {member.name!r} cannot be read")
-                yield member.name, member.size, content
-        if kind == "gz":
-            while file.read(1 << 16):  # to the end, where the checksum is
-                pass
+                yield Member(member.name, member.size, lambda member=member: archive.extractfile(member))  # type: ignore[misc]
+        while file.read(1 << 16):  # to the end, where a checksum is
+            pass
 
 
 class _Bounded:
     """A file that does not read more at once, nor in all, than a sound tar would ask for (a header may lie)."""
 
-    def __init__(self, file: IO[bytes]) -> None:
-        self.file, self.left = file, MAX_BYTES + MAX_FILES * 1024
+    def __init__(self, file: IO[bytes], limit: int) -> None:
+        self.file, self.left = file, limit
 
     def read(self, size: int = -1) -> bytes:
         self.left -= max(size, 0)
@@ -216,20 +244,18 @@ class _Bounded:
         return self.file.tell()
 
 
-def _measure(folder: Path) -> dict[str, int]:
+def _measure(folder: Path) -> dict[str, Any]:
     sizes = [path.stat().st_size for path in folder.rglob("*") if path.is_file() and path.name != _RECORD]
     return {"files": len(sizes), "bytes": sum(sizes)}
 
 
-def _record(folder: Path) -> Path:
-    return folder / _RECORD
-
-
-def _whole(folder: Path) -> bool:
+def _read_record(folder: Path) -> dict[str, Any] | None:
+    """What `_unpack_anew` wrote down, None where that is not what is there."""
     try:
-        return bool(json.loads(_record(folder).read_text()) == _measure(folder))
-    except (OSError, ValueError):
-        return False
+        record = json.loads((folder / _RECORD).read_text())
+        return record if _measure(folder).items() <= record.items() and "left_out" in record else None
+    except (OSError, ValueError, AttributeError):
+        return None
 
 
 def _top(folder: Path) -> Path:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import csv
 import io
-import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -13,6 +11,7 @@ from typing import NamedTuple
 from absl import logging
 
 from fdl.data.splits import OnBad
+from fdl.files import write_all
 from fdl.types import UserError, printable
 
 FILE = "bad_inputs.csv"
@@ -57,31 +56,22 @@ def settle(rows: Sequence[Bad], total: int, kind: str, on_bad: OnBad) -> tuple[B
 
 
 def write_bad_inputs(rows: Iterable[Bad], folder: Path) -> Path:
-    """Writes folder/bad_inputs.csv (file, place, reason), whole or not at all, and returns its path.
+    """Write folder/bad_inputs.csv (file, place, reason), whole or not at all, and return its path.
 
     Raises:
         UserError: the folder cannot be written.
     """
+    (path,) = write_all(folder, {FILE: as_csv(rows)})
+    return path
+
+
+def as_csv(rows: Iterable[Bad]) -> str:
+    """The text of bad_inputs.csv, in which no cell is a formula to a spreadsheet."""
     table = io.StringIO()
     writer = csv.writer(table, lineterminator="\n")
     writer.writerow(Bad._fields)
     writer.writerows([_cell(text) for text in row] for row in rows)
-    path = folder / FILE
-    beside = path.with_name(f".{FILE}.{os.getpid()}.tmp")
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with open(beside, "w", encoding="utf-8") as file:
-            file.write(table.getvalue())
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(beside, path)
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            beside.unlink()
-        raise UserError(
-            f"{path} cannot be written: {error.strerror}; start where there is room and a right to"
-        ) from error
-    return path
+    return table.getvalue()
 
 
 def _cell(text: str) -> str:

@@ -12,6 +12,8 @@ from pathlib import Path
 
 import numpy as np
 
+from fdl.data.formats.download import MEND, damaged
+from fdl.data.formats.signatures import LENGTH, content_name
 from fdl.data.standins import emblems
 from fdl.data.standins.standin import SEED, cached
 from fdl.types import Arrays, UserError
@@ -23,7 +25,6 @@ _FILES = {"train": tuple(f"data_batch_{i}.bin" for i in range(1, 6)), "test": ("
 _NAMES = [name for names in _FILES.values() for name in names]
 _FOLDERS = ("cifar10/cifar-10-batches-bin", "cifar10", "cifar-10-batches-bin")
 _ARCHIVES = ("cifar10/cifar-10-binary.tar.gz", "cifar-10-binary.tar.gz")
-_MEND = "get the official file again, or choose another form with --set data.source=..."
 
 
 def load(root: Path) -> tuple[str, dict[str, Arrays]] | None:
@@ -47,7 +48,7 @@ def _bytes(path: Path) -> bytes:
     try:
         return path.read_bytes()
     except OSError as error:
-        raise UserError(f"{path} cannot be read: {error.strerror}; {_MEND}") from error
+        raise UserError(f"{path} cannot be read: {error.strerror}; {MEND}") from error
 
 
 def _unpacked(archive: Path) -> dict[str, bytes]:
@@ -62,8 +63,7 @@ def _unpacked(archive: Path) -> dict[str, bytes]:
                     # A small archive can unfold into gigabytes; one record more than the official size shows in the check.
                     held[name] = file.read(10_000 * RECORD + 1)
     except (OSError, EOFError, tarfile.TarError, zlib.error) as error:
-        size = archive.stat().st_size if archive.is_file() else 0
-        raise UserError(f"{archive} ({size:,} bytes) is damaged: {error or type(error).__name__}; {_MEND}") from error
+        raise damaged(archive, error) from error
     return held
 
 
@@ -85,13 +85,14 @@ def _arrays(where: Path, files: dict[str, bytes]) -> tuple[str, dict[str, Arrays
 
 def _records(path: Path, data: bytes) -> np.ndarray:
     """uint8 [N, RECORD] of one file's bytes."""
-    if data.lstrip()[:1] == b"<" and len(data) % RECORD:
-        raise UserError(f"{path} is an HTML page ({len(data):,} bytes), not a file of records: {_MEND}")
     if not data or len(data) % RECORD:
-        raise UserError(f"{path}: {len(data):,} bytes are not a whole number of records of {RECORD:,} bytes: {_MEND}")
+        found = content_name(data[:LENGTH]) or "damaged"
+        raise UserError(
+            f"{path} is {found}: {len(data):,} bytes are not a whole number of records of {RECORD:,} bytes: {MEND}"
+        )
     records = np.frombuffer(data, np.uint8).reshape(-1, RECORD)
     if records[:, 0].max() >= len(CLASSES):
-        raise UserError(f"{path} holds label {records[:, 0].max()}, expected 0 to {len(CLASSES) - 1}: {_MEND}")
+        raise UserError(f"{path} holds label {records[:, 0].max()}, expected 0 to {len(CLASSES) - 1}: {MEND}")
     return records
 
 

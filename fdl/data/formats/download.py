@@ -13,9 +13,15 @@ from urllib.parse import urlsplit
 
 from absl import logging
 
+from fdl.data.formats.signatures import LENGTH, content_name
+from fdl.types import UserError, one_line
+
 CONNECT_SECONDS = 4.0
 STALL_SECONDS = 10.0
 GIVE_UP_SECONDS = 6.0  # on the first answer, looking up the name included: no socket limit covers that
+
+MEND = "get the official file again, or choose another form with --set data.source=..."
+"""What to do about a publisher's file that is not as it should be."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,6 +35,12 @@ class Remote:
 
 class UnavailableError(Exception):
     """What was to be downloaded cannot be had: no network, no such host, another answer, no room to keep it."""
+
+
+def damaged(path: Path, error: Exception) -> UserError:
+    """What to raise when a publisher's file cannot be unpacked."""
+    size = path.stat().st_size if path.is_file() else 0
+    return UserError(f"{path} ({size:,} bytes) is damaged: {one_line(error)}; {MEND}")
 
 
 def sha256_of(path: Path) -> str:
@@ -68,8 +80,8 @@ def fetch(remote: Remote, to: Path, attempts: int = 2) -> Path:
         size, digest = partial.stat().st_size, sha256_of(partial)
         if (size, digest) != (remote.size, remote.sha256):
             with partial.open("rb") as file:
-                page = file.read(64).lstrip()[:1] == b"<"
-            what = "an HTML page" if page else f"{size:,} bytes with sha256 {digest[:12]}..."
+                known = content_name(file.read(LENGTH))
+            what = f"{known or 'a file'} of {size:,} bytes with sha256 {digest[:12]}..."
             raise UnavailableError(
                 f"{remote.url} gave {what}, expected {remote.size:,} bytes with sha256 {remote.sha256[:12]}..."
             )

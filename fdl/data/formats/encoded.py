@@ -1,68 +1,57 @@
-"""Images too many for memory: a column that holds where they are, and decodes those of a batch when they are needed.
+"""Pictures that are not decoded before a batch needs them: a column that holds where their files are.
 
-There is one decoder, Pillow's, in threads (it lets go of Python's lock while it works): the pixels do not depend on whether
-TensorFlow is installed or which feed carries the batch. Reduced by an antialiasing bilinear filter, as torchvision's
-recipes have it, it is also the faster one: 1,010 training crops/s against 690-780 by tf.io.decode_and_crop_jpeg and
-tf.image.resize(antialias=True) in tf.data (JPEGs of 500 x 375 to 224 x 224, 2 cores, AMD EPYC 9005, Pillow 13, TensorFlow
-2.21).
+There is one decoder (`fdl.data.formats.images`): the pixels do not depend on whether TensorFlow is installed or on which feed
+carries the batch.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import hashlib
-import io
-import math
-from collections.abc import Callable, Sequence
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from fdl.data.columns import read_all
-from fdl.data.formats.images import FORMATS, MAX_PIXELS
-from fdl.types import UserError, one_line, printable
-
-AREA, RATIO, ATTEMPTS = (0.08, 1.0), (3 / 4, 4 / 3), 10
-DRAWS = (ATTEMPTS, 4)
-"""The uniform numbers that decide one random crop."""
-EVALUATED = 224 / 256
-"""The share of the shorter side that the evaluation crop shows."""
-MOST_COMPARED = 10_000
-"""Pictures whose files are all read when the data is loaded, to find copies."""
-
-Box = tuple[float, float, float, float]
-"""left, upper, right, lower, in pixels of the whole picture."""
+from fdl.data.formats import images
+from fdl.data.formats.frames import DRAWS, Frame
+from fdl.types import UserError, printable
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Encoded:
-    """A column of pictures that stands where an array uint8 [N, side, side, 3] would.
+    """A column of pictures that stands where an array uint8 [N, H, W, C] would.
 
     `len`, `shape`, `dtype` and rows by slice or by array of numbers (another such column) cost nothing; `np.asarray`
-    decodes. Evaluation sees the middle square, 224/256 of the shorter side, scaled to `side`: the shorter side to 256,
-    the middle 224, for a side of 224. Training sees random crops instead: see `random_box`.
+    decodes.
 
     Attributes:
-        content_of: number of a picture in the whole store -> its file's bytes (JPEG, PNG, ...), from any thread.
+        content_of: number of a picture in the whole store -> its file's bytes (JPEG, PNG, ...), from any thread; a ValueError
+            says why they cannot be had.
         name: the same -> what to call it in an error, such as its path.
         content: a digest of the whole store.
         rows: int64 [N], which of the store's pictures these are.
-        side: height and width of the decoded pictures, in pixels.
+        frame: the size of the decoded pictures, and what of each is seen.
+        digests: int64, of the bytes of each picture in the store, equal for equal files; None where they are not known.
     """
 
     content_of: Callable[[int], bytes]
     name: Callable[[int], str]
     content: bytes
     rows: np.ndarray
-    side: int
+    frame: Frame
+    digests: np.ndarray | None = None
 
-    draws_shape = DRAWS
     ahead = True
 
     @property
+    def draws_shape(self) -> tuple[int, ...] | None:
+        return DRAWS if self.frame.crop else None
+
+    @property
     def shape(self) -> tuple[int, int, int, int]:
-        return len(self.rows), self.side, self.side, 3
+        return len(self.rows), *self.frame.shape
 
     @property
     def ndim(self) -> int:
@@ -79,74 +68,31 @@ class Encoded:
         return dataclasses.replace(self, rows=self.rows[rows])
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
-        images = read_all(self)
-        return images if dtype is None else images.astype(dtype, copy=False)
+        pixels = read_all(self)
+        return pixels if dtype is None else pixels.astype(dtype, copy=False)
 
     def read(self, rows: np.ndarray, draws: np.ndarray | None = None) -> np.ndarray:
-        """Pictures uint8 [B, side, side, 3]; draws [B, *DRAWS] choose a random crop of each."""
+        """Pictures uint8 [B, H, W, C]; draws [B, *DRAWS] choose a random crop of each."""
         return np.stack([self._image(int(row), None if draws is None else draws[i]) for i, row in enumerate(rows)])
 
     def row_digests(self) -> np.ndarray | None:
-        """Of the files' bytes; of more than MOST_COMPARED pictures None."""
-        if len(self) > MOST_COMPARED:
-            return None
-        return np.fromiter((hash(self.content_of(int(row))) for row in self.rows), np.int64, len(self))
+        """Of the files' bytes, where they have been read before; None where they have not."""
+        return None if self.digests is None else self.digests[self.rows]
 
     def stretches(self) -> None:
         return None
 
     def fingerprint(self) -> np.ndarray:
         """uint8 [32]: stands for the pixels in a digest of the data set; two columns of the same files have the same."""
-        whole = hashlib.sha256(self.content + repr(self.shape).encode() + self.rows.tobytes()).digest()
-        return np.frombuffer(whole, np.uint8)
+        seen = f"{self.shape}{'' if self.frame.crop else ' whole'}"
+        return np.frombuffer(hashlib.sha256(self.content + seen.encode() + self.rows.tobytes()).digest(), np.uint8)
 
     def _image(self, place: int, draws: np.ndarray | None) -> np.ndarray:
-        """Picture `place` of the column, uint8 [side, side, 3]."""
-        from PIL import Image, ImageOps
-
+        """Picture `place` of the column, uint8 [H, W, C]."""
         row = int(self.rows[place])
         try:
-            with Image.open(io.BytesIO(self.content_of(row)), formats=FORMATS) as image:
-                if image.width * image.height > MAX_PIXELS:
-                    raise ValueError(f"{image.width} x {image.height} pixels are over the limit of {MAX_PIXELS:,}")
-                image.load()
-                ImageOps.exif_transpose(image, in_place=True)
-                rgb = image if image.mode == "RGB" else image.convert("RGB")
-                box = middle(*rgb.size) if draws is None else random_box(*rgb.size, draws)
-                return np.asarray(rgb.resize((self.side, self.side), Image.Resampling.BILINEAR, box))
-        except Exception as error:  # Pillow's decoders raise nearly every built-in exception on damaged files
+            return self.frame.apply(images.decode(self.content_of(row)), draws)
+        except ValueError as error:
             raise UserError(
-                f"cannot read the image {printable(self.name(row))}: {one_line(error)}; remove it or mend it"
+                f"cannot read the image {printable(self.name(row))}: {error}; remove it or mend it"
             ) from error
-
-
-def middle(width: int, height: int) -> Box:
-    """The evaluation crop: the middle square, EVALUATED of the shorter side."""
-    side = EVALUATED * min(width, height)
-    left, upper = (width - side) / 2, (height - side) / 2
-    return left, upper, left + side, upper + side
-
-
-def random_box(width: int, height: int, draws: np.ndarray) -> Box:
-    """A random crop after Szegedy et al. 2015 (https://arxiv.org/abs/1409.4842, section 6), as torchvision has it.
-
-    Area uniform in AREA of the picture's, the logarithm of width / height uniform in that of RATIO, place uniform: of
-    ATTEMPTS the first that fits, else the largest middle part within RATIO.
-    """
-    for area, shape, x, y in draws:
-        pixels = width * height * (AREA[0] + area * (AREA[1] - AREA[0]))
-        ratio = RATIO[0] * (RATIO[1] / RATIO[0]) ** shape
-        w, h = round(math.sqrt(pixels * ratio)), round(math.sqrt(pixels / ratio))
-        if 0 < w <= width and 0 < h <= height:
-            left, upper = int(x * (width - w + 1)), int(y * (height - h + 1))
-            return left, upper, left + w, upper + h
-    w, h = min(width, round(height * RATIO[1])), min(height, round(width / RATIO[0]))
-    left, upper = (width - w) // 2, (height - h) // 2
-    return left, upper, left + w, upper + h
-
-
-def of_files(paths: Sequence[Path], side: int) -> Encoded:
-    """The pictures at `paths` as a column."""
-    names = [str(path) for path in paths]
-    content = hashlib.sha256("\0".join(names).encode(errors="surrogateescape")).digest()
-    return Encoded(lambda row: paths[row].read_bytes(), names.__getitem__, content, np.arange(len(paths)), side)

@@ -15,6 +15,8 @@ from typing import IO
 
 import numpy as np
 
+from fdl.data.formats.download import MEND, damaged
+from fdl.data.formats.signatures import LENGTH, content_name
 from fdl.types import Arrays, UserError
 
 _FILES = {
@@ -23,7 +25,6 @@ _FILES = {
 }
 MAX_BYTES = 1 << 30
 """Twice the largest relative of MNIST (EMNIST's 698,000 images)."""
-_MEND = "get the official file again, or choose another form with --set data.source=..."
 
 
 def find(folder: Path) -> dict[str, tuple[Path, Path]] | None:
@@ -60,14 +61,14 @@ def load(paths: dict[str, tuple[Path, Path]], num_classes: int) -> dict[str, Arr
         if len(images) != len(labels):
             raise UserError(
                 f"{images_path} holds {len(images)} images but {labels_path.name} {len(labels)} labels: they do not "
-                f"belong together; {_MEND}"
+                f"belong together; {MEND}"
             )
         if labels.max() >= num_classes:
-            raise UserError(f"{labels_path} holds label {labels.max()}, expected 0 to {num_classes - 1}: {_MEND}")
+            raise UserError(f"{labels_path} holds label {labels.max()}, expected 0 to {num_classes - 1}: {MEND}")
         splits[split] = {"inputs": images[..., None], "targets": labels.astype(np.int32)}
     sizes = {split: arrays["inputs"].shape[1:3] for split, arrays in splits.items()}
     if len(set(sizes.values())) != 1:
-        raise UserError(f"{paths['train'][0].parent}: images differ in size between the files, {sizes}: {_MEND}")
+        raise UserError(f"{paths['train'][0].parent}: images differ in size between the files, {sizes}: {MEND}")
     return splits
 
 
@@ -79,23 +80,22 @@ def read(path: Path, ndim: int) -> np.ndarray:
     """
     try:
         with path.open("rb") as file:
-            start = file.read(64)
-        if start.lstrip()[:1] == b"<":
-            raise UserError(f"{path} is an HTML page ({path.stat().st_size:,} bytes), not an IDX file: {_MEND}")
-        zipped = start[:2] == b"\x1f\x8b"
-        if path.suffix == ".gz" and not zipped:
-            raise UserError(f"{path} is no gzip file (it starts with {start[:4].hex(' ') or 'nothing'}): {_MEND}")
+            start = file.read(LENGTH)
+        known = content_name(start)
+        zipped = known == "a gzip file"
+        if not zipped and (known or path.suffix == ".gz"):
+            found = known or f"no gzip file (it starts with {start[:4].hex(' ')})"
+            raise UserError(f"{path} is {found} ({path.stat().st_size:,} bytes), not an IDX file: {MEND}")
         with gzip.open(path) if zipped else path.open("rb") as file:
             shape = _read_header(file.read(4 + 4 * ndim), ndim, path)
             expected = math.prod(shape)
             # One byte more than promised: it shows a file that is too long, and makes gzip check its CRC at the end.
             data = _read_at_most(file, expected + 1)
     except (OSError, EOFError, zlib.error) as error:
-        size = path.stat().st_size if path.is_file() else 0
-        raise UserError(f"{path} ({size:,} bytes) is damaged: {str(error) or type(error).__name__}; {_MEND}") from error
+        raise damaged(path, error) from error
     if len(data) != expected:
         held = f"{len(data):,} bytes" if len(data) < expected else "more"
-        raise UserError(f"{path}: the header promises {expected:,} bytes of data, the file holds {held}: {_MEND}")
+        raise UserError(f"{path}: the header promises {expected:,} bytes of data, the file holds {held}: {MEND}")
     return np.frombuffer(data, np.uint8).reshape(shape)
 
 
@@ -110,10 +110,10 @@ def _read_at_most(file: IO[bytes] | gzip.GzipFile, size: int) -> bytearray:
 def _read_header(header: bytes, ndim: int, path: Path) -> tuple[int, ...]:
     magic = bytes([0, 0, 8, ndim])
     if header[:4] != magic:
-        raise UserError(f"{path}: magic number {header[:4].hex(' ') or 'missing'}, expected {magic.hex(' ')}: {_MEND}")
+        raise UserError(f"{path}: magic number {header[:4].hex(' ') or 'missing'}, expected {magic.hex(' ')}: {MEND}")
     if len(header) < 4 + 4 * ndim:
-        raise UserError(f"{path}: cut off within its header of {4 + 4 * ndim} bytes: {_MEND}")
+        raise UserError(f"{path}: cut off within its header of {4 + 4 * ndim} bytes: {MEND}")
     shape = struct.unpack(f">{ndim}I", header[4:])
     if not math.prod(shape) or math.prod(shape) > MAX_BYTES:
-        raise UserError(f"{path}: dimensions {shape} in its header cannot be right: {_MEND}")
+        raise UserError(f"{path}: dimensions {shape} in its header cannot be right: {MEND}")
     return shape

@@ -1,24 +1,24 @@
-"""ImageNet (ILSVRC 2012), and any folder like it: labels in memory, pictures as `fdl.data.formats.encoded.Encoded` columns."""
+"""ImageNet (ILSVRC 2012): a folder of class folders, the set that TFDS prepared, or a stand-in; decoded batch by batch."""
 
 from __future__ import annotations
 
 import functools
 import hashlib
 import io
-import os
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from fdl.data.formats import tfds
 from fdl.data.formats.encoded import Encoded
+from fdl.data.formats.folders import Place, read_folder
 from fdl.data.formats.forms import choose, places, roots, splits
-from fdl.data.formats.images import SUFFIXES
+from fdl.data.formats.frames import Frame
+from fdl.data.formats.tfds_sets import read_records
 from fdl.data.splits import Request, Splits
 from fdl.data.standins import emblems
-from fdl.data.standins.standin import SEED, cache_dir
-from fdl.types import Arrays, Count, UserError
+from fdl.data.standins.standin import SEED
+from fdl.types import Arrays, Count, UserError, printable
 
 TFDS_NAME = "imagenet2012"
 STANDIN_SIZES = {"train": 2560, "test": 512}
@@ -31,8 +31,8 @@ def imagenet(request: Request, *, path: str = "imagenet", size: Count = 224) -> 
 
     Its test split's labels are not published; what is called test here is the publisher's validation split, which
     chooses nothing. Forms, in the order of "auto": imagenet2012 prepared by TFDS with file_format=array_record; a folder
-    of JPEGs, PATH/train/CLASS/* and PATH/val/CLASS/* (or PATH/test); a stand-in. Nothing is downloaded: the licence
-    wants a person's consent.
+    of JPEGs, PATH/train/CLASS/* and PATH/val/CLASS/*, read as `fdl.data.formats.folders.folder` reads it with crop=True; a
+    stand-in. Nothing is downloaded: the licence wants a person's consent.
 
     Args:
         path: the folder, in --data_dir if it is there, else in the current folder; of any data set of that layout.
@@ -44,116 +44,48 @@ def imagenet(request: Request, *, path: str = "imagenet", size: Count = 224) -> 
     Raises:
         UserError: the form asked for is not there, or its folders do not agree.
     """
-    forms: list[Any] = []
-    for root in roots(request):
-        forms += [("tfds", functools.partial(_from_tfds, root, size))]
-        forms += [("files", functools.partial(_from_folder, root / path, size))]
-    forms += [("files", functools.partial(_from_folder, Path(path), size))]
+    frame = Frame((size, size), crop=True)
+    own = request.find(path)
+    folders = [root / path for root in roots(request)] + ([own] if own else [])
+    files = [("files", functools.partial(_from_folder, request, folder, frame)) for folder in folders]
     if path == "imagenet":
-        forms += [("builtin", functools.partial(_made, size))]
-    elif not any((root / path).is_dir() for root in (*roots(request), Path())):
-        raise UserError(f"no folder {path!r}, neither in {places(request)} nor in {Path.cwd()}: give its path")
-    else:
-        forms = [form for form in forms if form[0] == "files"]
-    return choose("imagenet", request, forms)
+        known = [("tfds", functools.partial(_from_tfds, request, root, frame)) for root in roots(request)]
+        return choose("imagenet", request, [*known, *files, ("builtin", functools.partial(_made, frame))])
+    if not any(folder.is_dir() for folder in folders):
+        where = f"neither in {places(request)} nor in {Path.cwd()}"
+        raise UserError(f"no folder {printable(path)!r}, {where}: give its path in data.load.path")
+    return choose("imagenet", request, [*files])
 
 
-def _from_folder(folder: Path, size: int) -> Splits | None:
-    tests = [folder / name for name in ("val", "validation", "test") if (folder / name).is_dir()]
-    if not (folder / "train").is_dir() or not tests:
-        if folder.is_dir():
-            raise UserError(
-                f"{folder} lacks train/ or val/: expected a folder of each, with a subfolder for each class"
-            )
+def _from_folder(request: Request, folder: Path, frame: Frame) -> Splits | None:
+    if not folder.is_dir():
         return None
-    files = {split: _files(part) for split, part in (("train", folder / "train"), ("test", tests[0]))}
-    classes = tuple(files["train"])
-    if len(classes) < 2 or not files["test"] or not set(files["test"]) <= set(classes):
-        wrong = sorted(set(files["test"]) - set(classes))[:5] or "no images of theirs"
-        raise UserError(
-            f"{folder / 'train'} holds images of {len(classes)} classes, {tests[0]} {wrong}: make the two agree, "
-            "a subfolder for each of 2 classes or more"
-        )
-    train, test = (_column(part, files[split], classes, size) for split, part in
-                   (("train", folder / "train"), ("test", tests[0])))  # fmt: skip
-    return splits(folder.name, "files", str(folder), train, test, classes=classes)
+    held = read_folder(request, Place(folder, str(folder), folder.name), frame, test_share=0)
+    if held.test is None:  # a share of training in its place would be another data set under ImageNet's name
+        found = "; ".join(held.notes) or "nothing else"
+        raise UserError(f"{folder} lacks train/ or val/, with a subfolder for each class in both ({found})")
+    return held
 
 
-def _files(folder: Path) -> dict[str, list[tuple[str, int]]]:
-    """{class: [(file name, bytes), ...]}, both in order of name; a million files are listed in some seconds."""
-    found = {}
-    for entry in sorted(os.scandir(folder), key=lambda entry: entry.name):
-        if entry.is_dir() and not entry.name.startswith("."):
-            with os.scandir(entry) as listed:
-                files = [(file.name, file.stat().st_size) for file in listed
-                         if file.name.lower().endswith(SUFFIXES) and not file.name.startswith(".")]  # fmt: skip
-            if files:
-                found[entry.name] = sorted(files)
-    return found
-
-
-def _column(folder: Path, files: dict[str, list[tuple[str, int]]], classes: tuple[str, ...], size: int) -> Arrays:
-    names = [os.path.join(label, name) for label, held in files.items() for name, _ in held]
-    digest = hashlib.sha256(repr(files).encode(errors="surrogateescape")).digest()
-    targets = np.repeat([classes.index(label) for label in files], [len(held) for held in files.values()])
-
-    def read(row: int) -> bytes:
-        with open(folder / names[row], "rb") as file:
-            return file.read()
-
-    inputs = Encoded(read, lambda row: str(folder / names[row]), digest, np.arange(len(names)), size)
-    return {"inputs": inputs, "targets": targets.astype(np.int32)}
-
-
-def _from_tfds(root: Path, size: int) -> Splits | None:
+def _from_tfds(request: Request, root: Path, frame: Frame) -> Splits | None:
     """The prepared set through TFDS' random access: records are read one by one, their JPEGs left as they are."""
     folder = tfds.prepared(TFDS_NAME, root)
     if folder is None:
         return None
-    import tensorflow_datasets
-
-    try:
-        builder = tensorflow_datasets.builder_from_directory(folder)
-        decoders = {"image": tensorflow_datasets.decode.SkipDecoding()}
-        sources = {split: builder.as_data_source(split, decoders=decoders) for split in ("train", "validation")}
-    except NotImplementedError as error:
-        raise UserError(
-            f"the TFDS data in {folder} cannot be read row by row: prepare it again with "
-            f"`tfds build {TFDS_NAME} --file_format=array_record`, or set data.source=files"
-        ) from error
-    train, test = (_records(source, folder, split, size) for split, source in sources.items())
-    classes = tuple(builder.info.features["label"].names)
-    return splits("imagenet", "tfds", f"TFDS data in {folder}", train, test, classes=classes)
+    held = read_records(request, TFDS_NAME, folder, frame, {"train": "train", "test": "validation"})
+    return splits(
+        "imagenet", "tfds", f"TFDS data in {folder}", held.train, held.test, facts=held.facts, skipped=held.skipped
+    )
 
 
-def _records(source: Any, folder: Path, split: str, size: int) -> Arrays:
-    content = hashlib.sha256(f"{split} {size}".encode() + (folder / "dataset_info.json").read_bytes()).digest()
-    # A label lies beside its JPEG, so the first start reads all records once; the labels are kept for the next.
-    kept = cache_dir() / f"{TFDS_NAME}-labels-{content.hex()[:16]}.npy"
-    try:
-        targets = np.load(kept)
-    except (OSError, ValueError, EOFError):
-        targets = np.asarray([record["label"] for record in source], np.int32)
-        kept.parent.mkdir(parents=True, exist_ok=True)
-        partial = kept.with_name(f"{os.getpid()}-{kept.name}")
-        np.save(partial, targets)
-        partial.replace(kept)
-
-    def read(row: int) -> bytes:
-        return source[row]["image"]
-
-    inputs = Encoded(read, lambda row: f"{split} {row} of {folder}", content, np.arange(len(source)), size)
-    return {"inputs": inputs, "targets": targets}
-
-
-def _made(size: int) -> Splits:
+def _made(frame: Frame) -> Splits:
     """JPEGs of emblems; each is drawn when it is read, so that the stand-in costs nothing at the start."""
 
     def column(number: int, count: int) -> Arrays:
         targets = np.random.default_rng((SEED, number)).permutation(np.arange(count) % STANDIN_CLASSES)
         read = functools.partial(_draw, number, targets)
         digest = hashlib.sha256(f"imagenet-standin {SEED} {number} {count}".encode()).digest()
-        inputs = Encoded(read, lambda row: f"{row} of the stand-in", digest, np.arange(count), size)
+        inputs = Encoded(read, lambda row: f"{row} of the stand-in", digest, np.arange(count), frame)
         return {"inputs": inputs, "targets": targets.astype(np.int32)}
 
     train, test = (column(number, count) for number, count in enumerate(STANDIN_SIZES.values()))

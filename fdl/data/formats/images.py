@@ -1,95 +1,165 @@
-"""Image files as arrays of one size: a user's own pictures for a prediction, and folders with a subfolder for each class."""
+"""The one decoder of picture files: of any format and mode to 8 bits, upright, without transparency; in threads."""
 
 from __future__ import annotations
 
-import os
+import contextlib
+import functools
+import io
+import re
 import warnings
+from collections.abc import Callable, Iterator
+from concurrent.futures import Executor, ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from fdl.data.formats.bad_inputs import Bad
-from fdl.types import Arrays, UserError, one_line, printable
+from fdl.data.columns import cores
+from fdl.data.formats.frames import Frame
+from fdl.data.formats.signatures import LENGTH, content_name
+from fdl.types import UserError, one_line, printable
 
 if TYPE_CHECKING:
     from PIL import Image
 
-SUFFIXES = (".png", ".jpg", ".jpeg", ".jpe", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".pbm")
-FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP", "TIFF", "PPM")
+SUFFIXES = (
+    ".png", ".apng", ".jpg", ".jpeg", ".jpe", ".jfif", ".pjpeg", ".pjp", ".bmp", ".dib", ".gif", ".webp", ".tif", ".tiff",
+    ".ppm", ".pgm", ".pbm", ".pnm", ".avif", ".heic", ".heif",
+)  # fmt: skip
+"""What a picture's name ends in. The content decides what it is: a JPEG called .png is read."""
 MAX_PIXELS = 50_000_000
 """A small file can unfold into gigabytes: what declares more pixels than this is refused before it is decoded."""
-
-
-def find_images(source: str) -> list[tuple[str, Path]]:
-    """(name, path) of the image files that `source` (a file, or a folder searched through) holds, in order of name.
-
-    Raises:
-        UserError: there is no such file or folder, or no image in it.
-    """
-    path = Path(source)
-    if os.path.isfile(path):
-        return [(path.name, path)]
-    if not os.path.isdir(path):
-        raise UserError(f"--input: no file or folder {source!r}; give an image, or a folder of images")
-    found = [
-        Path(folder, name)
-        for folder, _, names in os.walk(path)  # does not follow links to folders, so a loop of them ends
-        for name in names
-        if name.lower().endswith(SUFFIXES) and not name.startswith(".")
-    ]
-    if not found:
-        raise UserError(f"--input: no image in {source!r}; looked for {', '.join(SUFFIXES)}")
-    return sorted((str(file.relative_to(path)), file) for file in found)
+_FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP", "TIFF", "PPM", "AVIF", "HEIF")
+_NEEDS = {"a picture in HEIC": ("HEIF", "pillow-heif"), "a picture in AVIF": ("AVIF", "'pillow>=11.3'")}
+_PILLOW = re.compile(r"PIL\.")
+_BLOCK = 32  # files that a thread takes at once
 
 
 def read(path: Path, size: tuple[int, int], channels: int = 3) -> np.ndarray:
-    """The picture at `path` as uint8 [H, W, channels], `size` = (H, W): upright, whole, padded in its border's colour.
-
-    Its shape is kept: it is scaled to fit, by a bilinear filter as wide as the reduction (a large picture is averaged,
-    not sampled), and the rest is filled with the median colour of its border. One of the right size is not resampled.
-    Transparent pixels become black behind bright content and white behind dark; 65535 of 16 bits becomes 255. Of an
-    animation it is the first frame.
+    """The picture at `path` as uint8 [H, W, channels], `size` = (H, W): upright and whole (`fdl.data.formats.frames.fit`).
 
     Raises:
         UserError: not an image, damaged, cut short, or more than MAX_PIXELS.
     """
-    if channels not in (1, 3):
-        raise UserError(f"cannot make a picture of {channels} channels from {path}: the model is not given images")
     try:
-        return _decode(path, size, channels)
+        return Frame(size, channels).apply(decode(path))
     except ValueError as error:
         raise UserError(f"cannot read the image {printable(path)}: {error}; remove it or mend it") from error
 
 
-def _decode(path: Path, size: tuple[int, int], channels: int) -> np.ndarray:
-    """As `read`; a ValueError says why not."""
+def decode(source: Path | bytes) -> Image.Image:
+    """A picture's file, or its bytes, as an image of mode L or RGB, upright.
+
+    Transparent pixels become black behind bright content and white behind dark; 65535 of 16 bits becomes 255, and 1 of
+    floats. Of an animation, and of a file of several pictures, it is the first.
+
+    Raises:
+        ValueError: not an image, damaged, cut short, or more than MAX_PIXELS; the text says why.
+    """
     from PIL import Image, ImageOps, UnidentifiedImageError
 
+    _silence_warnings()
+    try:
+        if isinstance(source, Path):
+            _require_file(source)
+        with Image.open(source if isinstance(source, Path) else io.BytesIO(source), formats=_known_formats()) as file:
+            if file.width * file.height > MAX_PIXELS:
+                raise ValueError(f"{file.width} x {file.height} pixels are over the limit of {MAX_PIXELS:,}")
+            file.load()
+            deep = file.format == "PPM"  # Pillow scales 16-bit PPM to 0..65535 and calls it 32-bit
+            return _eight_bits(ImageOps.exif_transpose(file), deep)
+    except UnidentifiedImageError as error:
+        raise ValueError(_why_unknown(source)) from error
+    except Exception as error:  # Pillow's decoders raise nearly every built-in exception on damaged files
+        said = error.strerror if isinstance(error, OSError) and error.strerror else error
+        raise ValueError(one_line(said)) from error
+
+
+def read_bytes(path: Path) -> bytes:
+    """A file's bytes.
+
+    Raises:
+        ValueError: it is no regular file, or may not be read.
+    """
+    try:
+        _require_file(path)
+        return path.read_bytes()
+    except OSError as error:
+        raise ValueError(one_line(error.strerror or error)) from error
+
+
+def try_each(work: Callable[[int], object], count: int) -> dict[int, str]:
+    """Call work(0) ... work(count - 1) in threads; {number: text} of those that raised ValueError."""
+    wrong: dict[int, str] = {}
+
+    def block(first: int) -> None:
+        for number in range(first, min(first + _BLOCK, count)):
+            try:
+                work(number)
+            except ValueError as error:
+                wrong[number] = str(error)
+
+    with decoding_threads() as pool:
+        for _ in pool.map(block, range(0, count, _BLOCK)):
+            pass
+    return dict(sorted(wrong.items()))
+
+
+@contextlib.contextmanager
+def decoding_threads() -> Iterator[Executor]:
+    """A thread for each core (Pillow lets go of Python's lock); what still waits at the end is dropped."""
+    pool = ThreadPoolExecutor(cores())
+    try:
+        yield pool
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+@functools.cache
+def _known_formats() -> tuple[str, ...]:
+    """The formats that may be decoded here: of AVIF and HEIF, where Pillow has them or a plugin is installed."""
+    from PIL import Image
+
+    with contextlib.suppress(ImportError):
+        import pillow_heif  # type: ignore[import-not-found]  # an extra: pip install 'fdl[heif]'
+
+        pillow_heif.register_heif_opener()
+    Image.init()
+    return tuple(name for name in _FORMATS if name in Image.OPEN)
+
+
+def decoder_version() -> str:
+    """Changes when other files can be read, or the same files otherwise."""
+    import PIL
+
+    return f"{PIL.__version__} {' '.join(_known_formats())}"
+
+
+def _silence_warnings() -> None:
+    """Of odd metadata and large sizes; `warnings.catch_warnings` would not do, for it is not safe in threads."""
+    if ("ignore", None, Warning, _PILLOW, 0) not in warnings.filters:
+        warnings.filterwarnings("ignore", module=_PILLOW.pattern)
+
+
+def _require_file(path: Path) -> None:
     if not path.is_file():  # a pipe would be waited for without end
         what = "a folder" if path.is_dir() else "a link that leads nowhere" if path.is_symlink() else "no regular file"
         raise ValueError(f"it is {what}")
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # Pillow warns of odd metadata and of large sizes; the cap below decides
-            with Image.open(path, formats=FORMATS) as file:
-                if file.width * file.height > MAX_PIXELS:
-                    raise ValueError(f"{file.width} x {file.height} pixels are over the limit of {MAX_PIXELS:,}")
-                file.load()
-                deep = file.format == "PPM"  # Pillow scales 16-bit PPM to 0..65535 and calls it 32-bit
-                image = _eight_bits(ImageOps.exif_transpose(file), deep)
-                image = image.convert("L" if channels == 1 else "RGB")
-    except UnidentifiedImageError as error:
-        with path.open("rb") as file:
-            start = file.read(16)
-        if start.lstrip()[:1] == b"<":
-            raise ValueError("it is an HTML page") from error
-        raise ValueError(
-            f"no image, or one damaged at its start ({start[:4].hex(' ')})" if start else "it is empty"
-        ) from error
-    except Exception as error:  # Pillow's decoders raise nearly every built-in exception on damaged files
-        raise ValueError(one_line(error)) from error
-    return _fit(image, *size).reshape(*size, channels)
+
+
+def _why_unknown(source: Path | bytes) -> str:
+    if isinstance(source, Path):
+        with source.open("rb") as file:
+            start = file.read(LENGTH)
+    else:
+        start = source[:LENGTH]
+    known = content_name(start)
+    if not known:
+        return f"no image, or one damaged at its start ({start[:4].hex(' ')})"
+    needs, package = _NEEDS.get(known, ("", ""))
+    if needs in _known_formats():
+        return f"it is {known}, damaged"
+    return f"it is {known}, which is read after pip install {package}" if needs else f"it is {known}"
 
 
 def _eight_bits(image: Image.Image, deep: bool) -> Image.Image:
@@ -119,71 +189,3 @@ def _eight_bits(image: Image.Image, deep: bool) -> Image.Image:
         ground = Image.new("RGBA", rgba.size, (0, 0, 0, 255) if bright else (255, 255, 255, 255))
         return Image.alpha_composite(ground, rgba).convert("RGB")
     return image if image.mode in ("L", "RGB") else image.convert("L" if image.mode == "1" else "RGB")
-
-
-def border(images: np.ndarray) -> np.ndarray:
-    """The outermost pixels of images [..., H, W, C], as [..., 2 * (H + W), C] (the corners twice)."""
-    sides = (images[..., 0, :, :], images[..., -1, :, :], images[..., :, 0, :], images[..., :, -1, :])
-    return np.concatenate(sides, axis=-2)
-
-
-def _fit(image: Image.Image, height: int, width: int) -> np.ndarray:
-    from PIL import Image
-
-    if image.size == (width, height):
-        return np.asarray(image)
-    pixels = np.asarray(image)
-    ground = np.median(border(pixels.reshape(*pixels.shape[:2], -1)), axis=0).astype(np.uint8)
-    scale = min(width / image.width, height / image.height)
-    size = (
-        min(width, max(1, round(image.width * scale))),
-        min(height, max(1, round(image.height * scale))),
-    )
-    canvas = Image.new(image.mode, (width, height), tuple(int(value) for value in ground))
-    canvas.paste(image.resize(size, Image.Resampling.BILINEAR), ((width - size[0]) // 2, (height - size[1]) // 2))
-    return np.asarray(canvas)
-
-
-def list_classes(folder: Path) -> tuple[dict[str, list[Path]], list[Bad]]:
-    """({class: what is named like an image, sorted}, links to nowhere); a class for every subfolder with such a name in it.
-
-    Links are followed, out of the folder too: they are the user's own, as are the folders they lead to. Hidden names
-    are passed over.
-    """
-    found, bad = {}, []
-    for entry in sorted(folder.iterdir()):
-        if entry.is_symlink() and not entry.exists():
-            bad.append(Bad(printable(entry), "", "it is a link that leads nowhere"))
-        elif entry.is_dir() and not entry.name.startswith("."):
-            names = sorted(path for path in entry.iterdir() if not path.name.startswith("."))
-            files = [path for path in names if path.suffix.lower() in SUFFIXES]
-            if files:
-                found[entry.name] = files
-    return found, bad
-
-
-def load(
-    found: dict[str, list[Path]], classes: tuple[str, ...], size: tuple[int, int], channels: int
-) -> tuple[Arrays, list[Bad]]:
-    """({"inputs": uint8 [N, H, W, C], "targets": int32 [N]}, the files that cannot be read), classes numbered in order.
-
-    Raises:
-        UserError: the pictures would not fit into this machine's memory.
-    """
-    files = [(path, classes.index(name)) for name, paths in found.items() for path in paths]
-    needed, memory = len(files) * size[0] * size[1] * channels, os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    if needed > memory // 2:
-        raise UserError(
-            f"{len(files):,} images of {size[0]} x {size[1]} x {channels} would take {needed / 2**30:,.1f} GiB, over half of "
-            "this machine's memory: choose a smaller data.load.size"
-        )
-    inputs = np.empty((len(files), *size, channels), np.uint8)
-    targets: list[int] = []
-    bad = []
-    for path, label in files:
-        try:
-            inputs[len(targets)] = _decode(path, size, channels)
-            targets.append(label)
-        except ValueError as error:
-            bad.append(Bad(printable(path, 2000), "", str(error)))
-    return {"inputs": inputs[: len(targets)], "targets": np.asarray(targets, np.int32)}, bad

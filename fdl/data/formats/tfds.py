@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from fdl.data.formats.download import Remote, UnavailableError, fetch, sha256_of
-from fdl.types import Arrays, UserError
+from fdl.types import Arrays, UserError, one_line, printable
 
 
 def default_dir() -> Path:
@@ -37,26 +37,32 @@ def prepared(name: str, data_dir: Path) -> Path | None:
     return max(versions)[1] if versions else None
 
 
-def read(folder: Path) -> tuple[dict[str, Arrays], dict[str, tuple[str, ...]]]:
-    """Every split of a prepared data set, in the order of its files: ({split: {feature: [N, ...]}}, {label: classes}).
+def read(folder: Path, wanted: tuple[str, ...] | None = None) -> tuple[dict[str, Arrays], dict[str, tuple[str, ...]]]:
+    """The splits of a prepared data set, in the order of its files: ({split: {feature: [N, ...]}}, {label: classes}).
+
+    Args:
+        wanted: the splits to read, as far as they are there; all where it is None.
 
     Raises:
-        UserError: it is damaged.
+        UserError: it is damaged, or its examples differ in shape.
     """
     tfds = _import()
-    splits, classes = {}, {}
+    splits = {}
     read_config = tfds.ReadConfig(interleave_cycle_length=1, try_autocache=False)
     try:
         builder = tfds.builder_from_directory(folder)
+        _require_one_shape(builder, folder)
         for split, info in builder.info.splits.items():
+            if wanted is not None and split not in wanted:
+                continue
             data = builder.as_dataset(split=split, batch_size=-1, shuffle_files=False, read_config=read_config)
             splits[split] = dict(tfds.as_numpy(data))
             held = {len(column) for column in splits[split].values()}
             if held != {info.num_examples}:
                 raise ValueError(f"split {split} holds {max(held)} examples, {info.num_examples} were written")
-        for feature, kind in builder.info.features.items():
-            if isinstance(kind, tfds.features.ClassLabel):
-                classes[feature] = tuple(kind.names)
+        classes = _classes(builder)
+    except UserError:
+        raise
     except Exception as error:
         # TensorFlow's errors, TFDS' own, JSON's: whatever the reason, it is this folder that cannot be read.
         first = (str(error).splitlines() or [type(error).__name__])[0]
@@ -65,6 +71,63 @@ def read(folder: Path) -> tuple[dict[str, Arrays], dict[str, tuple[str, ...]]]:
             "form with --set data.source=..."
         ) from error
     return splits, classes
+
+
+def supervised_keys(folder: Path) -> tuple[str, str]:
+    """The features that a prepared data set is trained on: (inputs, targets), ("image", "label") unless it says otherwise.
+
+    Raises:
+        UserError: it has no such features.
+    """
+    info = _builder(folder).info
+    keys = info.supervised_keys or ("image", "label")
+    if len(keys) != 2 or not all(isinstance(key, str) and key in info.features for key in keys):
+        raise UserError(
+            f"the TFDS data in {folder} names no inputs and targets; it has {', '.join(info.features)}: write a source of your "
+            "own around fdl.data.formats.tfds.read"
+        )
+    return keys[0], keys[1]
+
+
+def record_sources(name: str, folder: Path, picture: str) -> tuple[dict[str, Any], dict[str, tuple[str, ...]]]:
+    """({split: its records, of which any may be read, `picture` still encoded}, {label: classes}).
+
+    Raises:
+        UserError: it was not prepared for random access, or is damaged.
+    """
+    tfds = _import()
+    builder = _builder(folder)
+    try:
+        decoders = {picture: tfds.decode.SkipDecoding()}
+        return {split: builder.as_data_source(split, decoders=decoders) for split in builder.info.splits}, _classes(
+            builder
+        )
+    except NotImplementedError as error:
+        raise UserError(
+            f"the TFDS data in {folder} cannot be read row by row: prepare it again with "
+            f"`tfds build {name} --file_format=array_record`, or choose another form with data.source"
+        ) from error
+
+
+def _builder(folder: Path) -> Any:
+    try:
+        return _import().builder_from_directory(folder)
+    except Exception as error:
+        raise UserError(
+            f"the prepared TFDS data in {folder} is damaged ({one_line(error)}): move the folder away"
+        ) from error
+
+
+def _classes(builder: Any) -> dict[str, tuple[str, ...]]:
+    """The class names of every feature that is a class."""
+    kind = _import().features.ClassLabel
+    return {name: tuple(feature.names) for name, feature in builder.info.features.items() if isinstance(feature, kind)}
+
+
+def _require_one_shape(builder: Any, folder: Path) -> None:
+    for name, feature in builder.info.features.items():
+        if isinstance(feature, _import().features.Image) and None in feature.shape:
+            raise UserError(f"the pictures {name!r} of {folder} differ in size: set data.load.size, such as 64,64")
 
 
 def prepare(name: str, data_dirs: Iterable[Path], files: Path | None, offline: bool) -> Path | None:
@@ -81,7 +144,11 @@ def prepare(name: str, data_dirs: Iterable[Path], files: Path | None, offline: b
     tfds = _import()
     tfds.disable_progress_bar()
     data_dir = _writable(data_dirs)
-    builder = tfds.builder(name, data_dir=data_dir)
+    try:
+        builder = tfds.builder(name, data_dir=data_dir)
+    except (tfds.core.registered.DatasetNotFoundError, ValueError) as error:
+        why = one_line(error, 120)
+        raise UserError(f"TFDS has no data set {printable(name, 60)!r} ({why}): give a name that it has") from error
     remotes = {info.filename: Remote(url, int(info.size), info.checksum) for url, info in builder.url_infos.items()}
     # TFDS names unpacked files by their own names alone: in a shared folder MNIST would be given Fashion-MNIST's.
     with tempfile.TemporaryDirectory(prefix="fdl-") as scratch:

@@ -6,9 +6,8 @@ nothing about the real sets. The pictures are made once and kept in $XDG_CACHE_H
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
-import os
+import io
 import random
 import zipfile
 from collections.abc import Callable
@@ -18,7 +17,9 @@ import numpy as np
 from absl import logging
 
 from fdl.data.standins import draw, garments, handwriting
-from fdl.types import Arrays
+from fdl.environment import cache_dir
+from fdl.files import write_all
+from fdl.types import Arrays, UserError
 
 SEED = 0
 
@@ -57,11 +58,6 @@ def _draw_all(draw_class: Callable[..., np.ndarray], sizes: tuple[int, ...], chu
     return arrays
 
 
-def cache_dir() -> Path:
-    """The folder for what fdl can make again at any time."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "fdl"
-
-
 def cached(name: str, code: list[str], sizes: tuple[int, ...], make: Callable[[], Arrays]) -> Arrays:
     """The arrays of `make()`, kept in a file named after the code that drew them.
 
@@ -78,16 +74,12 @@ def cached(name: str, code: list[str], sizes: tuple[int, ...], make: Callable[[]
     except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile) as error:
         logging.warning("%s is damaged (%s): drawing the stand-in anew", path, error)
     arrays = make()
-    partial = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    held = io.BytesIO()
+    np.savez(held, **arrays)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with partial.open("wb") as new:
-            np.savez(new, **arrays)
-        partial.replace(path)
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            partial.unlink()
-        logging.warning("the stand-in could not be kept in %s: %s", path.parent, error)
+        write_all(path.parent, {path.name: held.getvalue()})
+    except UserError as error:
+        logging.warning("the stand-in is drawn again at the next start: %s", error)
     return arrays
 
 

@@ -14,7 +14,7 @@ from fdl.types import Arrays, count_examples, take
 
 
 def pictures(rows: Arrays) -> np.ndarray | None:
-    """The inputs [N, H, W, C] if they are images."""
+    """Return the inputs [N, H, W, C] if they are images."""
     inputs = rows["inputs"]
     if isinstance(inputs, dict) or np.ndim(inputs) not in (3, 4):
         return None
@@ -22,7 +22,7 @@ def pictures(rows: Arrays) -> np.ndarray | None:
 
 
 def held(rows: Arrays) -> Arrays:
-    """A few rows with every column in memory."""
+    """Read a few rows, with every column in memory."""
     return jax.tree.map(np.asarray, rows)
 
 
@@ -38,34 +38,33 @@ def _cropped(rows: Arrays, seed: int) -> Arrays:
 
 
 def class_counts(view: View) -> Panel:
-    """How many examples each class has, in training and in test."""
+    """Draw how many examples each class has, in training and in test."""
     splits = view.splits
-    train, test = (np.bincount(np.asarray(rows["targets"])) for rows in (splits.train, splits.evaluated))
-    count = max(len(train), len(test), len(splits.classes))
-    train, test = (np.pad(counts, (0, count - len(counts))) for counts in (train, test))
-    shown = (
-        np.argsort(-train, kind="stable")[: figures.MOST_CLASSES] if count > figures.MOST_CLASSES else np.arange(count)
-    )
+    named = {"training": splits.train} | ({} if splits.test is None else {"test": splits.test})
+    counts = {name: np.bincount(np.asarray(rows["targets"])) for name, rows in named.items()}
+    count = max(len(splits.classes), *(len(each) for each in counts.values()))
+    counts = {name: np.pad(each, (0, count - len(each))) for name, each in counts.items()}
+    train = counts["training"]
+    many = count > figures.MOST_CLASSES
+    shown = np.argsort(-train, kind="stable")[: figures.MOST_CLASSES] if many else np.arange(count)
     names = splits.classes if len(splits.classes) == count else tuple(map(str, range(count)))
-    figure, axes = figures.new(1.2 + 0.24 * len(shown), columns=2)
-    for ax, counts, colour, title in zip(
-        axes[0], (train, test), (figures.BLUE, figures.ORANGE), ("training", "test"), strict=True
-    ):
-        figures.titled(ax, f"{title}: {counts.sum():,} examples")
+    figure, axes = figures.new(1.2 + 0.24 * len(shown), columns=len(counts))
+    for ax, (title, each), colour in zip(axes[0], counts.items(), (figures.BLUE, figures.ORANGE), strict=False):
+        figures.titled(ax, f"{title}: {each.sum():,} examples")
         ax.grid(False, axis="y")
-        bars = ax.barh(range(len(shown)), counts[shown], color=colour, height=0.72)
-        ax.bar_label(bars, [f"{n:,}" for n in counts[shown]], fontsize=7, padding=2)
+        bars = ax.barh(range(len(shown)), each[shown], color=colour, height=0.72)
+        ax.bar_label(bars, [f"{n:,}" for n in each[shown]], fontsize=7, padding=2)
         ax.set_yticks(range(len(shown)), [figures.label(names[i]) for i in shown], fontsize=8)
         ax.set_ylim(len(shown) - 0.5, -0.5)
         ax.margins(x=0.12)
     ratio = train.max() / max(1, train[train > 0].min())
-    some = f"The {len(shown)} commonest of {count} classes. " if len(shown) < count else ""
+    some = f"The {len(shown)} commonest of {count} classes. " if many else ""
     spread = f"is {ratio:.3g} times as frequent as" if ratio > 1 else "is as frequent as"
     return Panel("Examples by class", f"{some}In training, the commonest class {spread} the rarest.", figure)
 
 
 def examples(view: View, columns: int = 16) -> Panel | None:
-    """Training images as they were read, by class."""
+    """Draw training images as they were read, by class."""
     rows, targets = view.splits.train, np.asarray(view.splits.train["targets"])
     if pictures(take(rows, slice(1))) is None:
         return None
@@ -92,7 +91,7 @@ def examples(view: View, columns: int = 16) -> Panel | None:
 
 
 def augmented(view: View, pairs: int = 12) -> Panel | None:
-    """Training images beside the same as a training step would be given them."""
+    """Draw training images beside the same as a training step would be given them."""
     rows = take(view.splits.train, slice(2 * pairs))
     plain, changed = view.prepared(held(rows))["inputs"], view.augmented(held(_cropped(rows, view.seed)))["inputs"]
     if np.ndim(changed) not in (3, 4):

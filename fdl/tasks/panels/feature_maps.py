@@ -15,7 +15,7 @@ from fdl.types import Arrays
 
 
 def feature_maps(view: View, rows: Arrays, name: str, most_maps: int = 32, most_layers: int = 8) -> Panel | None:
-    """A few raw images of the class `name` through the convolutions and pools, where the model has any.
+    """Draw a few raw images of the class `name` through the convolutions and pools, where the model has any.
 
     Shown is what the model sows under "intermediates", else the outputs of its nn.Conv layers.
     """
@@ -53,7 +53,7 @@ def feature_maps(view: View, rows: Arrays, name: str, most_maps: int = 32, most_
 
 
 def _maps(view: View, inputs: np.ndarray) -> list[tuple[str, np.ndarray]]:
-    """(layer, [B, H, W, C]) in the order of the network."""
+    """List (layer, [B, H, W, C]) in the order of the network."""
 
     def run(**options: Any) -> list[tuple[str, np.ndarray]]:
         _, state = view.model.apply(view.variables, inputs, train=False, mutable=["intermediates"], **options)
@@ -66,7 +66,7 @@ def _maps(view: View, inputs: np.ndarray) -> list[tuple[str, np.ndarray]]:
 
 
 def _leaves(tree: Any, path: str = "") -> Iterator[tuple[str, np.ndarray]]:
-    """The arrays of nested dicts and tuples, in their own order (jax.tree sorts the names: conv10 before conv2)."""
+    """Yield the arrays of nested dicts and tuples, in their own order (jax.tree sorts the names: conv10 before conv2)."""
     if isinstance(tree, dict):
         for name, branch in tree.items():
             yield from _leaves(branch, path if name == "__call__" else f"{path}/{name}".strip("/"))

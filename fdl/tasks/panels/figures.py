@@ -27,7 +27,7 @@ MOST_POINTS = 1200
 def new(
     height: float, width: float = WIDTH, rows: int = 1, columns: int = 1, packed: bool = False
 ) -> tuple[Figure, np.ndarray]:
-    """A figure of `width` x `height` inches and its axes [rows, columns], without overlaps; `packed`: nor gaps."""
+    """Make a figure of `width` x `height` inches and its axes [rows, columns], without overlaps; `packed`: nor gaps."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -41,14 +41,14 @@ def new(
 
 
 def label(text: Any, limit: int = 18) -> str:
-    """Data as a label: one printable line of at most `limit` characters, in which a dollar is no mathematics."""
+    """Format data as a label: one printable line of at most `limit` characters, in which a dollar is no mathematics."""
     plain = "".join(char if char.isprintable() else repr(char)[1:-1] for char in str(text))
     plain = plain if len(plain) <= limit else plain[: limit - 1] + "…"
     return plain.replace("$", r"\$")
 
 
 def titled(ax: Axes, title: str = "", x: str = "", y: str = "", grid: bool = True) -> Axes:
-    """`ax` with its words in place and a faint grid."""
+    """Write the title and the axes' labels, and draw a faint grid."""
     ax.set_title(title, fontsize=10, loc="left", fontweight="bold")
     ax.set_xlabel(x, fontsize=9)
     ax.set_ylabel(y, fontsize=9)
@@ -59,7 +59,7 @@ def titled(ax: Axes, title: str = "", x: str = "", y: str = "", grid: bool = Tru
 
 
 def viewable(images: Any) -> np.ndarray:
-    """Images of any kind [N, H, W(, C)] as uint8 [N, H, W, 1 or 3]; floats are stretched over their common range."""
+    """Convert images of any kind [N, H, W(, C)] as uint8 [N, H, W, 1 or 3]; floats are stretched over their common range."""
     images = np.asarray(images)
     images = images[..., None] if images.ndim == 3 else images
     if images.shape[-1] not in (1, 3):
@@ -72,7 +72,7 @@ def viewable(images: Any) -> np.ndarray:
 
 
 def mosaic(images: Any, columns: int, gap: int = 1, ground: float = 255) -> np.ndarray:
-    """Viewable images [N, H, W, C] as one [rows * (H + gap) - gap, columns * (W + gap) - gap, C], row by row."""
+    """Join viewable images [N, H, W, C] to one [rows * (H + gap) - gap, columns * (W + gap) - gap, C], row by row."""
     count, height, width, channels = images.shape
     rows = -(-count // columns)
     sheet = np.full((rows, columns, height + gap, width + gap, channels), ground, images.dtype)
@@ -83,7 +83,7 @@ def mosaic(images: Any, columns: int, gap: int = 1, ground: float = 255) -> np.n
 
 
 def picture(ax: Axes, image: np.ndarray, **options: Any) -> None:
-    """One viewable image [H, W, 1 or 3] in `ax`, pixels sharp, without ticks."""
+    """Draw one viewable image [H, W, 1 or 3] in `ax`, pixels sharp, without ticks."""
     grey = image.shape[-1] == 1
     ax.imshow(image[..., 0] if grey else image, cmap="gray", vmin=0, vmax=255, interpolation="nearest", **options)
     ax.set_xticks([])
@@ -92,7 +92,7 @@ def picture(ax: Axes, image: np.ndarray, **options: Any) -> None:
 
 
 def class_bars(ax: Axes, classes: Sequence[str], probabilities: np.ndarray, colours: dict[int, str], most: int) -> None:
-    """The probabilities [C] as bars: all classes in order, or the `most` likeliest; `colours` by class number."""
+    """Draw the probabilities [C] as bars: all classes in order, or the `most` likeliest; `colours` by class number."""
     shown = np.arange(len(probabilities))
     if len(shown) > most:
         shown = np.argsort(-probabilities, kind="stable")[:most]
@@ -113,7 +113,7 @@ def gallery(
     bars: Sequence[tuple[Sequence[str], np.ndarray, dict[int, str]]] = (),
     most: int = 10,
 ) -> Figure:
-    """Pictures in a grid, each under a title (text, colour) and over a note, with class bars at its right if given."""
+    """Draw pictures in a grid, each under a title (text, colour) and over a note, with class bars at its right if given."""
     rows = -(-len(images) // columns)
     panes = 2 if bars else 1
     figure, axes = new(0.1 + rows * (1.6 if bars else 1.5), rows=rows, columns=columns * panes, packed=not bars)
@@ -135,7 +135,7 @@ def gallery(
 
 
 def curves(history: Sequence[Mapping[str, Any]], monitor: str, best_step: int | None = None) -> Figure | None:
-    """Loss, the monitored metric, learning rate and speed over the steps, whichever were logged (None if nothing was).
+    """Draw loss, the monitored metric, learning rate and speed over the steps, whichever were logged (None if nothing was).
 
     Args:
         history: rows {"step", "train/loss", "eval/loss", ...}; what is not finite is left out.
@@ -149,7 +149,7 @@ def curves(history: Sequence[Mapping[str, Any]], monitor: str, best_step: int | 
         ("examples per second", ("examples_per_second",), ()),
     ]
     drawn = [
-        (name, _series(history, first), _series(history, second))
+        (name, series(history, "step", first), series(history, "step", second))
         for place, (name, first, second) in enumerate(wanted)
         if not (place == 1 and monitor == "loss")
     ]
@@ -178,22 +178,25 @@ def curves(history: Sequence[Mapping[str, Any]], monitor: str, best_step: int | 
     return figure
 
 
-def _series(history: Sequence[Mapping[str, Any]], names: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
-    """(steps, values) of the first of `names` that was logged, finite values alone, at most MOST_POINTS of them."""
+def series(
+    rows: Sequence[Mapping[str, Any]], x: str, names: Sequence[str], most: int = MOST_POINTS
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return (x, values) of the first of `names` that was logged: finite values alone, averaged to at most `most` points."""
     for name in names:
-        points = [
-            (row["step"], row[name])
-            for row in history
-            if isinstance(row.get(name), int | float) and isinstance(row.get("step"), int) and math.isfinite(row[name])
-        ]
+        points = [(row[x], row[name]) for row in rows if _finite(row.get(x)) and _finite(row.get(name))]
         if points:
-            bins = np.array_split(np.array(points, float), min(len(points), MOST_POINTS))
-            return tuple(np.array([part.mean(0) for part in bins]).T)  # [2, points]
+            bins = np.array_split(np.array(points, float), min(len(points), most))
+            xs, values = np.array([part.mean(0) for part in bins]).T  # [2, points]
+            return xs, values
     return np.empty(0), np.empty(0)
 
 
+def _finite(value: object) -> bool:
+    return isinstance(value, int | float) and math.isfinite(value)
+
+
 def _line(ax: Any, steps: np.ndarray, values: np.ndarray, label: str, colour: str) -> None:
-    """A curve; a long one is drawn faintly, under its running mean (over a twenty-fifth of it, ends included)."""
+    """Draw a curve; a long one faintly, under its running mean (over a twenty-fifth of it, ends included)."""
     if not len(steps):
         return
     if len(steps) < 50:
@@ -208,12 +211,12 @@ def _line(ax: Any, steps: np.ndarray, values: np.ndarray, label: str, colour: st
 
 
 def png(figure: Figure, dots: int = 200) -> bytes:
-    """`figure` as PNG, `dots` an inch (200 is two device pixels a CSS pixel)."""
+    """Render `figure` as PNG, `dots` an inch (200 is two device pixels a CSS pixel)."""
     return _saved(figure, format="png", dpi=dots)
 
 
 def data_uri(figure: Figure, limit: int = 350_000) -> str:
-    """`figure` as a data URI: SVG, or PNG where it holds an image or its SVG would pass `limit` bytes.
+    """Render `figure` as a data URI: SVG, or PNG where it holds an image or its SVG would pass `limit` bytes.
 
     A PNG past `limit` is reduced to 256 colours, so that a page of many figures stays a few megabytes.
     """

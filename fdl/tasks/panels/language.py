@@ -2,47 +2,57 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
-import operator
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
 from fdl.tasks.panels import figures
-from fdl.tasks.task import Panel, View
+from fdl.tasks.task import DrawPanel, Panel, View
 from fdl.types import take
 
 MOST_POSITIONS = 200_000
 """Characters of the test split that are looked at: their logits must fit into memory."""
 
 
-def panels(view: View, samples: Callable[[], Mapping[float, str]]) -> Iterator[Panel]:
-    """The panels, each drawn when it is asked for; when one raises, the iterator (a `map`) still has the next."""
-    result = functools.cache(lambda: Result(view))
-    draws: tuple[Callable[[], Panel | None], ...] = (
+def panels(view: View, samples: Callable[[], Mapping[float, str]]) -> list[DrawPanel]:
+    """List the panels; `samples` (temperature -> text) is called when its panel is drawn."""
+    if view.splits.test is None:
+        return [lambda: _samples(samples())]
+    losses = functools.cache(lambda: measure_losses(view))
+    return [
         lambda: _samples(samples()),
-        lambda: by_position(result()),
-        lambda: passage(result()),
-        lambda: confused(result()),
-    )
-    return filter(None, map(operator.call, draws))
+        lambda: by_position(losses()),
+        lambda: passage(losses()),
+        lambda: confused(losses()),
+    ]
 
 
-class Result:
+@dataclasses.dataclass(frozen=True)
+class TokenLosses:
     """The model over the first test windows: targets, predicted, loss (nats) and mask, all [M, T]; the vocabulary."""
 
-    def __init__(self, view: View):
-        test = view.splits.evaluated
-        rows = take(test, slice(max(1, MOST_POSITIONS // max(1, np.shape(test["inputs"])[1]))))
-        batch = view.prepared(rows)
-        self.targets = np.asarray(batch["targets"])
-        self.mask = np.asarray(batch.get("mask", np.ones(self.targets.shape))) > 0
-        logits = np.asarray(view.outputs(rows), np.float32)
-        self.predicted = logits.argmax(-1)
-        logits = logits - logits.max(-1, keepdims=True)
-        chosen = np.take_along_axis(logits, self.targets[..., None], -1)[..., 0]
-        self.loss = np.log(np.exp(logits).sum(-1)) - chosen
-        self.vocabulary = view.splits.facts.vocabulary
+    targets: np.ndarray
+    predicted: np.ndarray
+    loss: np.ndarray
+    mask: np.ndarray
+    vocabulary: Sequence[str]
+
+
+def measure_losses(view: View) -> TokenLosses:
+    """Ask the model about as many test windows as MOST_POSITIONS allows."""
+    test = view.splits.evaluated
+    rows = take(test, slice(max(1, MOST_POSITIONS // max(1, np.shape(test["inputs"])[1]))))
+    batch = view.prepared(rows)
+    targets = np.asarray(batch["targets"])
+    mask = np.asarray(batch.get("mask", np.ones(targets.shape))) > 0
+    logits = np.array(view.outputs(rows), np.float32)
+    predicted = logits.argmax(-1)
+    logits -= logits.max(-1, keepdims=True)
+    chosen = np.take_along_axis(logits, targets[..., None], -1)[..., 0]
+    loss = np.log(np.exp(logits, out=logits).sum(-1)) - chosen
+    return TokenLosses(targets, predicted, loss, mask, view.splits.facts.vocabulary)
 
 
 def _samples(texts: Mapping[float, str]) -> Panel:
@@ -54,8 +64,8 @@ def _samples(texts: Mapping[float, str]) -> Panel:
     )
 
 
-def by_position(result: Result) -> Panel:
-    """The mean loss at each place of the window: how much context helps."""
+def by_position(result: TokenLosses) -> Panel:
+    """Draw the mean loss at each place of the window: how much context helps."""
     counts = result.mask.sum(0)
     means = np.where(result.mask, result.loss, 0).sum(0)[counts > 0] / counts[counts > 0]
     figure, axes = figures.new(3.2)
@@ -67,8 +77,8 @@ def by_position(result: Result) -> Panel:
     return Panel("Loss by place in the window", f"{text} Every window starts without memory.", figure)
 
 
-def passage(result: Result, width: int = 96, lines: int = 8) -> Panel:
-    """A passage of the test text, each character coloured by its loss."""
+def passage(result: TokenLosses, width: int = 96, lines: int = 8) -> Panel:
+    """Draw a passage of the test text, each character coloured by its loss."""
     kept = result.mask.ravel()
     targets, loss = result.targets.ravel()[kept][: width * lines], result.loss.ravel()[kept][: width * lines]
     lines = -(-len(targets) // width)
@@ -102,8 +112,8 @@ def passage(result: Result, width: int = 96, lines: int = 8) -> Panel:
     )
 
 
-def confused(result: Result, count: int = 12) -> Panel | None:
-    """The pairs (true, predicted) that make up most of the mistakes."""
+def confused(result: TokenLosses, count: int = 12) -> Panel | None:
+    """Tabulate the pairs (true, predicted) that make up most of the mistakes."""
     wrong = result.mask & (result.targets != result.predicted)
     if not wrong.any():
         return None

@@ -8,6 +8,7 @@ import numpy as np
 
 from fdl.data.splits import Splits
 from fdl.tasks.panels import figures
+from fdl.tasks.panels.answers import softmax
 from fdl.tasks.task import Panel, View
 
 if TYPE_CHECKING:
@@ -19,26 +20,27 @@ _MARGIN = 0.08  # around the points, as a share of their range
 
 
 def planar(splits: Splits) -> bool:
-    """Whether the inputs are points in the plane, floats [N, 2], and the targets class numbers [N]."""
+    """Tell whether the inputs are points in the plane, floats [N, 2], and the targets class numbers [N]."""
     inputs, targets = splits.train.get("inputs"), splits.train.get("targets")
     floats = isinstance(inputs, np.ndarray) and np.issubdtype(inputs.dtype, np.floating) and inputs.shape[1:] == (2,)
     return bool(floats and isinstance(targets, np.ndarray) and np.issubdtype(targets.dtype, np.integer))
 
 
 def decision_boundary(view: View) -> Panel | None:
-    """The plane in the colours of the classes' probabilities, with all points; None where the inputs are no such points."""
+    """Draw the plane in the colours of the classes' probabilities, with all points; None where the inputs are no such points."""
     if not planar(view.splits):
         return None
-    figure, axes = figures.new(4.6, columns=2)
-    for ax, split in zip(axes[0], ("train", "test"), strict=True):
-        boundary(ax, view, {"train": "training", "test": "test"}[split], split)
+    names = {"train": "training"} | ({} if view.splits.test is None else {"test": "test"})
+    figure, axes = figures.new(4.6, columns=len(names))
+    for ax, (split, name) in zip(axes[0], names.items(), strict=True):
+        boundary(ax, view, name, split)
     axes[0, 0].legend(fontsize=8, markerscale=1.5)
     caption = "The stronger a colour, the surer the model is of that class; on the line it changes its mind. "
     return Panel("Decision boundary", caption + "Points in black circles are on the wrong side.", figure)
 
 
 def boundary(ax: Axes, view: View, title: str = "", split: str = "train") -> None:
-    """The model's probabilities as colours, its decision as a line, and the points of one split of `planar` data.
+    """Draw the model's probabilities as colours, its decision as a line, and the points of one split of `planar` data.
 
     Args:
         ax: any axes, so that several models can stand side by side; its legend is left to the caller.
@@ -48,12 +50,12 @@ def boundary(ax: Axes, view: View, title: str = "", split: str = "train") -> Non
     from matplotlib.colors import to_rgb
 
     splits = view.splits
-    everything = np.concatenate([splits.train["inputs"], splits.evaluated["inputs"]])
+    everything = np.concatenate([rows["inputs"] for rows in (splits.train, splits.test) if rows is not None])
     low, high = everything.min(0), everything.max(0)
     low, high = low - _MARGIN * (high - low), high + _MARGIN * (high - low)
     xs, ys = (np.linspace(low[axis], high[axis], _SIDE, dtype=np.float32) for axis in (0, 1))
     grid = np.stack(np.meshgrid(xs, ys), -1)
-    probabilities = _probabilities(view, grid.reshape(-1, 2)).reshape(_SIDE, _SIDE, -1)
+    probabilities = softmax(view.outputs({"inputs": grid.reshape(-1, 2)})).reshape(_SIDE, _SIDE, -1)
     classes = probabilities.shape[-1]
     names = [COLOURS[number % len(COLOURS)] for number in range(classes)]
     colours = np.array([to_rgb(name) for name in names])
@@ -70,19 +72,9 @@ def boundary(ax: Axes, view: View, title: str = "", split: str = "train") -> Non
         name = splits.classes[number] if len(splits.classes) == classes else str(number)
         x, y = points[targets == number].T
         ax.scatter(x, y, 12, names[number], edgecolors="white", linewidths=0.4, label=figures.label(name), zorder=2)
-    wrong = _probabilities(view, points).argmax(-1) != targets
+    wrong = softmax(view.outputs({"inputs": points})).argmax(-1) != targets
     x, y = points[wrong].T
     ax.scatter(x, y, 34, facecolors="none", edgecolors="black", linewidths=0.8, zorder=3)
     ax.set_xlim(extent[:2])
     ax.set_ylim(extent[2:])
     figures.titled(ax, title, grid=False)
-
-
-def _probabilities(view: View, points: np.ndarray) -> np.ndarray:
-    """[N, C], in double precision."""
-    from scipy.special import softmax
-
-    logits = np.asarray(view.outputs({"inputs": points}), np.float64)
-    if logits.shape[-1] == 1:
-        logits = np.concatenate([np.zeros_like(logits), logits], -1)
-    return np.asarray(softmax(logits, -1))

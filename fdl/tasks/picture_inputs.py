@@ -1,0 +1,167 @@
+"""A user's own pictures for a trained model: read in chunks, so that any number fits; one that is broken stops no other."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from absl import logging
+
+from fdl.data.formats import bad_inputs, images
+from fdl.data.formats.bad_inputs import Bad
+from fdl.data.formats.class_folders import other_files
+from fdl.data.formats.listing import list_pictures
+from fdl.data.picture_spec import KEY, PictureSpec, picture_spec
+from fdl.data.splits import Splits
+from fdl.files import write_all
+from fdl.tasks.panels import figures
+from fdl.tasks.panels.answers import class_names, softmax
+from fdl.tasks.task import View
+from fdl.types import UserError, printable
+
+CHUNK_BYTES = 128 << 20
+PICTURED = 40
+"""How many of the predictions are drawn; the table has all."""
+
+
+class PictureChunk(NamedTuple):
+    """Some of the pictures, as the data set's rows are.
+
+    Attributes:
+        names: of the good ones, relative to the source.
+        rows: those, [n, *shape].
+        inverted: which of those were bright where the data set is dark.
+        bad: the ones that cannot be read.
+    """
+
+    names: list[str]
+    rows: np.ndarray
+    inverted: list[bool]
+    bad: list[Bad]
+
+
+def spec_of(splits: Splits) -> PictureSpec:
+    """What the run's data says of its pictures.
+
+    Raises:
+        UserError: the model is not given pictures.
+    """
+    known = splits.facts.extra.get(KEY)
+    spec = PictureSpec.from_json(known) if known else picture_spec(splits.train["inputs"])
+    if spec is None:
+        raise UserError("--mode=predict reads images, and this experiment's model is not given images")
+    return spec
+
+
+def read_pictures(source: str, spec: PictureSpec) -> Iterator[PictureChunk]:
+    """The pictures of a file, or of a folder searched through, in the order of their paths.
+
+    Raises:
+        UserError: there is no such file or folder, or no picture in it that can be read.
+    """
+    path = Path(source).expanduser()
+    if path.is_dir():
+        listing = list_pictures(path)
+        files = [(picture.path, path / picture.path) for picture in listing.pictures]
+        bad = listing.bad
+        for note in other_files(listing.others):
+            logging.warning("%s: %s", printable(path), note)
+    elif path.is_file():
+        files, bad = [(path.name, path)], []
+    else:
+        raise UserError(f"--input: no file or folder {printable(source)!r}; give an image, or a folder of images")
+    if not files and not bad:
+        raise UserError(f"--input: no image in {printable(source)!r}; looked for {', '.join(images.SUFFIXES)}")
+    return _read_chunks(files, bad, spec)
+
+
+def _read_chunks(files: list[tuple[str, Path]], bad: list[Bad], spec: PictureSpec) -> Iterator[PictureChunk]:
+    size = max(1, CHUNK_BYTES // int(np.prod(spec.shape) * np.dtype(spec.dtype).itemsize))
+    count, first = 0, next(iter(bad), None)
+    for start in range(0, len(files), size):
+        some = files[start : start + size]
+        rows = np.empty((len(some), *spec.shape), spec.dtype)
+        inverted = [False] * len(some)
+
+        def read(
+            place: int, some: list[tuple[str, Path]] = some, rows: np.ndarray = rows, inverted: list[bool] = inverted
+        ) -> None:
+            rows[place], inverted[place] = spec.match(spec.frame.apply(images.decode(some[place][1])))
+
+        wrong = images.try_each(read, len(some))
+        bad = [*bad, *(Bad(printable(some[place][1], 2000), "", reason) for place, reason in wrong.items())]
+        good = [place for place in range(len(some)) if place not in wrong]
+        count, first = count + len(good), first or next(iter(bad), None)
+        yield PictureChunk([some[i][0] for i in good], rows[good] if wrong else rows, [inverted[i] for i in good], bad)
+        bad = []
+    if not count:
+        raise UserError(f"--input: none of {len(files):,} images can be read; {first}")
+
+
+def predict_pictures(view: View, source: str, out: Path, top: int) -> list[Path]:
+    """Write predictions.csv and predictions.png, and bad_inputs.csv where pictures cannot be read, under `out`.
+
+    Every picture is brought to the form of the training images (`fdl.data.picture_spec.PictureSpec`). Where those are grey
+    on a dark ground (white on black), one on a bright ground is inverted, and the column `inverted` says so.
+
+    Args:
+        top: classes named in each row, likeliest first.
+
+    Raises:
+        UserError: no picture can be read, or `out` cannot be written; nothing is written then.
+    """
+    table = io.StringIO()
+    writer = csv.writer(table, lineterminator="\n")
+    classes: tuple[str, ...] = ()
+    drawn: list[tuple[str, np.ndarray, np.ndarray]] = []
+    bad: list[Bad] = []
+    for chunk in read_pictures(source, spec_of(view.splits)):
+        bad += chunk.bad
+        if not chunk.names:
+            continue
+        probabilities = softmax(view.outputs({"inputs": chunk.rows}))
+        best = np.argsort(-probabilities, axis=1, kind="stable")[:, :top]
+        if not classes:
+            classes = class_names(view.splits, probabilities.shape[1])
+            ranks = range(1, best.shape[1] + 1)
+            writer.writerow(["file", "inverted", *(f"{word}_{i}" for i in ranks for word in ("class", "confidence"))])
+        for name, flipped, row, order in zip(chunk.names, chunk.inverted, probabilities, best, strict=True):
+            cells = [cell for i in order for cell in (classes[i], f"{row[i]:.6f}")]
+            # A file name may hold bytes that are no text: shown as \xNN rather than failing the whole table.
+            writer.writerow([_text(name, "backslashreplace"), "yes" if flipped else "no", *cells])
+        drawn += list(zip(chunk.names, chunk.rows, probabilities, strict=True))[: PICTURED - len(drawn)]
+    files: dict[str, bytes | str] = {"predictions.csv": table.getvalue(), "predictions.png": _gallery(drawn, classes)}
+    if bad:
+        files[bad_inputs.FILE] = bad_inputs.as_csv(bad)
+    written = write_all(out, files)
+    if bad:
+        logging.warning(
+            "%d images cannot be read and are left out, listed in %s; the first: %s", len(bad), written[-1], bad[0]
+        )
+    else:
+        (out / bad_inputs.FILE).unlink(missing_ok=True)  # of an earlier prediction
+    return written
+
+
+def _gallery(drawn: list[tuple[str, np.ndarray, np.ndarray]], classes: tuple[str, ...]) -> bytes:
+    """(name, picture, probabilities [C]) of each, drawn with the likeliest class, as a PNG."""
+    best = [int(row.argmax()) for _, _, row in drawn]
+    figure = figures.gallery(
+        np.stack([picture for _, picture, _ in drawn]),
+        [(figures.label(classes[label]), figures.BLUE) for label in best],
+        [
+            f"{row[label]:.0%}  {figures.label(_text(name, 'replace'), 20)}"
+            for (name, _, row), label in zip(drawn, best, strict=True)
+        ],
+        columns=4,
+        bars=[(classes, row, {label: figures.BLUE}) for (_, _, row), label in zip(drawn, best, strict=True)],
+    )
+    return figures.png(figure)
+
+
+def _text(name: str, errors: str) -> str:
+    return name.encode(errors="surrogateescape" if errors == "backslashreplace" else errors).decode(errors=errors)

@@ -1,0 +1,115 @@
+"""FLOPs counted on the jaxpr, the same way wherever fdl speaks of them: in a plan, a dry run, a table of layers.
+
+2 FLOPs a multiply-add of every matrix product and convolution; nothing else. XLA's own analysis counts the body of a loop
+once, however often it runs, and a look-up in a table as the product that it may be compiled to.
+"""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+import math
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import jax
+from jax.interpreters import partial_eval
+
+from fdl.distributed import layouts
+from fdl.train import step
+from fdl.types import Batch
+
+if TYPE_CHECKING:
+    from fdl.train.program import Program
+
+
+def step_flops(program: Program) -> int:
+    """Count the FLOPs of one training step over the whole batch, all devices together."""
+    return count_flops(step_jaxpr(program))
+
+
+def step_jaxpr(program: Program) -> Any:
+    """Trace the training step over the whole batch, as one device would make it."""
+    together = dataclasses.replace(program, layout=layouts.Layout("jit", program.layout.mesh))
+    return _without_dead_code(
+        jax.make_jaxpr(together.train_step)(together.state_spec, together.batch_spec, program.key_spec)
+    )
+
+
+def forward_jaxpr(program: Program) -> Any:
+    """Trace the model's call in training, on a whole batch as a training step gives it to the model."""
+    state, data, task = program.state_spec, program.data, program.experiment.task
+
+    def batch_of(rows: Batch, key: jax.Array) -> tuple[Batch, dict[str, jax.Array]]:
+        return step.training_batch(rows, key, jax.numpy.int32(0), data.augment, data.prepare)
+
+    def forward(variables: Any, batch: Batch, rngs: dict[str, jax.Array]) -> Any:
+        names = [name for name in variables if name != "params"]
+        return task.apply(program.experiment.model, variables, batch, train=True, rngs=rngs, mutable=names)
+
+    batch, rngs = jax.eval_shape(batch_of, program.batch_spec, program.key_spec)
+    return _without_dead_code(jax.make_jaxpr(forward)({"params": state.params, **state.stats}, batch, rngs))
+
+
+def _without_dead_code(closed: Any) -> Any:
+    """Drop what no result needs, as the compiler does: a backward pass by hand also has a gradient for the pictures."""
+    return partial_eval.dce_jaxpr(closed.jaxpr, [True] * len(closed.jaxpr.outvars))[0]
+
+
+def count_flops(jaxpr: Any) -> int:
+    """Count the FLOPs of a (closed) jaxpr.
+
+    >>> import jax, jax.numpy as jnp
+    >>> count_flops(jax.make_jaxpr(jnp.dot)(jnp.ones((3, 4)), jnp.ones((4, 5))))
+    120
+    """
+    return sum(flops_by_scope(jaxpr).values())
+
+
+def flops_by_scope(jaxpr: Any, scope: tuple[str, ...] = ()) -> collections.Counter[tuple[str, ...]]:
+    """Count the FLOPs of a (closed) jaxpr by the named scopes (those of Flax modules among them) they are computed in.
+
+    A scan's body counts as often as it runs, a condition's most expensive branch once, a while loop's body once: how often
+    that runs is not known.
+    """
+    total: collections.Counter[tuple[str, ...]] = collections.Counter()
+    for eqn in getattr(jaxpr, "jaxpr", jaxpr).eqns:
+        name, params = eqn.primitive.name, eqn.params
+        own = (*scope, *(piece for piece in str(eqn.source_info.name_stack).split("/") if piece))
+        if name == "dot_general":
+            contracted = params["dimension_numbers"][0][0]
+            total[own] += 2 * eqn.outvars[0].aval.size * math.prod(eqn.invars[0].aval.shape[i] for i in contracted)
+        elif name == "conv_general_dilated":
+            total[own] += _conv_flops(eqn)
+        else:
+            inner = [flops_by_scope(part, own) for value in params.values() for part in inner_jaxprs(value)]
+            if params.get("branches_platforms"):
+                inner = inner[-1:]  # the plain form, whatever is compiled in its place on some platform
+            elif name == "cond" and inner:
+                inner = [max(inner, key=lambda part: sum(part.values()))]
+            for part in inner:
+                for key, flops in part.items():
+                    total[key] += params.get("length", 1) * flops if name == "scan" else flops
+    return total
+
+
+def _conv_flops(eqn: Any) -> int:
+    """Count the products of the definition; those with the zeros of padding and of dilated inputs are left out, as XLA does."""
+    x, kernel, out = eqn.invars[0].aval, eqn.invars[1].aval, eqn.outvars[0].aval
+    numbers, params = eqn.params["dimension_numbers"], eqn.params
+    places = 1
+    for i, (low, _) in enumerate(params["padding"]):
+        size, window = x.shape[numbers.lhs_spec[2 + i]], kernel.shape[numbers.rhs_spec[2 + i]]
+        steps = out.shape[numbers.out_spec[2 + i]]
+        stride, spread, dilation = params["window_strides"][i], params["lhs_dilation"][i], params["rhs_dilation"][i]
+        where = (o * stride + k * dilation - low for o in range(steps) for k in range(window))
+        places *= sum(at % spread == 0 and 0 <= at // spread < size for at in where)
+    batch, features = out.shape[numbers.out_spec[0]], out.shape[numbers.out_spec[1]]
+    return 2 * batch * features * kernel.shape[numbers.rhs_spec[1]] * places
+
+
+def inner_jaxprs(value: Any) -> Iterator[Any]:
+    """Yield the jaxprs in a parameter of an equation."""
+    for part in value if isinstance(value, (tuple, list)) else (value,):
+        if hasattr(part, "eqns") or hasattr(part, "jaxpr"):
+            yield part
