@@ -46,7 +46,7 @@ class Tabular(Op):
         seen = [np.unique(columns[:, place]) for place in range(columns.shape[1])]
         return statistics | {
             "categories": np.concatenate([np.empty(0, np.int32), *seen]).astype(np.int32),
-            "category_columns": np.repeat(np.arange(len(seen)), [len(values) for values in seen]),
+            "category_counts": np.array([len(values) for values in seen], np.int32),
         }
 
     def _fit_column(self, column: np.ndarray) -> dict[str, np.ndarray]:
@@ -69,17 +69,15 @@ class Tabular(Op):
             columns = [self._scale(filled, statistics), missing[:, incomplete].astype(jnp.float32)]
         if "category" not in batch["inputs"]:
             return {**batch, "inputs": jnp.concatenate(columns, axis=1)}
-        place = statistics["category_columns"]
-        same = _columns(batch["inputs"])[:, place] == statistics["categories"][None]  # bool [B, V]
+        same = _same_category(batch["inputs"], statistics)
         if self.category == "one_hot":
-            return {**batch, "inputs": jnp.concatenate([*columns, same.astype(jnp.float32)], axis=1)}
-        # Each category's number within its column plus one, summed over the one that is the same; less one: -1 is none.
-        count = np.bincount(place)
-        number = np.arange(len(place)) - np.repeat(np.cumsum(count) - count, count) + 1
-        index = (same * number[None]) @ (place[:, None] == np.arange(len(count))[None]).astype(np.int32) - 1
-        index = jnp.where(index < 0, count[None], index).astype(jnp.int32)
+            return {
+                **batch,
+                "inputs": jnp.concatenate([*columns, *(found.astype(jnp.float32) for found in same)], axis=1),
+            }
+        index = [jnp.where(found.any(1), found.argmax(1), found.shape[1]).astype(jnp.int32) for found in same]
         numeric = jnp.concatenate(columns, axis=1) if columns else x
-        return {**batch, "inputs": {"numeric": numeric, "category": index}}
+        return {**batch, "inputs": {"numeric": numeric, "category": jnp.stack(index, axis=1)}}
 
     def _scale(self, x: Array, statistics: Statistics) -> Array:
         if self.scale == "standard":
@@ -156,3 +154,10 @@ def _ranks(quantiles: int, count: int) -> np.ndarray:
 def _columns(inputs: Batch) -> Array:
     """The category columns [B, K]."""
     return inputs["category"].reshape(len(inputs["category"]), -1)
+
+
+def _same_category(inputs: Batch, statistics: Statistics) -> list[Array]:
+    """For each category column bool [B, its categories in training]: the row is of that category."""
+    known = np.split(statistics["categories"], np.cumsum(statistics["category_counts"])[:-1])
+    columns = _columns(inputs)
+    return [columns[:, place, None] == values[None] for place, values in enumerate(known)]
