@@ -18,7 +18,7 @@ RUNS = Path("runs")
 # What a resume may change: it decides how long a run is and what is written of it, not what it computes.
 MAY_CHANGE = {
     "steps", "log_every", "eval_every", "save_every", "sample_every", "patience", "stop_at", "eval_batch_size", "data.feed",
-    "on_bad_step", "loss_limit",
+    "on_bad_step", "loss_limit", "data.on_bad",  # what was left out is in the data's digest
 }  # fmt: skip
 # The libraries that decide bits.
 _DECIDE = ("jax", "jaxlib", "flax", "optax", "numpy")
