@@ -4,12 +4,21 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import errno
+import functools
 import hashlib
 import os
 import platform
 import shutil
+import stat
+import sys
+import tempfile
 import time
+import warnings
 from pathlib import Path
+from typing import Any
+
+_IMPORTED = time.monotonic()
 
 YNN_FLAG = "--xla_cpu_experimental_ynn_fusion_type"
 
@@ -82,9 +91,35 @@ def keep_freed_memory() -> None:
     libc.mallopt(m_arena_max, 1)
 
 
+def seconds_since_start() -> float:
+    """Seconds since the kernel started this process (since this file was imported, where /proc is missing)."""
+    try:
+        ticks = int(Path("/proc/self/stat").read_text().rsplit(")", 1)[1].split()[19])
+        return time.clock_gettime(time.CLOCK_BOOTTIME) - ticks / os.sysconf("SC_CLK_TCK")
+    except (OSError, ValueError, IndexError, AttributeError):
+        return time.monotonic() - _IMPORTED
+
+
 def cache_dir() -> Path:
-    """Where fdl keeps what can be made again: $XDG_CACHE_HOME/fdl or ~/.cache/fdl."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "fdl"
+    """Where fdl keeps what can be made again: $XDG_CACHE_HOME/fdl or ~/.cache/fdl; without a home, in $TMPDIR."""
+    try:
+        return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "fdl"
+    except RuntimeError:  # no HOME, and a user whom the system does not know, as in many containers
+        return _homeless_cache()
+
+
+@functools.cache
+def _homeless_cache() -> Path:
+    """A folder in $TMPDIR that is this user's alone: what is read from it is trusted."""
+    folder = Path(tempfile.gettempdir()) / f"fdl-{os.getuid()}"
+    try:
+        folder.mkdir(mode=0o700, exist_ok=True)
+        found = folder.lstat()
+        if stat.S_ISDIR(found.st_mode) and found.st_uid == os.getuid() and not found.st_mode & 0o022:
+            return folder
+    except OSError:
+        pass
+    return Path(tempfile.mkdtemp(prefix="fdl-"))
 
 
 MAX_CACHE_BYTES = 2 << 30
@@ -117,6 +152,7 @@ def enable_compile_cache() -> None:
     except OSError:
         return  # a read-only home costs a compile, not the run
     drop_old_programs(folder)
+    _warn_once_of_a_full_cache(folder)
     jax.config.update("jax_compilation_cache_dir", str(folder))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", 0)
@@ -143,3 +179,20 @@ def drop_old_programs(folder: Path, max_bytes: int = MAX_CACHE_BYTES, idle_days:
         if kept > max_bytes:
             with contextlib.suppress(OSError):
                 os.unlink(path)
+@functools.cache
+def _warn_once_of_a_full_cache(folder: Path) -> None:
+    """JAX warns of each program that could not be kept; the first of these warnings says it all."""
+    show = warnings.showwarning
+    seen: list[str] = []
+
+    def show_once(message: Warning | str, *place: Any, **more: Any) -> None:
+        text = str(message)
+        if "persistent compilation cache" not in text:
+            show(message, *place, **more)
+        elif not seen:
+            seen.append(text)
+            reason = os.strerror(errno.ENOSPC) if "Errno 28" in text else " ".join(text.split())[:200]
+            said = f"{folder} cannot keep compiled programs ({reason}): each start compiles anew"
+            print(f"fdl: warning: {said}", file=sys.stderr)
+
+    warnings.showwarning = show_once

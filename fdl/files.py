@@ -1,59 +1,183 @@
-"""Files that are old or new and never half: one text, one JSON value, or all files of one answer."""
+"""Files that are old or new and never half, locks that end with their process, and paths as the user wrote them."""
 
 from __future__ import annotations
 
 import contextlib
+import errno
+import fcntl
+import functools
 import json
+import math
 import os
 import tempfile
-from collections.abc import Mapping
+import time
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
-from fdl.types import UserError
+from absl import logging
+
+from fdl.types import RunError, UserError, one_line, printable
+
+_TAKEN = (errno.EWOULDBLOCK, errno.EAGAIN)
+_BADLY_CHOSEN = (
+    errno.EACCES, errno.EPERM, errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.EINVAL, errno.EEXIST,
+    errno.ELOOP,
+)  # fmt: skip
+_POLL = 0.05
 
 
-def replace_text(path: Path, text: str, durable: bool = False) -> None:
-    """Written beside its place, then renamed; `durable`: flushed to the disk before that, for what a resume relies on."""
-    beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    with open(beside, "w", newline="") as file:
-        file.write(text)
-        if durable:
-            file.flush()
-            os.fsync(file.fileno())
-    os.replace(beside, path)
+def user_path(text: str, what: str) -> Path:
+    """Return a path as the user wrote it, with `~` as the home it stands for; `what` names it in an error.
+
+    Raises:
+        UserError: that home is not known, or the text can be no path.
+    """
+    try:
+        if "\0" in text:
+            raise ValueError("a path has no NUL byte")
+        return Path(text).expanduser()
+    except (RuntimeError, ValueError) as error:
+        raise UserError(f"{what}={printable(text)}: {one_line(error)}; give another path") from error
+
+
+def write_error(path: Path, error: OSError) -> UserError | RunError:
+    """Return what a failed write means: a place that the user chose badly, or a disk that has failed or is full."""
+    reason = error.strerror or one_line(error)
+    if error.errno in _BADLY_CHOSEN:
+        return UserError(f"{printable(path)} cannot be written: {reason}; choose another place")
+    return RunError(f"{printable(path)} cannot be written: {reason}; when that is put right the same command goes on")
+
+
+@contextlib.contextmanager
+def replacing(path: Path, durable: bool = True) -> Iterator[IO[bytes]]:
+    """Open a file beside `path` for writing, and rename it to `path` when the block has ended well.
+
+    Args:
+        durable: flush it to the disk before the rename, for what must be there after a power failure.
+
+    Raises:
+        UserError, RunError: see `write_error`; `path` is what it was.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, beside = tempfile.mkstemp(prefix=f".{path.name[:100]}.", suffix=".tmp", dir=path.parent)
+        try:
+            with os.fdopen(handle, "wb") as file:
+                yield file
+                file.flush()
+                if durable:
+                    os.fsync(file.fileno())
+            os.chmod(beside, 0o644)  # mkstemp's files are private; these are for reading
+            os.replace(beside, path)
+        finally:
+            with contextlib.suppress(OSError):
+                os.unlink(beside)
+    except OSError as error:
+        raise write_error(path, error) from error
+
+
+def write_bytes(path: Path, contents: bytes, durable: bool = True) -> None:
+    """Write a file whole or not at all; see `replacing`."""
+    with replacing(path, durable) as file:
+        file.write(contents)
+
+
+def write_text(path: Path, text: str, durable: bool = True) -> None:
+    """Write a text as UTF-8, whole or not at all; see `replacing`."""
+    write_bytes(path, text.encode(), durable)
 
 
 def write_json(path: Path, value: Any) -> None:
-    """A JSON value, indented, durable."""
-    replace_text(path, json.dumps(value, indent=1) + "\n", durable=True)
+    """Write a JSON value, indented; see `replacing` and `to_json`."""
+    write_text(path, to_json(value, indent=1) + "\n")
 
 
 def write_all(out: Path, files: Mapping[str, bytes | str]) -> list[Path]:
-    """Writes `files` (name -> contents, text as UTF-8) under `out`: each is complete under its name, or absent.
-
-    Every file is first written under a temporary name, and only when all are on the disk are they renamed.
+    """Write `files` (name -> contents, text as UTF-8) under `out`: all of them are on the disk before one has its name.
 
     Raises:
-        UserError: `out` cannot be made or written to.
+        UserError, RunError: see `write_error`.
     """
-    waiting: dict[Path, str] = {}
-    try:
-        out.mkdir(parents=True, exist_ok=True)
+    with contextlib.ExitStack() as waiting:
         for name, contents in files.items():
-            handle, temporary = tempfile.mkstemp(prefix=f".{name}.", suffix=".tmp", dir=out)
-            waiting[out / name] = temporary
-            with os.fdopen(handle, "wb") as file:
+            file = waiting.enter_context(replacing(out / name))
+            try:
                 file.write(contents.encode() if isinstance(contents, str) else contents)
                 file.flush()
                 os.fsync(file.fileno())
-            os.chmod(temporary, 0o644)  # mkstemp's files are private; these are for reading
-        for path, temporary in waiting.items():
-            os.replace(temporary, path)
-    except OSError as error:
-        raise UserError(f"cannot write under {out}: {error.strerror or error}; choose another --workdir") from error
+            except OSError as error:
+                raise write_error(out / name, error) from error
+    return [out / name for name in files]
+
+
+def to_json(value: Any, indent: int | None = None) -> str:
+    """Return JSON as RFC 8259 has it: numbers that are not finite, which it lacks, become null."""
+    return json.dumps(_finite(value), indent=indent, allow_nan=False)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {name: _finite(each) for name, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(each) for each in value]
+    return value
+
+
+def try_lock(path: Path, wait: float = 0.0) -> int | None:
+    """Lock a file for whoever holds the number returned, until that is closed or its process ends; None if it is taken.
+
+    Two threads of one process exclude each other as two processes do. Where the file system has no locks, a warning says
+    so once, and nobody is kept out.
+
+    Args:
+        wait: seconds to go on trying, math.inf for ever.
+
+    Raises:
+        OSError: the file cannot be opened.
+    """
+    handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    until = time.monotonic() + wait
+    while True:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return handle
+        except OSError as error:
+            if error.errno not in _TAKEN:
+                _warn_no_locks(path.parent, error.strerror)
+                return handle
+        if time.monotonic() >= until:
+            os.close(handle)
+            return None
+        time.sleep(_POLL)
+
+
+@contextlib.contextmanager
+def locked(path: Path, wait: float = math.inf) -> Iterator[int]:
+    """Hold `try_lock`'s lock for the time of a block.
+
+    Raises:
+        BlockingIOError: another process has held it for `wait` seconds; its text is what the file says of it.
+        OSError: the file cannot be opened.
+    """
+    handle = try_lock(path, wait)
+    if handle is None:
+        holder = path.read_text(errors="replace").strip() if path.is_file() else ""
+        raise BlockingIOError(errno.EWOULDBLOCK, holder or "unknown")
+    try:
+        yield handle
     finally:
-        for temporary in waiting.values():
-            with contextlib.suppress(OSError):
-                os.unlink(temporary)
-    return list(waiting)
+        os.close(handle)
+
+
+def write_holder(handle: int, text: str) -> None:
+    """Say in a locked file who holds it."""
+    os.ftruncate(handle, 0)
+    os.pwrite(handle, text.encode(), 0)
+
+
+@functools.cache
+def _warn_no_locks(folder: Path, reason: str) -> None:
+    logging.warning("the file system of %s has no locks (%s): two starts in it are not kept apart", folder, reason)

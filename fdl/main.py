@@ -3,19 +3,29 @@
 from __future__ import annotations
 
 import difflib
+import json
 import os
+import shlex
 import sys
 import time
 import traceback
 from collections.abc import Callable
 from logging import Formatter
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from absl import flags, logging
 
 from fdl import environment
+from fdl.cli import streams
+
+if TYPE_CHECKING:
+    from fdl.cli.options import Options
 
 FLAGS = flags.FLAGS
 _MODES = ("train", "eval", "predict", "export", "replay", "plan", "study", "sweep", "check_gradients")
+_PASSED_ON = ("data_dir", "offline", "parallel", "mesh", "watchdog", "require", "accept_changes", "test", "report")
+"""The flags that the runs of a study or sweep are given too."""
 
 flags.DEFINE_string("experiment", None, "A name of --list, or the path of a .py file of your own.")
 flags.DEFINE_string(
@@ -47,14 +57,17 @@ flags.DEFINE_bool(
 )
 flags.DEFINE_bool("offline", False, "Never try the network.")
 flags.DEFINE_integer(
-    "seed", 0, "Decides the initial parameters, the order of examples and all randomness.", lower_bound=0
-)
+    "seed", 0, "Decides the initial parameters, the order of examples and all randomness.", lower_bound=0,
+    upper_bound=2**32 - 1,
+)  # fmt: skip
 flags.DEFINE_integer(
-    "seeds", None, "Train with so many seeds (--seed is the first) and report mean and range.", lower_bound=1
-)
+    "seeds", None, "Train with so many seeds (--seed is the first) and report mean and range.", lower_bound=1,
+    upper_bound=10_000,
+)  # fmt: skip
 flags.DEFINE_integer("trials", None, "For --mode=sweep: how many there shall be in all.", lower_bound=1)
 flags.DEFINE_integer("workers", 1, "For --mode=sweep: how many trials at a time.", lower_bound=1)
-flags.DEFINE_bool("test", True, "Look at the test split when the run is done; --notest also leaves the report out.")
+flags.DEFINE_bool("test", True, "Look at the test split when the run is done; --notest leaves it alone.")
+flags.DEFINE_bool("report", True, "Write report.html when the run is done.")
 flags.DEFINE_enum("require", None, ("cpu", "gpu", "tpu"), "Exit with 2 unless JAX runs on this kind of device.")
 flags.DEFINE_string("input", None, "For --mode=predict: a file or a folder (or, for a language model, a prompt).")
 flags.DEFINE_string("output", None, "For --mode=predict and export: where to write. Default: in WORKDIR.")
@@ -67,7 +80,7 @@ flags.DEFINE_bool("debug", False, "Show the traceback of an error.")
 
 
 def main() -> None:
-    """Run the command line and exit with its code: 0, 1, 2, 124, 130 or 143."""
+    """Run the command line and exit with its code: 0, 1, 2, 124, 129, 130 or 143."""
     code = run(sys.argv)
     if code in (1, 2) and "jax" in sys.modules:
         from fdl.distributed import processes
@@ -84,29 +97,42 @@ def main() -> None:
 def run(argv: list[str]) -> int:
     """The exit code of one command line."""
     environment.keep_freed_memory()
+    losses: list[OSError] = []
+
+    def lose(error: OSError) -> None:
+        losses.append(error)
+        if _trains():
+            print(f"fdl: warning: standard output is lost ({error.strerror}); the run goes on", file=sys.stderr)
+
+    streams.keep_writing(lose)
     logging.set_verbosity(logging.WARNING)
     logging.use_absl_handler()
     logging.get_absl_handler().setFormatter(Formatter("fdl: warning: %(message)s"))
+    code = _answer(argv)
+    sys.stdout.flush()
+    if code == 0 and losses and not _trains():
+        asked_to_end = isinstance(losses[0], BrokenPipeError) and (not FLAGS.is_parsed() or FLAGS.list or FLAGS.show)
+        return 0 if asked_to_end else _fail(RuntimeError(f"standard output cannot be written: {losses[0].strerror}"), 1)
+    return code
+
+
+def _answer(argv: list[str]) -> int:
     from fdl.types import RunError, UserError
 
-    debug = "--debug" in argv
     if {"-h", "--help"} & set(argv[1:]):
         print(__doc__, "\n", FLAGS.module_help(sys.modules[__name__]), sep="")
         return 0
     try:
         _parse(argv)
-        return _dispatch()
+        return _dispatch(argv)
     except UserError as error:
-        return _fail(error, 2, debug)
+        return _fail(error, 2)
     except RunError as error:
-        return _fail(error, 1, debug)
+        return _fail(error, 1)
     except KeyboardInterrupt:
-        return _fail(RuntimeError("interrupted before training began; nothing was saved"), 130, debug)
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # the reader (head, less) has gone: nothing more to say
-        return 0
+        return _fail(RuntimeError("interrupted before training began; nothing was saved"), 130)
     except Exception as error:
-        return _fail(error, 1, debug, kind=f"{type(error).__name__}: ")
+        return _fail(error, 1, kind=f"{type(error).__name__}: ")
     except BaseException as error:
         from fdl.train.stopping import Interrupted
 
@@ -116,8 +142,14 @@ def run(argv: list[str]) -> int:
         return 128 + error.signum
 
 
-def _fail(error: BaseException, code: int, debug: bool, kind: str = "") -> int:
-    if debug:
+def _trains() -> bool:
+    """Whether this start leaves something in its run directory, so that nobody need read what it prints."""
+    looks = FLAGS.is_parsed() and (FLAGS.list or FLAGS.show or FLAGS.dry_run)
+    return FLAGS.is_parsed() and not looks and FLAGS.mode in (None, "train", "study", "sweep")
+
+
+def _fail(error: BaseException, code: int, kind: str = "") -> int:
+    if FLAGS.is_parsed() and FLAGS.debug:
         traceback.print_exc()
     text = " ".join(f"{kind}{error}".split())
     if kind and ("RESOURCE_EXHAUSTED" in text or isinstance(error, MemoryError)):
@@ -135,8 +167,7 @@ def _parse(argv: list[str]) -> None:
     try:
         rest = FLAGS(argv)[1:]
     except flags.UnrecognizedFlagError as error:
-        own = [flag.name for flag in FLAGS.get_key_flags_for_module(sys.modules[__name__])]
-        near = difflib.get_close_matches(error.flagname, own, n=1)
+        near = difflib.get_close_matches(error.flagname, _own_flags(), n=1)
         hint = f"did you mean --{near[0]}?" if near else "--help lists them"
         raise UserError(f"there is no flag --{error.flagname}; {hint}") from error
     except flags.Error as error:
@@ -146,36 +177,59 @@ def _parse(argv: list[str]) -> None:
         raise UserError(f"stray word {rest[0]!r} on the command line; {hint}")
 
 
-def _dispatch() -> int:
+def _own_flags() -> list[str]:
+    return [flag.name for flag in FLAGS.get_key_flags_for_module(sys.modules[__name__])]
+
+
+def _options(argv: list[str]) -> Options:
+    """The flags as the one value that everything below is given."""
+    from fdl.cli.options import Options
+    from fdl.files import user_path
+
+    same = {field: getattr(FLAGS, field) for field in Options.__dataclass_fields__ if field in FLAGS}
+    paths = {
+        name: user_path(text, f"--{name}") if (text := getattr(FLAGS, name)) else None for name in ("workdir", "output")
+    }
+    return Options(
+        **same | paths | {
+            "overrides": tuple(FLAGS.set),
+            "command": shlex.join([Path(sys.executable).name, "-m", "fdl.main", *argv[1:]]),
+            "passed_on": tuple(FLAGS[name].serialize() for name in _PASSED_ON if FLAGS[name].present),
+        }
+    )  # fmt: skip
+
+
+def _dispatch(argv: list[str]) -> int:
     from fdl.types import UserError
 
     if FLAGS.list:
         return _list()
     if not FLAGS.experiment:
         raise UserError("--experiment is missing; --list names them all, --help the flags")
-    from fdl.experiment import experiment as experiments
+    from fdl.cli.options import check_flags
+    from fdl.experiment import find_experiment, make_experiment
 
-    found = experiments.find_experiment(FLAGS.experiment)
-    experiment = experiments.load_experiment(FLAGS.experiment, FLAGS.set)
-    settings = {path: experiments.show(value) for path, value in experiments.settings(experiment) if path != "name"}
+    file = find_experiment(FLAGS.experiment)
+    experiment = make_experiment(file, FLAGS.set)
+    options = _options(argv)
     if FLAGS.show:
-        from fdl.cli import session
         from fdl.data import Request
         from fdl.experiment.binding import resolved_settings
 
-        request = Request(data_dir=session.data_dir(), offline=True)
-        for path, value in resolved_settings(experiment, request).items():
+        for path, value in resolved_settings(experiment, Request(data_dir=options.data_folder(), offline=True)).items():
             print(f"{path} = {value}")
         return 0
-    mode = FLAGS.mode or ("study" if found.study or FLAGS.seeds else "train")
+    mode = FLAGS.mode or ("study" if file.study or FLAGS.seeds else "train")
+    if not FLAGS.dry_run:
+        check_flags(mode, [name for name in _own_flags() if FLAGS[name].present])
     if mode not in ("plan", "sweep"):  # a plan is for other devices than these; a sweep's trials are processes
         _join()
-    _mode(mode)(found, experiment, settings)
+    _mode(mode)(file, experiment, options)
     return 0
 
 
 def _mode(name: str) -> Callable[..., None]:
-    """A function of (found, experiment, settings)."""
+    """A function of (file, experiment, options)."""
     from fdl.cli import modes
 
     if FLAGS.dry_run:
@@ -188,10 +242,8 @@ def _mode(name: str) -> Callable[..., None]:
         from fdl.multirun import sweep
 
         return sweep.sweep
-    return {
-        "train": modes.train, "eval": modes.score, "predict": modes.predict, "export": modes.export,
-        "replay": modes.examine, "plan": modes.planned, "check_gradients": modes.check_gradients,
-    }[name]  # fmt: skip
+    function: Callable[..., Any] = getattr(modes, f"{name}_" if name in ("eval", "replay") else name)
+    return function
 
 
 def _join() -> None:
@@ -201,6 +253,9 @@ def _join() -> None:
     _require()
     if not processes.is_first():
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # one process speaks for all; errors still come from each
+    # Every flag may decide what the processes do together: one that skips an evaluation leaves the others waiting in it.
+    same = {name: FLAGS[name].value for name in _own_flags() if name != "process_id"}
+    processes.check_same("the flags", json.dumps(same, sort_keys=True))
 
 
 def _list() -> int:
@@ -219,13 +274,12 @@ def _require() -> None:
     """Refuse before anything is compiled where JAX fell back to another kind of device without an error."""
     if not FLAGS.require:
         return
-    import jax
-
+    from fdl.distributed import layouts
     from fdl.types import UserError
 
     try:
-        have = jax.default_backend()
-    except RuntimeError as error:
+        have = layouts.find_devices()[0].platform
+    except UserError as error:
         raise UserError(f"--require={FLAGS.require}: {error}") from error
     if {"cuda": "gpu", "rocm": "gpu"}.get(have, have) != FLAGS.require:
         raise UserError(

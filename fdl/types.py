@@ -5,12 +5,13 @@ from __future__ import annotations
 import dataclasses
 import math
 import re
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, cast
 
 import jax
 import numpy as np
 
+T = TypeVar("T")
 Array = jax.Array
 Arrays = dict[str, Any]
 """Host data, name -> NumPy array [N, ...] (or a dict of such), one row an example."""
@@ -24,6 +25,9 @@ Metrics = dict[str, float]
 
 DATA_AXIS = "data"
 """The name of the device axis along which the batch is split (and, under pmap, the axis of every collective)."""
+
+MAX_SEED = 2**32 - 1
+"""JAX keys take 32 bits: a larger seed would draw the parameters of a smaller one."""
 
 
 class UserError(Exception):
@@ -181,4 +185,15 @@ def one_line(error: object, limit: int = 300) -> str:
 def named_leaves(tree: Any) -> dict[str, Any]:
     """Every leaf of a tree by its path ("params/conv1/kernel"), in sorted order."""
     paths = jax.tree_util.tree_flatten_with_path(tree)[0]
-    return dict(sorted((jax.tree_util.keystr(path, simple=True, separator="/"), leaf) for path, leaf in paths))
+    return dict(sorted((leaf_name(path), leaf) for path, leaf in paths))
+
+
+def leaf_name(path: Any) -> str:
+    """The name of a leaf by its path in a tree, such as "params/conv1/kernel"."""
+    return jax.tree_util.keystr(path, simple=True, separator="/")
+
+
+def unnamed(like: T, leaves: Mapping[str, Any]) -> T:
+    """The tree of `like` with the leaves of these names: what `named_leaves` took apart."""
+    paths, treedef = jax.tree_util.tree_flatten_with_path(like)
+    return cast(T, jax.tree_util.tree_unflatten(treedef, [leaves[leaf_name(path)] for path, _ in paths]))

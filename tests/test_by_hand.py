@@ -109,7 +109,7 @@ def test_values_gradients_and_statistics_are_those_of_flax(name: str, training: 
 
 
 def test_a_network_starts_as_its_key_and_its_initialiser_say() -> None:
-    x, model = jnp.zeros((1, 400)), HandMLP(widths=(300,), initializer="he")
+    x, model = jnp.zeros((1, 400)), HandMLP(widths=(300,), outputs=10, initializer="he")
     start = lambda key, model=model: jax.jit(model.init)(jax.random.key(key), x)["params"]["Dense_0"]["kernel"]  # noqa: E731
     assert np.array_equal(start(0), start(0))
     assert not np.array_equal(start(0), start(1))
@@ -127,7 +127,7 @@ def test_the_caches_of_a_network_are_what_its_gradient_gets() -> None:
         calls.append(args[3].shape)
         return forward(*args, **kwargs)
 
-    model, x = HandMLP(widths=(4,)), jnp.ones((5, 3))
+    model, x = HandMLP(widths=(4,), outputs=10), jnp.ones((5, 3))
     variables = model.init(jax.random.key(0), x)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(by_hand.network, "forward", counted)
@@ -155,15 +155,15 @@ def test_dropout_by_hand_follows_its_key() -> None:
 
 
 def test_what_numpy_cannot_do_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    model, x = HandMLP(batch_norm=True), jnp.zeros((2, 3))
+    model, x = HandMLP(outputs=10, batch_norm=True), jnp.zeros((2, 3))
     variables = model.init(jax.random.key(0), x)
     with pytest.raises(UserError, match="--parallel=jit"):
         jax.pmap(lambda x: model.apply(variables, x, train=True, mutable=["batch_stats"]), "data")(x[None])
     with pytest.raises(ValueError, match="5x5 convolution and a 2x2 pool do not fit into a map with a side of 4"):
-        HandCNN(filters=(2, 2), kernel=5, padding="valid").init(jax.random.key(0), jnp.zeros((1, 12, 13, 1)))
+        HandCNN(filters=(2, 2), kernel=5, outputs=10, padding="valid").init(jax.random.key(0), jnp.zeros((1, 12, 13, 1)))
     monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
     with pytest.raises(UserError, match=r"gpu.*JAX_PLATFORMS=cpu"):
-        HandMLP().init(jax.random.key(0), x)
+        HandMLP(outputs=10).init(jax.random.key(0), x)
 
 
 def test_a_result_of_another_shape_or_dtype_is_an_error() -> None:
@@ -182,7 +182,7 @@ import os
 os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
 import fdl, jax, jax.numpy as jnp
 from fdl.models import HandMLP
-model, x = HandMLP(widths=(64,), batch_norm=True), jnp.ones((20_000, 784))
+model, x = HandMLP(widths=(64,), outputs=10, batch_norm=True), jnp.ones((20_000, 784))
 variables = model.init(jax.random.key(0), x[:1])
 def step(variables, x):
     loss = lambda p: (model.apply({**variables, "params": p}, x * 2, train=True, mutable=["batch_stats"])[0] ** 2).mean()

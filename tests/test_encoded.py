@@ -100,7 +100,7 @@ def test_evaluation_sees_the_middle_scaled_from_256_to_224(
     tmp_path: Path, x: int, y: int, width: int, height: int
 ) -> None:
     (tmp_path / "edge.png").write_bytes(stored(corner(x, y, width, height), "PNG"))
-    got = np.asarray(columns.of_files([tmp_path / "edge.png"], SIDE))[0]
+    got = np.asarray(of_files([tmp_path / "edge.png"]))[0]
     np.testing.assert_allclose(edges(got), evaluated(x, y, width, height), atol=0.05)
 
 
@@ -398,7 +398,10 @@ def looked_at(splits: pipeline.Splits) -> View:
     def plain(arrays: dict) -> dict:
         return arrays | {"inputs": arrays["inputs"].astype(np.float32)}
 
-    return View(splits, CNN(filters=(2,), outputs=3), {}, outputs, plain, plain)
+    return View(
+        splits=splits, model=CNN(filters=(2,), outputs=3), variables={}, over=lambda arrays: iter(()), outputs=outputs,
+        prepared=plain, augmented=plain,
+    )  # fmt: skip
 
 
 def test_predictions_see_pictures_as_evaluation_does(photos: Path, tmp_path: Path) -> None:

@@ -76,7 +76,7 @@ def test_an_override_sets_that_field_and_no_other(cnn, text: str, path: str, val
         ("model.filters=8,x", "whole number"),
         ("model=cnn", "group"),
         ("model.name=x", "no setting model.name"),
-        ("data.load=os.system", "code, not text"),
+        ("data.load=os.system", "there is no data set 'os.system'"),
         ("data.source=web", "auto | tfds | files | builtin"),
     ],
 )

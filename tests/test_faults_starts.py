@@ -94,7 +94,7 @@ def test_a_changed_run_is_refused_by_the_keys_that_differ(tmp_path: Path) -> Non
 
 CROWD = """
 import os, secrets, sys
-from fdl import workdir
+from fdl.rundir import workdir
 few = iter(range(10**9))
 secrets.token_hex = lambda n: f"{next(few):04x}"  # every start tries the same names in the same order
 pids, (go_r, go_w) = [], os.pipe()

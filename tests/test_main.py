@@ -364,7 +364,7 @@ def test_a_trace_the_programs_text_and_no_look_at_the_test_split(fdl_main: Call,
     assert refused.returncode == 2
     assert "--profile=5" in refused.stderr
     assert not (tmp_path / "run").exists()
-    done = fdl_main(*SMALL, "--set=steps=12", "--workdir=run", "--profile=4:6", "--dump_hlo", "--notest")
+    done = fdl_main(*SMALL, "--set=steps=12", "--workdir=run", "--profile=4:6", "--dump_hlo", "--notest", "--noreport")
     assert done.returncode == 0, done.stderr
     (trace,) = (tmp_path / "run/profile").rglob("perfetto_trace.json.gz")
     with gzip.open(trace) as file:
@@ -372,7 +372,6 @@ def test_a_trace_the_programs_text_and_no_look_at_the_test_split(fdl_main: Call,
     assert any("conv" in name for name in names)
     assert "stablehlo.convolution" in (tmp_path / "run/hlo/train.stablehlo.txt").read_text()
     assert "HloModule" in (tmp_path / "run/hlo/train.hlo.txt").read_text()
-    # --notest leaves the test split alone, and the report that would look at it.
     metrics = summary(tmp_path / "run")["metrics"]
     assert metrics.keys() == {"eval/accuracy", "eval/cross_entropy", "eval/loss"}  # type: ignore[attr-defined]
     assert not (tmp_path / "run/report.html").exists()

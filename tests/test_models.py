@@ -44,9 +44,9 @@ def test_mlp_is_the_formula():
 
 
 def test_parameter_counts_are_the_originals():
-    assert count(shapes(MLP(), (1, 28, 28, 1))) == 101_770
+    assert count(shapes(MLP(outputs=10), (1, 28, 28, 1))) == 101_770
     # 3*3*1*64+64, 3*3*64*64+64, 5*5*64*128+128, 128*10+10
-    assert count(shapes(CNN(), (1, 28, 28, 1))) == 640 + 36_928 + 204_928 + 1_290
+    assert count(shapes(CNN(outputs=10), (1, 28, 28, 1))) == 640 + 36_928 + 204_928 + 1_290
 
 
 def test_cnn_equals_the_plain_network_in_value_and_gradient():
@@ -59,7 +59,7 @@ def test_cnn_equals_the_plain_network_in_value_and_gradient():
             x = nn.relu(nn.Dense(8, name="dense1")(x.reshape(x.shape[0], -1)))
             return nn.Dense(10, name="output")(x)
 
-    model, x = CNN(filters=(4, 4), dense=(8,)), draw(3, 15, 14, 1)
+    model, x = CNN(filters=(4, 4), dense=(8,), outputs=10), draw(3, 15, 14, 1)
     params = init(model, x)["params"]
 
     def loss(net, params):
@@ -71,7 +71,7 @@ def test_cnn_equals_the_plain_network_in_value_and_gradient():
 
 
 def test_cnn_shows_its_feature_maps_only_when_asked():
-    model, x = CNN(filters=(4, 6), convs_per_stage=2, padding="SAME"), draw(2, 12, 12, 1)
+    model, x = CNN(filters=(4, 6), convs_per_stage=2, padding="SAME", outputs=10), draw(2, 12, 12, 1)
     variables = init(model, x)
     _, state = model.apply(variables, x, mutable=["intermediates"])
     shapes = {name: value.shape for name, value in state["intermediates"].items()}
@@ -121,13 +121,16 @@ def test_the_first_stage_gives_a_tie_to_the_first_as_well():
 
 def test_a_map_too_small_is_an_error_in_words():
     with pytest.raises(ValueError, match="a 2x2 pool does not fit into a map of 1x1"):
-        shapes(CNN(filters=(4, 4, 4)), (1, 8, 8, 1))
+        shapes(CNN(filters=(4, 4, 4), outputs=10), (1, 8, 8, 1))
+    with pytest.raises(ValueError, match="a 2x2 pool does not fit into a map of 2x1"):  # outside jit too
+        ops.conv_max_pool(jnp.zeros((1, 4, 3, 1)), jnp.zeros((3, 3, 1, 2)), "VALID", 2)
     with pytest.raises(ValueError, match="a 5x5 convolution does not fit into a map of 4x6"):
-        shapes(CNN(filters=(4,), kernel=5), (1, 4, 6, 1))
+        shapes(CNN(filters=(4,), kernel=5, outputs=10), (1, 4, 6, 1))
 
 
 def test_batch_norm_uses_the_batch_in_training_and_the_running_averages_else():
-    model, x = MLP(widths=(4,), batch_norm=True, batch_norm_momentum=0.75, activation="linear"), draw(64, 3, scale=3.0)
+    model = MLP(widths=(4,), outputs=10, batch_norm=True, batch_norm_momentum=0.75, activation="linear")
+    x = draw(64, 3, scale=3.0)
     variables = init(model, x)
     assert "bias" not in variables["params"]["dense1"]
     _, state = model.apply(variables, x, train=True, mutable=["batch_stats"])
@@ -143,10 +146,10 @@ def test_batch_norm_uses_the_batch_in_training_and_the_running_averages_else():
 @pytest.mark.parametrize(
     "model",
     [
-        MLP(dropout=0.5),
-        CNN(filters=(4,), dropout=0.5),
-        CNN(filters=(4,), conv_dropout=0.5),
-        Recurrent(dropout=0.5, width=8),
+        MLP(dropout=0.5, outputs=10),
+        CNN(filters=(4,), dropout=0.5, outputs=10),
+        CNN(filters=(4,), conv_dropout=0.5, outputs=10),
+        Recurrent(dropout=0.5, width=8, vocabulary=65),
     ],
 )
 def test_dropout_acts_in_training_alone(model):
@@ -164,7 +167,12 @@ def test_dropout_acts_in_training_alone(model):
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 @pytest.mark.parametrize(
-    "make", [MLP, lambda **k: CNN(filters=(4,), batch_norm=True, **k), lambda **k: Recurrent(width=8, **k)]
+    "make",
+    [
+        lambda **k: MLP(outputs=10, **k),
+        lambda **k: CNN(filters=(4,), outputs=10, batch_norm=True, **k),
+        lambda **k: Recurrent(width=8, vocabulary=65, **k),
+    ],
 )
 def test_parameters_and_outputs_are_float32_whatever_is_computed_in(make, dtype):
     model = make(dtype=dtype)

@@ -57,8 +57,32 @@ def test_standardize_unit_none_and_a_constant_channel():
     np.testing.assert_array_equal(
         apply(ops.Standardize(), images(constant), images(constant))["inputs"], np.zeros(constant.shape)
     )
-    with pytest.raises(ValueError, match="integer inputs"):
+    with pytest.raises(UserError, match="whole numbers"):
         ops.Standardize("unit").fit(images(np.zeros((2, 2), np.float32)))
+
+
+@pytest.mark.parametrize(
+    ("dtype", "high", "white"),
+    [(np.uint8, 9, 255), (np.uint16, 9, 65_535), (np.int32, 255, 255), (np.int64, 256, 65_535), (np.int16, 200, 255)],
+)
+def test_unit_is_of_a_pictures_white_not_of_its_type(dtype, high, white):
+    held = images(np.array([[0, high]], dtype).reshape(1, 1, 2, 1))
+    np.testing.assert_allclose(
+        apply(ops.Standardize("unit"), held, held)["inputs"].ravel(), [0, high / white], rtol=1e-6
+    )
+
+
+@pytest.mark.parametrize("value", [-1, 65_536])
+def test_unit_refuses_numbers_that_are_no_pixels(value):
+    with pytest.raises(UserError, match="set it to mean_std"):
+        ops.Standardize("unit").fit(images(np.full((1, 2, 2, 1), value, np.int32)))
+
+
+@pytest.mark.parametrize("scale", ["unit", "mean_std"])
+def test_pictures_without_an_axis_of_channels_are_refused(scale):
+    with pytest.raises(UserError, match=r"pictures need an axis of channels: .* expected \[3, 8, 8, 1\]"):
+        ops.Standardize(scale).fit(images(np.zeros((3, 8, 8), np.uint8)))
+    ops.Standardize(scale).fit(images(np.zeros((3, 8, 8, 1), np.uint8)))
 
 
 def test_statistics_over_several_blocks_and_far_from_zero():

@@ -128,7 +128,10 @@ def test_schedule_free_is_evaluated_at_the_average_of_its_iterates() -> None:
             x = x + float(rate(at)) ** 2 / total * (z - x)
         return x
 
-    close(eval_params(state, params), jax.tree.map(average, START, *GRADIENTS), 1e-5)
+    expected = jax.tree.map(average, START, *GRADIENTS)
+    close(eval_params(state, params), expected, 1e-5)
+    seeds = jax.tree.map(lambda leaf: jnp.stack([leaf] * 3), (state, params))
+    close(jax.tree.map(lambda leaf: leaf[1], eval_params(*seeds)), expected, 1e-5)
     assert eval_params(Optimizer().build(3)[0].init(START), START) is None
 
 

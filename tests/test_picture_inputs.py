@@ -36,7 +36,10 @@ def view_of(splits: Splits, asked: list[int]) -> View:
         asked.append(len(means))
         return np.stack([5 - means, means - 5], 1)
 
-    return View(splits, CNN(filters=(2,), outputs=2), {}, outputs, lambda arrays: arrays, lambda arrays: arrays)
+    return View(
+        splits=splits, model=CNN(filters=(2,), outputs=2), variables={}, over=lambda arrays: iter(()), outputs=outputs,
+        prepared=lambda arrays: arrays, augmented=lambda arrays: arrays,
+    )  # fmt: skip
 
 
 def draw(root: Path, *paths: str, level: int = 200) -> None:

@@ -13,7 +13,7 @@ import pytest
 
 from fdl.data import Data, Op, Request, Splits, pipeline
 from fdl.data.splits import Statistics
-from fdl.types import Arrays, UserError
+from fdl.types import Arrays, Batch, Draw, UserError
 
 
 def arrays(n: int) -> dict[str, object]:
@@ -101,6 +101,9 @@ def test_statistics_see_the_training_rows_alone() -> None:
         def fit(self, train: Arrays) -> Statistics:
             seen.append(set(train["targets"]))
             return {}
+
+        def transform(self, batch: Batch, draw: Draw | None, statistics: Statistics) -> Batch:
+            return batch
 
     loaded = pipeline.load(
         Data(load=lambda request: splits(), validation=6, prepare=(Spy(),), augment=(Spy(),)), Request()

@@ -141,8 +141,8 @@ def test_a_run_goes_on_wherever_it_is_started_again(start: runs.Start, folder: P
     ("kind", "says"),
     [
         ({"flags": ["--parallel=pmap"]}, "--parallel=pmap needs all devices in one process"),
-        ({"each": {1: ["--set=optimizer.learning_rate=0.5"]}}, "the settings of process 1 are not those of process 0"),
-        ({"each": {1: ["--seed=3"]}}, "the settings of process 1 are not those of process 0"),
+        ({"each": {1: ["--set=optimizer.learning_rate=0.5"]}}, "the flags of process 1 are not those of process 0"),
+        ({"each": {1: ["--seed=3"]}}, "the flags of process 1 are not those of process 0"),
         ({"hooks": {1: [["other_data"]]}}, "the data of process 1 are not those of process 0"),
         ({"hooks": {1: [["other_disk", "nowhere"]]}}, "process 1 cannot see"),
     ],

@@ -65,7 +65,7 @@ with open(path / "metrics.jsonl", "w") as log:
             (path / "saved").write_text(str(step)); (path / "signals").write_text(str(asked))
             sys.exit(128 + asked[0])
 metrics = {"eval/accuracy": 0.5} if "notest" in flags else {"test/accuracy": 0.5}
-if "notest" not in flags:
+if "noreport" not in flags:
     (path / "report.html").write_text("")
 (path / "summary.json").write_text(json.dumps({"status": "complete", "steps": steps, "metrics": metrics}))
 """

@@ -186,7 +186,7 @@ def test_the_first_is_the_experiment_itself_and_all_are_in_the_space(tmp_path: P
         assert trial.values["model.filters"] in ("8,8", "32,64")
         assert trial.values["batch_size"] in range(16, 257)
     assert len({json.dumps(trial.values) for trial in found}) == 8
-    assert {flags for name, _, flags in runner.calls if name != "best"} == {("--notest",)}
+    assert {flags for name, _, flags in runner.calls if name != "best"} == {("--notest", "--noreport")}
     assert [name for name, *_ in runner.calls] == [f"{number:04}" for number in range(8)] + ["best"]
 
 

@@ -25,7 +25,7 @@ import orbax.checkpoint as ocp
 from fdl.checkpoint import manifest
 from fdl.checkpoint.manifest import Saved
 from fdl.distributed import processes
-from fdl.types import RunError, UserError, named_leaves, one_line
+from fdl.types import RunError, UserError, named_leaves, one_line, unnamed
 
 KEEP = 2
 
@@ -58,9 +58,7 @@ def restore(saved: Saved, like: Any) -> Any:
     specs = {n: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding) for n, x in wanted.items()}
     with ocp.Checkpointer(ocp.StandardCheckpointHandler()) as checkpointer:
         leaves = checkpointer.restore((saved.path / "state").absolute(), args=ocp.args.StandardRestore(specs))
-    paths, treedef = jax.tree_util.tree_flatten_with_path(like)
-    names = [jax.tree_util.keystr(path, simple=True, separator="/") for path, _ in paths]
-    return jax.tree_util.tree_unflatten(treedef, [leaves[name] for name in names])
+    return unnamed(like, leaves)
 
 
 def _describe(leaf: Any) -> str:

@@ -7,9 +7,7 @@ that are there; all of that before anything of the declared size is allocated. s
 
 from __future__ import annotations
 
-import contextlib
 import math
-import os
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,7 +16,8 @@ from typing import IO, Any, TypeVar
 import jax
 import numpy as np
 
-from fdl.types import UserError, named_leaves, one_line, printable
+from fdl.files import replacing
+from fdl.types import UserError, named_leaves, one_line, printable, unnamed
 
 Named = dict[str, np.ndarray]
 T = TypeVar("T")
@@ -54,27 +53,16 @@ def save(path: Path, arrays: Mapping[str, Any]) -> Path:
         raise UserError(
             f"{printable(path)}: {path.suffix} cannot hold {name} of {dtype}; choose .safetensors, or cast it"
         )
-    beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with open(beside, "wb") as file:
-            if path.suffix == ".npz":
-                with zipfile.ZipFile(file, "w") as archive:
-                    for name, array in host.items():
-                        with archive.open(zipfile.ZipInfo(f"{name}.npy"), "w", force_zip64=True) as member:
-                            np.lib.format.write_array(member, array, allow_pickle=False)
-            else:
-                import safetensors.numpy
+    with replacing(path) as file:
+        if path.suffix == ".npz":
+            with zipfile.ZipFile(file, "w") as archive:
+                for name, array in host.items():
+                    with archive.open(zipfile.ZipInfo(f"{name}.npy"), "w", force_zip64=True) as member:
+                        np.lib.format.write_array(member, array, allow_pickle=False)
+        else:
+            import safetensors.numpy
 
-                file.write(safetensors.numpy.save(host))
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(beside, path)
-    except OSError as error:
-        raise UserError(f"{printable(path)} cannot be written: {error.strerror}; choose another place") from error
-    finally:
-        with contextlib.suppress(OSError):
-            beside.unlink()
+            file.write(safetensors.numpy.save(host))
     return path
 
 
@@ -134,9 +122,7 @@ def fit(like: T, arrays: Mapping[str, np.ndarray], where: str = "the weights") -
     for name, have in arrays.items():
         if name not in wanted:
             raise UserError(f"{where} have {printable(name, 80)} {have.shape}, which the model has not; drop it")
-    paths, tree = jax.tree_util.tree_flatten_with_path(like)
-    names = [jax.tree_util.keystr(path, simple=True, separator="/") for path, _ in paths]
-    return jax.tree.unflatten(tree, [arrays[name] for name in names])
+    return unnamed(like, arrays)
 
 
 def check_finite(name: str, array: np.ndarray, where: str) -> None:

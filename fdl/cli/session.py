@@ -1,79 +1,98 @@
-"""What the modes share: from the flags to a program, and the lines that say what was found."""
+"""What the modes share: from the options to a program, and the lines that say what was found."""
 
 from __future__ import annotations
 
-import os
-import shlex
 import sys
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
-
-from absl import flags
+from typing import Any
 
 from fdl import environment
+from fdl.cli.options import Options
 from fdl.data import Request, pipeline
 from fdl.data.formats.bad_inputs import BadInputs, write_bad_inputs
 from fdl.distributed import layouts, processes
-from fdl.experiment import Experiment
+from fdl.experiment import Experiment, settings, show
 from fdl.report import describe
 from fdl.rundir import logs, workdir
 from fdl.train.program import Program, build
 from fdl.types import UserError, count_examples
 
-FLAGS = flags.FLAGS
-_IMPORTED = time.monotonic()
+Say = Callable[[str], None]
 
 
 def say(line: str) -> None:
+    """Print a line for the user."""
     print(line, flush=True)
+
+
+def say_aside(line: str) -> None:
+    """Print a line for the user where standard output is for a program that reads it."""
+    if processes.is_first():
+        print(line, file=sys.stderr, flush=True)
+
+
+def shown_settings(experiment: Experiment) -> dict[str, str]:
+    """Every setting by its dotted name, as --show prints it."""
+    return {path: show(value) for path, value in settings(experiment) if path != "name"}
 
 
 def load(
     experiment: Experiment,
+    options: Options,
+    *,
+    seed: int | None = None,
     layout: Callable[[], layouts.Layout] | None = None,
     cached: bool = True,
-    say: Callable[[str], None] = say,
+    say: Say = say,
 ) -> Program:
-    """The data and the program, with a line that says what was loaded; its compiled programs are kept where `cached`."""
+    """Load the data and build the program, with a line that says what was loaded.
+
+    Args:
+        seed: a trained run's own; None: that of the options.
+        layout: chosen once the data are there; None: that of the options.
+        cached: whether compiled programs are kept for the next start.
+    """
     if cached:
         environment.enable_compile_cache()
-    request = Request(data_dir=data_dir(), offline=FLAGS.offline)
+    request = Request(data_dir=options.data_folder(), offline=options.offline)
 
     def read() -> pipeline.Prepared:
         try:
             return pipeline.load(experiment.data, request, experiment.num_examples)
         except BadInputs as error:
-            path = write_bad_inputs(error.rows, Path(FLAGS.workdir or ".").expanduser())
+            path = write_bad_inputs(error.rows, options.workdir or Path())
             raise UserError(f"{error} (all of them are listed in {path})") from error
 
     data = processes.first_then_others(read)
     processes.check_same("the data", data.splits.sha256)
-    chosen = layout() if layout else layouts.choose_layout(FLAGS.parallel, mesh=FLAGS.mesh)
-    program = build(experiment, data, FLAGS.seed, chosen)
+    chosen = (layout or options.layout)()
+    program = build(experiment, data, options.seed if seed is None else seed, chosen)
     splits = data.splits
     parts = (("train", splits.train), ("validation", splits.validation), ("test", splits.test))
     sizes = [f"{count_examples(part):,} {name}" for name, part in parts if part is not None]
-    say(f"data: {splits.name} ({splits.source}) from {splits.where}: {'; '.join([', '.join(sizes), *splits.notes])}")
+    leaks = [f"{count:,} {name} rows are also in training" for name, count in data.leaks.items() if count]
+    notes = "; ".join([", ".join(sizes), *leaks, *splits.notes])
+    say(f"data: {splits.name} ({splits.source}) from {splits.where}: {notes}")
     return program
 
 
-def trained_run(experiment: Experiment, settings: Mapping[str, str]) -> Path:
-    """--workdir, or the newest run of the experiment, begun with these settings.
+def trained_run(experiment: Experiment, options: Options) -> tuple[Path, dict[str, Any]]:
+    """--workdir, or the newest run of the experiment, begun with these settings; and its config.json.
 
     Raises:
         UserError: there is none.
     """
-    path = Path(FLAGS.workdir).expanduser() if FLAGS.workdir else workdir.newest(experiment.name)
+    path = options.workdir or workdir.newest(experiment.name)
     config = workdir.read_config(path)
     if config is None:
         raise UserError(f"--workdir={path} holds no run; train first")
-    workdir.check_same(path, config, experiment.name, int(config["seed"]), settings)
-    return path
+    workdir.check_same(path, config, experiment.name, int(config["seed"]), shown_settings(experiment))
+    return path, config
 
 
-def tell_layers(program: Program) -> list[describe.Layer]:
-    """The table of layers and its totals, printed."""
+def say_layers(program: Program) -> list[describe.Layer]:
+    """Print the table of layers and its totals."""
     layers = describe.layers(program)
     rows = [
         (each.name, each.kind, " x ".join(map(str, each.shape)), f"{each.params:,}", f"{each.flops:,}")
@@ -86,27 +105,3 @@ def tell_layers(program: Program) -> list[describe.Layer]:
         f"{sum(layer.flops for layer in layers):,} FLOPs an example forward, state {totals['state_bytes'] / 2**20:.2f} MiB"
     )
     return layers
-
-
-def command() -> str:
-    """The command line, as it could be given again."""
-    return shlex.join([Path(sys.executable).name, "-m", "fdl.main", *sys.argv[1:]])
-
-
-def since_process_start() -> float:
-    """Seconds since the kernel started this process (since this file was imported, where /proc is missing)."""
-    try:
-        ticks = int(Path("/proc/self/stat").read_text().rsplit(")", 1)[1].split()[19])
-        return time.clock_gettime(time.CLOCK_BOOTTIME) - ticks / os.sysconf("SC_CLK_TCK")
-    except (OSError, ValueError, IndexError, AttributeError):
-        return time.monotonic() - _IMPORTED
-
-
-def data_dir() -> Path | None:
-    for name, value in (("--data_dir", FLAGS.data_dir), ("FDL_DATA_DIR", os.environ.get("FDL_DATA_DIR"))):
-        if value:
-            path = Path(value).expanduser()
-            if not path.is_dir():
-                raise UserError(f"{name}={value} is no folder; give one that holds data sets, or leave it out")
-            return path
-    return None

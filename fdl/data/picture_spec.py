@@ -46,7 +46,7 @@ class PictureSpec:
         return (pixels if self.dtype == "uint8" else (pixels * (self.high / 255)).astype(self.dtype)), inverted
 
     def to_json(self) -> dict[str, Any]:
-        return dataclasses.asdict(self)
+        return dataclasses.asdict(self) | {"shape": list(self.shape)}
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> PictureSpec:

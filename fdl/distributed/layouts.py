@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
+import os
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Literal
 
@@ -12,7 +13,7 @@ import jax
 import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
-from fdl.types import DATA_AXIS, Array, Batch, UserError
+from fdl.types import DATA_AXIS, Array, Batch, UserError, one_line
 
 Mode = Literal["pmap", "jit"]
 
@@ -103,6 +104,22 @@ def parse_mesh(text: str, num_devices: int) -> dict[str, int]:
     return {axis: sizes.get(axis, 1) for axis in AXES}
 
 
+def find_devices() -> list[jax.Device]:
+    """Return the devices that JAX computes on.
+
+    Raises:
+        UserError: there are none.
+    """
+    try:
+        return jax.devices()
+    except (RuntimeError, AssertionError) as error:  # JAX asserts that there is one
+        asked = os.environ.get("JAX_PLATFORMS")
+        where = f"for JAX_PLATFORMS={asked} " if asked else ""
+        raise UserError(
+            f"JAX finds no device {where}here ({one_line(error)}); install the build of jax for it, or set JAX_PLATFORMS=cpu"
+        ) from error
+
+
 def choose_layout(
     parallel: Literal["auto", "pmap", "jit"], devices: Iterable[jax.Device] | None = None, mesh: str = ""
 ) -> Layout:
@@ -114,7 +131,7 @@ def choose_layout(
     Raises:
         UserError: pmap was asked for with several processes or with a mesh of more than the data axis; see `parse_mesh`.
     """
-    chosen = sorted(devices or jax.devices(), key=lambda device: (device.process_index, device.id))
+    chosen = sorted(devices or find_devices(), key=lambda device: (device.process_index, device.id))
     sizes = parse_mesh(mesh, len(chosen))
     plain = sizes[DATA_AXIS] == len(chosen)
     together = len({device.process_index for device in chosen}) == 1

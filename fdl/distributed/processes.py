@@ -21,19 +21,32 @@ import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from fdl.types import RunError, UserError
+from fdl import files
+from fdl.types import RunError, UserError, one_line, printable
 
 T = TypeVar("T")
 
 HEARTBEAT_SECONDS = 30
+PRESENT_SECONDS = 60.0
+"""How long a process waits for its predecessor, which may be saving, to leave the run."""
 _MARK = ".process-"
 
 
+_TASKS = ("SLURM_STEP_NUM_TASKS", "OMPI_COMM_WORLD_SIZE")
+
+
 def launched_together(environ: Mapping[str, str] = os.environ) -> bool:
-    """Whether a launcher (srun, mpirun, an indexed Kubernetes job, a GKE TPU slice) started more than one of us."""
-    tasks = environ.get("SLURM_STEP_NUM_TASKS") or environ.get("OMPI_COMM_WORLD_SIZE") or "1"
+    """Whether a launcher (srun, mpirun, an indexed Kubernetes job, a GKE TPU slice) started more than one of us.
+
+    Raises:
+        UserError: a launcher's variable holds no number.
+    """
+    tasks = [environ.get(name, "") for name in _TASKS]
+    for name, value in zip(_TASKS, tasks, strict=True):
+        if value and not value.isdecimal():
+            raise UserError(f"{name}={printable(value)} is no number of processes; unset it or give --distributed=off")
     slice_hosts = environ.get("TPU_WORKER_HOSTNAMES", "").split(",")
-    return int(tasks) > 1 or len(slice_hosts) > 1 or "JOB_COMPLETION_INDEX" in environ
+    return int(next(filter(None, tasks), "1")) > 1 or len(slice_hosts) > 1 or "JOB_COMPLETION_INDEX" in environ
 
 
 def join(
@@ -68,14 +81,14 @@ def join(
             heartbeat_timeout_seconds=HEARTBEAT_SECONDS,
             initialization_timeout=120,
         )
-    except (ValueError, RuntimeError) as error:
-        reason = " ".join(str(error).split())[:200]
+        with _silent():  # Gloo says on stdout that it has connected
+            multihost_utils.sync_global_devices("fdl: joined")
+    except Exception as error:  # JAX's detectors read a launcher's variables and fail on odd ones as it happens
+        reason = f"{type(error).__name__}: {one_line(error, 200)}"
         raise UserError(
             f"the processes of this run cannot find each other ({reason}); give --coordinator=HOST:PORT "
             "--num_processes=N --process_id=I, or --distributed=off for a run of one process"
         ) from error
-    with _silent():  # Gloo says on stdout that it has connected
-        multihost_utils.sync_global_devices("fdl: joined")
 
 
 @contextlib.contextmanager
@@ -92,34 +105,34 @@ def _silent() -> Iterator[None]:
 
 
 def alone() -> bool:
-    """Whether the run has one process only."""
-    return jax.process_count() == 1
+    """Whether the run has one process only. No backend is started to find out where nothing was joined."""
+    return not jax.distributed.is_initialized() or jax.process_count() == 1
 
 
 def is_first() -> bool:
     """Whether this is the process that writes logs and report, and speaks."""
-    return jax.process_index() == 0
+    return not jax.distributed.is_initialized() or jax.process_index() == 0
 
 
 def from_first(call: Callable[[], T]) -> T:
-    """What `call` (its result is JSON) returns or raises in process 0, in every process; the others do not call it.
+    """Call in process 0 alone, and return in every process what it returned there (JSON).
 
     Raises:
-        UserError, RunError: as in process 0; elsewhere its `echo` is true, for one line about it is enough.
+        Exception: what process 0 raised; in the others UserError or RunError, with `echo`, for one line about it is enough.
     """
     if alone():
         return call()
-    told: dict[str, Any] = {}
-    own: UserError | RunError | None = None
+    answer: dict[str, Any] = {}
+    own: Exception | None = None
     if is_first():
         try:
-            told = {"value": call()}
-        except (UserError, RunError) as error:
-            own, told = error, {"error": str(error), "user": isinstance(error, UserError)}
-    told = json.loads(_broadcast(json.dumps(told).encode()))
-    if "error" in told:
-        raise own or _echo(UserError if told["user"] else RunError, told["error"])
-    return told["value"]
+            answer = {"value": call()}
+        except Exception as error:  # whatever it is: the others wait for an answer
+            own, answer = error, {"error": str(error), "user": isinstance(error, UserError)}
+    answer = json.loads(_broadcast(json.dumps(answer).encode()))
+    if "error" in answer:
+        raise own or _echoed(UserError if answer["user"] else RunError, answer["error"])
+    return answer["value"]
 
 
 def first_then_others(call: Callable[[], T]) -> T:
@@ -140,7 +153,7 @@ def check_same(what: str, value: str) -> None:
     values = multihost_utils.process_allgather(np.frombuffer(hashlib.sha256(value.encode()).digest(), np.uint8))
     others = [i for i in range(len(values)) if not np.array_equal(values[i], values[0])]
     if others:
-        raise _echo(
+        raise _echoed(
             UserError,
             f"{what} of process {', '.join(map(str, others))} are not those of process 0; start every process with the "
             "same command, code and data",
@@ -158,7 +171,7 @@ def check_shared(folder: Path) -> None:
     seen = multihost_utils.process_allgather(np.array([folder.is_dir()]))
     if not seen.all():
         blind = [i for i in range(len(seen)) if not seen[i].all()]
-        raise _echo(
+        raise _echoed(
             UserError,
             f"process {', '.join(map(str, blind))} cannot see {folder}; give a --workdir on a file system that all share",
         )
@@ -208,13 +221,21 @@ def present(workdir: Path) -> Iterator[Callable[[], list[str]]]:
     if alone():
         yield list
         return
-    own = os.open(workdir / f"{_MARK}{jax.process_index()}", os.O_RDWR | os.O_CREAT, 0o644)
-    fcntl.flock(own, fcntl.LOCK_EX)
-    _write(own, f"{socket.gethostname()} pid {os.getpid()}")
-    multihost_utils.sync_global_devices("fdl: present")
+    path = workdir / f"{_MARK}{jax.process_index()}"
+    own = files.try_lock(path, PRESENT_SECONDS)
+    if own is not None:
+        files.write_holder(own, f"{socket.gethostname()} pid {os.getpid()}")
+    blocked = np.flatnonzero(multihost_utils.process_allgather(np.array([own is None])))
+    if own is None:
+        raise UserError(
+            f"process {jax.process_index()} of an earlier start ({path.read_text(errors='replace')}) still holds {path}; "
+            "end it, or give another --workdir"
+        )
     try:
+        if blocked.size:
+            raise _echoed(UserError, f"process {', '.join(map(str, blocked))} of an earlier start still lives")
         yield lambda: _missing(workdir)
-        _write(own, "done")
+        files.write_holder(own, "done")
     finally:
         os.close(own)
 
@@ -228,16 +249,11 @@ def _missing(workdir: Path) -> list[str]:
             try:
                 fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
             except OSError:
-                continue  # it is held: that process lives
+                continue  # it is held: that process lives (or there are no locks to tell by)
             who = file.read()
             if who != "done":
                 found.append(f"process {number} ({who})")
     return found
-
-
-def _write(handle: int, text: str) -> None:
-    os.ftruncate(handle, 0)
-    os.pwrite(handle, text.encode(), 0)
 
 
 def _broadcast(text: bytes) -> bytes:
@@ -246,7 +262,7 @@ def _broadcast(text: bytes) -> bytes:
     return bytes(np.asarray(multihost_utils.broadcast_one_to_all(padded)).tobytes())
 
 
-def _echo(kind: type[UserError] | type[RunError], text: str) -> Exception:
+def _echoed(kind: type[UserError] | type[RunError], text: str) -> Exception:
     """An error that every process raises and only the first one prints."""
     error = kind(text)
     error.echo = not is_first()

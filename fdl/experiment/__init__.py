@@ -8,6 +8,7 @@ from fdl.experiment.experiment import (
     experiment_names,
     find_experiment,
     load_experiment,
+    make_experiment,
 )
 from fdl.experiment.overrides import override, settings, show
 from fdl.experiment.study import Study
@@ -16,5 +17,5 @@ from fdl.experiment.updates import Update
 
 __all__ = [
     "EXPERIMENTS", "Choice", "Experiment", "Found", "Int", "Log", "Search", "Study", "Uniform", "Update", "docstring",
-    "experiment_names", "find_experiment", "load_experiment", "override", "settings", "show",
+    "experiment_names", "find_experiment", "load_experiment", "make_experiment", "override", "settings", "show",
 ]  # fmt: skip

@@ -8,7 +8,7 @@ import difflib
 import importlib
 import importlib.util
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Annotated, Any, Literal
@@ -23,8 +23,8 @@ from fdl.tasks.task import Task
 from fdl.types import Count, Duration, DurationLike, Positive, Range, UserError, one_line, printable
 
 __all__ = [
-    "EXPERIMENTS", "Experiment", "Found", "docstring", "experiment_names", "find_experiment", "load_experiment", "override",
-    "settings", "show",
+    "EXPERIMENTS", "Experiment", "Found", "docstring", "experiment_names", "find_experiment", "load_experiment",
+    "make_experiment", "override", "settings", "show",
 ]  # fmt: skip
 EXPERIMENTS = Path(__file__).resolve().parents[2] / "experiments"
 
@@ -48,7 +48,11 @@ class Experiment:
         on_bad_step: what follows a step whose inputs, loss or gradient is not finite: "stop"; "skip": leave state and
             statistics as they were and go on with the next batch; "rollback": go back to the last checkpoint and leave that
             batch out, three times at most.
-        init_from: a .safetensors or .npz file of --mode=export, to start from its weights (None: newly drawn ones).
+        init_from: a .safetensors or .npz file, such as --mode=export writes, to start from its weights: what fits is taken,
+            the rest is newly drawn, and a line says which (None: all newly drawn).
+        init_map: which part of the model is filled from which part of that file: "backbone=params/" (see
+            `fdl.checkpoint.transfer`).
+        init_strict: refuse the file unless every array of it and of the model has its place.
         loss_limit: a training loss above this counts as not finite (None: no limit).
         updates: arrays of the state that are replaced between steps (`fdl.experiment.Update`).
         name: set by `load_experiment`.
@@ -71,6 +75,8 @@ class Experiment:
     on_bad_step: Literal["stop", "skip", "rollback"] = "stop"
     loss_limit: Positive | None = None
     init_from: str | None = None
+    init_map: tuple[str, ...] = ()
+    init_strict: bool = False
     updates: tuple[Update, ...] = ()
     name: str = ""
 
@@ -172,13 +178,21 @@ def _module(path: Path) -> ModuleType:
     return module
 
 
-def load_experiment(name: str, overrides: list[str] | tuple[str, ...] = ()) -> Experiment:
-    """The experiment called `name`, with each "path=value" applied in order.
+def load_experiment(name: str, overrides: Sequence[str] = ()) -> Experiment:
+    """Return the experiment called `name`, with each "path=value" applied in order.
 
     Raises:
         UserError: see `find_experiment` and `override`.
     """
-    found = find_experiment(name)
+    return make_experiment(find_experiment(name), overrides)
+
+
+def make_experiment(found: Found, overrides: Sequence[str] = ()) -> Experiment:
+    """Return the experiment of a file that is found, with each "path=value" applied in order.
+
+    Raises:
+        UserError: its function fails or returns something else; see `override`.
+    """
     try:
         experiment = found.make()
     except (Exception, SystemExit) as error:

@@ -26,7 +26,7 @@ from fdl.inspect import float64
 from fdl.rundir import logs
 from fdl.train import step
 from fdl.train.program import Program
-from fdl.types import RunError, named_leaves, take
+from fdl.types import RunError, leaf_name, named_leaves, take
 
 LIMIT = 1e-6
 """A larger relative difference is an error. Right ones measured 1e-10 to 1e-8, in a ResNet with BatchNorm over four images
@@ -160,7 +160,7 @@ def _in_float64(loss: Callable[[Any], jax.Array], params: Any) -> tuple[Loss, Ca
     """Return (the loss, its gradient) as functions of the parameters' leaves in the order of `named_leaves`."""
     names = list(named_leaves(params))
     paths, tree = jax.tree_util.tree_flatten_with_path(params)
-    order = [names.index(jax.tree_util.keystr(path, simple=True, separator="/")) for path, _ in paths]
+    order = [names.index(leaf_name(path)) for path, _ in paths]
 
     def of_leaves(function: Callable[[Any], Any]) -> Callable[[list[np.ndarray]], Any]:
         wide = float64.widened(function, params)

@@ -17,9 +17,8 @@ class CNN(nn.Module):
     As it comes: Conv64 3x3 valid, ReLU, MaxPool2, Conv64 3x3 valid, ReLU, MaxPool2, Dense128, ReLU, Dense.
 
     With BatchNorm a stage ends Conv, MaxPool, BatchNorm, ReLU: the pool first leaves the other two a quarter of the
-    numbers (fashion_cnn's step at batch 128, 2 cores, AMD EPYC 9005, jax 0.10.2: 57 ms in the order Conv, BatchNorm, ReLU,
-    MaxPool, 36 ms so). Without it the pool is computed first as well where the activation never falls, for then the two
-    may change places.
+    numbers. Without it the pool is computed first as well where the activation never falls, for then the two may change
+    places.
 
     The feature maps of the convolutions and of the pools can be read, each as it is handed to the next layer:
     `model.apply(variables, x, mutable=["intermediates"])[1]["intermediates"]` is {"conv1_map": [B, H, W, C],

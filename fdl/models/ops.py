@@ -7,6 +7,11 @@ their input is made of, element by element. Here stand, for each, the plain form
 that CPUs are: plain JAX both, equal in value and gradient but for the order in which numbers are added. Which of them is
 compiled is decided by the platform that the program is compiled for, not by the one that it is traced on.
 
+The price is forward-mode differentiation: `add_bias`, `normalise`, `conv`, `conv_max_pool` and `max_pool` define their own
+gradient (`jax.custom_vjp`), so JAX refuses `jax.jvp`, `jax.linearize` and Hessian-vector products forward over reverse of any
+model with a convolution or BatchNorm. Reverse mode works at any order: `jax.vjp(jax.grad(loss), params)` gives a
+Hessian-vector product.
+
 Legend: B batch, H rows, W columns, C channels in, O channels out, K side of a kernel, P side of a pool.
 """
 
@@ -26,9 +31,8 @@ from fdl.types import Array
 Padding = str | tuple[tuple[int, int], tuple[int, int]]
 """Of rows and columns: "VALID", "SAME", or zeros before and behind each."""
 _MOST_TAPS = 18
-"""Numbers of a kernel, K * K * C, up to which a convolution is computed tap by tap together with its pool. With 9 the stage
-takes 4.9 ms instead of 11.5, with 18 13.9 instead of 25.6, with 25 (5 x 5) 7.4 instead of 10.1 but its forward pass alone
-12.9 instead of 5.8, with 50 it would take twice as long (128 x 28 x 28 or 32 x 32, 2 cores, AMD EPYC 9005)."""
+"""Numbers of a kernel, K * K * C, up to which a convolution is computed tap by tap together with its pool: from 25 on the
+forward pass alone is slower so (docs/speed.md)."""
 
 
 def _by_platform(cpu: Callable[..., Any], others: Callable[..., Any], *arrays: Array) -> Any:
@@ -43,8 +47,8 @@ def _along(values_C: Array, x: Array) -> Array:
 def channel_sum(x: Array) -> Array:
     """The sum over all axes but the last, [C].
 
-    On a CPU as a product with ones: of 128 x 26 x 26 x 64 in 0.5 ms instead of 3.4, and more exactly (2 cores, AMD EPYC
-    9005). Example by example first, so that over several devices only the [C] of each are added up.
+    On a CPU as a product with ones, which is faster and more exact. Example by example first, so that over several devices
+    only the [C] of each are added up.
     """
 
     def cpu(x: Array) -> Array:
@@ -123,15 +127,16 @@ def conv_max_pool(x_BxHxWxC: Array, kernel_KxKxCxO: Array, padding: Padding, win
 
     The first layer of a CNN for grey images is little but its maps' way to memory and back. On a CPU its few products are
     computed where the maximum is taken, and once more for the gradient; the maps before the pool are never written.
-    fashion_cnn's first stage at batch 128: 0.9 ms instead of 4.2, with its gradient 6.6 instead of 15.6 (2 cores, AMD EPYC
-    9005).
+
+    Raises:
+        ValueError: the window is larger than the convolution's map.
     """
+    pads = _pads(x_BxHxWxC, kernel_KxKxCxO.shape, padding)
+    sizes = [x_BxHxWxC.shape[1 + i] + sum(pads[i]) - kernel_KxKxCxO.shape[i] + 1 for i in range(2)]
+    _check_fits(sizes[0], sizes[1], window)
 
     def plain(x: Array, kernel: Array) -> Array:
-        pads = _pads(x, kernel.shape, padding)
         # What fills no tile is not computed: of fashion_cnn's second maps, 11 x 11, the last row and column.
-        sizes = [x.shape[1 + i] + sum(pads[i]) - kernel.shape[i] + 1 for i in range(2)]
-        _check_fits(sizes[0], sizes[1], window)
         kept = tuple((low, high - size % window) for (low, high), size in zip(pads, sizes, strict=True))
         for axis, (_, high) in enumerate(kept, 1):
             x = lax.slice_in_dim(x, 0, x.shape[axis] + min(high, 0), axis=axis)
@@ -239,13 +244,12 @@ max_pool.defvjp(_max_pool_forward, _max_pool_backward)
 def overlapping_max_pool(x_BxHxWxC: Array) -> Array:
     """The maximum of each 3 x 3 window at a stride of 2, one pixel of padding around: [B, ceil(H / 2), ceil(W / 2), C].
 
-    Values equal `nn.max_pool(x, (3, 3), strides=(2, 2), padding=((1, 1), (1, 1)))`, the pool of ResNet's stem; of several
-    maxima the leftmost of the topmost row takes the gradient. By strided slices, rows first, because the gradient of a
-    window reduction is slow on CPUs: ReLU and this pool with their gradient over 16 x 112 x 112 x 64 take 20 ms, by
-    `nn.max_pool` 108 ms (2 cores, AMD EPYC 9005, jax 0.10.2).
+    Values and gradient equal those of `nn.max_pool(x, (3, 3), strides=(2, 2), padding=((1, 1), (1, 1)))`, the pool of
+    ResNet's stem: of several maxima the leftmost of the topmost row takes the gradient. By strided slices, because the
+    gradient of a window reduction is slow on CPUs.
     """
     x = jnp.pad(x_BxHxWxC, ((0, 0), (1, 1), (1, 1), (0, 0)), constant_values=-jnp.inf)
-    for axis in (1, 2):
+    for axis in (2, 1):  # in this order the first of equal maxima in the order of rows wins
         size = (x.shape[axis] - 1) // 2
         windows = (jax.lax.slice_in_dim(x, i, i + 2 * size - 1, 2, axis) for i in range(3))
         x = functools.reduce(_larger, windows)

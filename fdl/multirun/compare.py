@@ -12,13 +12,13 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from absl import flags
 
 from fdl import files
 from fdl.checkpoint import weights
 from fdl.cli import session
+from fdl.cli.options import Options
 from fdl.distributed import layouts, processes
-from fdl.experiment import Experiment, Found, load_experiment, settings, show
+from fdl.experiment import Experiment, Found, make_experiment
 from fdl.experiment.study import Study
 from fdl.multirun import spawn, study_page
 from fdl.multirun.study_page import Outcome, Run
@@ -30,36 +30,41 @@ from fdl.tasks.task import View
 from fdl.train import stopping
 from fdl.train.evaluation import view
 from fdl.train.program import Program
-from fdl.types import RunError, UserError, named_leaves, one_line
-
-FLAGS = flags.FLAGS
+from fdl.types import MAX_SEED, RunError, UserError, named_leaves, one_line
 
 
-def study(found: Found, base: Experiment, own: Mapping[str, str]) -> None:
+def study(file: Found, base: Experiment, options: Options) -> None:
     """Train every variant with every seed, each in a directory of its own under WORKDIR/runs; those that are there stay.
 
     Small nets train all seeds at once in this process (`fdl.multirun.vmapped`), others one by one in processes of their own.
     """
     if not processes.alone():
         raise UserError("a study runs in one process; start it without the others")
-    declared = _declared(found, base)
-    seeds = range(FLAGS.seed, FLAGS.seed + (FLAGS.seeds or declared.seeds))
+    declared = _declared(file, base, options)
+    seeds = range(options.seed, options.seed + (options.seeds or declared.seeds))
+    if seeds[-1] > MAX_SEED:
+        raise UserError(
+            f"--seed={options.seed}: {len(seeds)} seeds from it on go beyond {MAX_SEED}; give a smaller one"
+        )
     variants = {
-        label: load_experiment(FLAGS.experiment, [*FLAGS.set, *differences])
+        label: make_experiment(file, [*options.overrides, *differences])
         for label, differences in declared.variants.items()
     }  # all of them, before anything is written
-    chosen = Path(FLAGS.workdir).expanduser() if FLAGS.workdir else None
+    chosen = options.workdir
     name = f"study of {base.name.removeprefix('study_')}"
     before = workdir.read_config(chosen) if chosen else None
     if chosen and before and before.get("experiment") != name:
         raise UserError(
             f"--workdir={chosen} holds a run of {before.get('experiment')}, not a {name}; give another --workdir"
         )
-    data = session.load(base, lambda: layouts.choose_layout("jit", jax.devices()[:1])).data
+    data = session.load(base, options, layout=_one_device).data
     path, style = chosen or workdir.create(base.name), style_of(base.task)
     with stopping.asked_to_stop() as asked, workdir.lock(path):
-        config = {"experiment": name, "settings": dict(own), "overrides": FLAGS.set, "seed": FLAGS.seed,
-                  "command": session.command(), "variants": {k: list(v) for k, v in declared.variants.items()}}  # fmt: skip
+        config = {
+            "experiment": name, "settings": session.shown_settings(base), "overrides": list(options.overrides),
+            "seed": options.seed, "command": options.command,
+            "variants": {label: list(differences) for label, differences in declared.variants.items()},
+        }  # fmt: skip
         files.write_json(path / "config.json", config)
         session.say(f"{name}: {len(variants)} variants x {len(seeds)} seeds, in {path}")
         outcomes = []
@@ -67,7 +72,7 @@ def study(found: Found, base: Experiment, own: Mapping[str, str]) -> None:
         try:
             for label, experiment in variants.items():
                 place = path / "runs" / _file_name(label, list(variants))
-                outcome = _variant(label, declared, experiment, seeds, place, asked)
+                outcome = _variant(label, declared, experiment, seeds, place, options, asked)
                 session.say(study_page.line(outcome, declared, style))
                 outcomes.append(outcome)
         except stopping.Interrupted as stop:
@@ -76,30 +81,31 @@ def study(found: Found, base: Experiment, own: Mapping[str, str]) -> None:
         seconds = time.monotonic() - began
         found_all = study_page.summarise(base.name, summary.describe_data(data), declared, outcomes, seconds)
         files.write_json(path / "summary.json", found_all)
-        page = record.record_page(
-            config, found_all, monitor=base.task.monitor, style=style, doc=found.doc,
-            sections=study_page.panels(declared, outcomes, style),
-        )  # fmt: skip
         study_page.print_table(declared, outcomes, style)
-        session.say(f"report: {report.write_report(path, page, lambda: stopping.leave_if(asked))}")
+        if options.report:
+            page = record.record_page(
+                config, found_all, monitor=base.task.monitor, style=style, doc=file.doc,
+                sections=study_page.panels(declared, outcomes, style),
+            )  # fmt: skip
+            session.say(f"report: {report.write_report(path, page, lambda: stopping.leave_if(asked))}")
     if not any(run.metrics for outcome in outcomes for run in outcome.runs):
         raise RunError(f"no run of {name} came to an end: {outcomes[0].runs[0].failed}")
 
 
-def _declared(found: Found, base: Experiment) -> Study:
-    if found.study is None:
+def _declared(file: Found, base: Experiment, options: Options) -> Study:
+    if file.study is None:
         monitor = base.task.monitor
-        split = "test" if FLAGS.test else "eval"
+        split = "test" if options.test else "eval"
         shown = tuple(dict.fromkeys((f"{split}/{monitor}", f"{split}/loss")))
         return Study({base.name: ()}, metrics=shown, curves=tuple(dict.fromkeys(("train/loss", f"eval/{monitor}"))))
     try:
-        declared = found.study()
+        declared = file.study()
     except (Exception, SystemExit) as error:
         raise UserError(
-            f"{found.path}: study() failed: {type(error).__name__}: {one_line(error)}; mend the file"
+            f"{file.path}: study() failed: {type(error).__name__}: {one_line(error)}; mend the file"
         ) from error
     if not isinstance(declared, Study) or not declared.variants:
-        raise UserError(f"{found.path}: study() must return a Study with at least one variant; mend the file")
+        raise UserError(f"{file.path}: study() must return a Study with at least one variant; mend the file")
     return declared
 
 
@@ -109,32 +115,33 @@ def _variant(
     experiment: Experiment,
     seeds: Sequence[int],
     place: Path,
+    options: Options,
     asked: Callable[[], int],
 ) -> Outcome:
     """Collect one variant's runs: read where they are finished, made where not. Where speed is compared, each runs alone."""
     differences = declared.variants[label]
-    own = {path: show(value) for path, value in settings(experiment) if path != "name"}
-    overrides, passed = [*FLAGS.set, *differences], spawn.passed_on()
+    own = session.shown_settings(experiment)
+    overrides, passed = [*options.overrides, *differences], options.passed_on
 
     def finished(seed: int) -> dict[str, Any] | None:
         where = place / f"seed-{seed}"
         config = workdir.read_config(where) if where.exists() else None
         if config:
             workdir.check_same(where, config, experiment.name, seed, own)
-        return spawn.finished(where, FLAGS.experiment, seed, overrides, passed, own)
+        return spawn.finished(where, options.experiment, seed, overrides, passed, own)
 
     known = {seed: finished(seed) for seed in seeds}
     missing = [seed for seed, summary in known.items() if summary is None]
     if missing:
-        program = _program(experiment)
+        program = _program(experiment, options)
         if "examples_per_second" not in declared.metrics and not why_not_together(program):
-            known |= _together(program, missing, place, own, overrides, asked)
+            known |= _together(program, missing, place, own, overrides, options, asked)
             missing = []
     for seed in missing:
         stopping.leave_if(asked)
         try:
             known[seed] = spawn.run(
-                FLAGS.experiment, place / f"seed-{seed}", seed=seed, overrides=overrides, flags=passed, settings=own,
+                options.experiment, place / f"seed-{seed}", seed=seed, overrides=overrides, flags=passed, settings=own,
                 asked=asked,
             )  # fmt: skip
         except RunError as error:
@@ -146,12 +153,16 @@ def _variant(
         metrics = found["metrics"] | ({"examples_per_second": rate} if rate else {})
         where = place / f"seed-{seed}"
         runs.append(Run(seed, metrics, logs.read_rows(where), found.get("failed", ""), where))
-    return Outcome(label, tuple(differences), tuple(runs), functools.partial(_view, experiment, runs))
+    return Outcome(label, tuple(differences), tuple(runs), functools.partial(_view, experiment, options, runs))
 
 
-def _program(experiment: Experiment) -> Program:
-    """On one device: a net small enough for `together` gains nothing by more."""
-    return session.load(experiment, lambda: layouts.choose_layout("jit", jax.devices()[:1]), say=lambda line: None)
+def _one_device() -> layouts.Layout:
+    """A net small enough to train several at once gains nothing by more."""
+    return layouts.choose_layout("jit", jax.devices()[:1])
+
+
+def _program(experiment: Experiment, options: Options) -> Program:
+    return session.load(experiment, options, layout=_one_device, say=lambda line: None)
 
 
 def _together(
@@ -160,13 +171,14 @@ def _together(
     place: Path,
     own: Mapping[str, str],
     overrides: Sequence[str],
+    options: Options,
     asked: Callable[[], int],
 ) -> dict[int, dict[str, Any]]:
     """Train the seeds together; seed -> what its summary.json holds."""
     data, began = summary.describe_data(program.data), time.monotonic()
-    config = summary.config(program, own, list(overrides), session.command())
+    config = summary.config(program, own, list(overrides), options.command)
     written = {}
-    for found in train_together(program, seeds, lambda: stopping.leave_if(asked), FLAGS.test):
+    for found in train_together(program, seeds, lambda: stopping.leave_if(asked), options.test):
         where = place / f"seed-{found.seed}"
         seconds = time.monotonic() - began
         where.mkdir(parents=True, exist_ok=True)
@@ -187,12 +199,12 @@ def _together(
     return written
 
 
-def _view(experiment: Experiment, runs: Sequence[Run]) -> View | None:
+def _view(experiment: Experiment, options: Options, runs: Sequence[Run]) -> View | None:
     """Load the first seed's trained model, where it was left as weights alone."""
     found = [run for run in runs if (run.path / "weights.safetensors").exists()]
     if not found:
         return None
-    program = dataclasses.replace(_program(experiment), seed=found[0].seed)
+    program = dataclasses.replace(_program(experiment, options), seed=found[0].seed)
     arrays = weights.load(found[0].path / "weights.safetensors")
     return view(program, jax.tree.map(jnp.asarray, weights.fit(program.variables_spec, arrays)))
 

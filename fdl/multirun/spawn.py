@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 import os
 import signal
@@ -14,14 +13,11 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from absl import flags as absl_flags
-
+from fdl.files import try_lock
 from fdl.rundir.rows import Position, Row, new_rows
 from fdl.train.stopping import leave_if
 from fdl.types import RunError, UserError, printable
 
-PASSED_ON = ("data_dir", "offline", "parallel", "mesh", "watchdog", "require", "accept_changes", "test")
-"""The flags of this process that its runs are given too."""
 DONE = ("complete", "stopped early")
 MOST_STARTS = 3
 """A run that a signal ended which did not come from here (from a full machine, or a person) is gone on with this often."""
@@ -35,12 +31,6 @@ _STUB = (
     "import ctypes,os,sys;ctypes.CDLL(None).prctl(1,9,0,0,0);"
     "os.getppid()==int(sys.argv[1]) or os._exit(137);os.execv(sys.argv[2],sys.argv[2:])"
 )
-
-
-def passed_on() -> tuple[str, ...]:
-    """List the PASSED_ON flags that were given on this command line, as they are written on one."""
-    given = absl_flags.FLAGS
-    return tuple(given[name].serialize() for name in PASSED_ON if name in given and given[name].present)
 
 
 def arguments(experiment: str, seed: int, overrides: Iterable[str], flags: Iterable[str] = ()) -> list[str]:
@@ -69,7 +59,7 @@ def run(
     Args:
         experiment: as --experiment takes it.
         overrides: each "path=value", as --set takes it.
-        flags: further flags ("--notest", `passed_on()`).
+        flags: further flags ("--notest", `Options.passed_on`).
         settings: what these come to, as --show names it: a run made when the file said otherwise is gone on with.
         asked: the signal that asks this process to stop, else 0.
         between: is given the rows of metrics.jsonl, each once and in order (those of an earlier start first), all of them
@@ -109,7 +99,7 @@ def run(
             return {"status": "stopped"}
         if code == 2:
             raise UserError(_last_words(log, begun, code))
-        if code >= 0 and code not in (130, 143):
+        if code >= 0 and code not in (129, 130, 143):
             break
     raise RunError(f"{_last_words(log, begun, code)} ({log})")
 
@@ -137,9 +127,9 @@ def finished(
         together = "together_with" in summary
         if together and summary["status"] == "failed":
             return dict(summary) if same and whole else None
-        page = together or (path / "report.html").exists()
-        tested = "--notest" in flags or (page and any(k[:5] == "test/" for k in summary["metrics"]))
-        return dict(summary) if same and whole and tested and summary["status"] in DONE else None
+        page = together or "--noreport" in flags or (path / "report.html").exists()
+        tested = "--notest" in flags or any(k[:5] == "test/" for k in summary["metrics"])
+        return dict(summary) if same and whole and page and tested and summary["status"] in DONE else None
     except (OSError, ValueError, KeyError):
         return None
 
@@ -200,17 +190,3 @@ def wait_until_free(path: Path, asked: Callable[[], int]) -> None:
             said = True
             print(f"waiting for process {lock.read_text().strip()}, which uses {path}", flush=True)
         time.sleep(_POLL)
-
-
-def try_lock(path: Path) -> int | None:
-    """Open and lock a file until this number is closed or its process ends; None if somebody else has it.
-
-    Two threads of one process exclude each other as two processes do.
-    """
-    handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(handle)
-        return None
-    return handle

@@ -15,12 +15,11 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from absl import flags
-
 from fdl.cli import session
+from fdl.cli.options import Options
 from fdl.data import Request
 from fdl.experiment import Experiment, Found, tuning
-from fdl.files import write_json
+from fdl.files import try_lock, write_json
 from fdl.multirun import sampling, spawn, sweep_panels, trials, workers
 from fdl.multirun.trials import Trial, TrialStore
 from fdl.multirun.workers import SweepSpec
@@ -31,22 +30,21 @@ from fdl.rundir.logs import short
 from fdl.train import stopping
 from fdl.types import RunError, UserError
 
-FLAGS = flags.FLAGS
 
-
-def sweep(found: Found, experiment: Experiment, settings: Mapping[str, str]) -> None:
+def sweep(file: Found, experiment: Experiment, options: Options) -> None:
     """Begin a sweep (--mode=sweep), go on with the one in --workdir, or help another process with it."""
-    search = tuning.load_search(found.search, experiment, found.path, FLAGS.set)
+    search = tuning.load_search(file.search, experiment, file.path, options.overrides)
     sampling.import_optuna()
-    check_validation(experiment, Request(data_dir=session.data_dir(), offline=FLAGS.offline))
+    check_validation(experiment, Request(data_dir=options.data_folder(), offline=options.offline))
     spec = SweepSpec(
-        name=FLAGS.experiment, experiment=experiment, overrides=tuple(FLAGS.set), settings=settings, search=search,
-        seed=FLAGS.seed, flags=spawn.passed_on(), doc=found.doc,
+        name=options.experiment, experiment=experiment, overrides=options.overrides,
+        settings=session.shown_settings(experiment), search=search, seed=options.seed, flags=options.passed_on,
+        command=options.command, doc=file.doc,
     )  # fmt: skip
-    folder = Path(FLAGS.workdir).expanduser() if FLAGS.workdir else workdir.create(f"{experiment.name}-sweep")
+    folder = options.workdir or workdir.create(f"{experiment.name}-sweep")
     with stopping.asked_to_stop() as asked:
         try:
-            tune(folder, spec, FLAGS.trials or search.trials, FLAGS.workers, asked)
+            tune(folder, spec, options.trials or search.trials, options.workers, asked)
         except stopping.Interrupted as stop:
             stop.hint = f"its trials are saved; the same command with --workdir={folder} goes on from there"
             raise
@@ -102,9 +100,9 @@ def begin(folder: Path, spec: SweepSpec) -> None:
         if others and not path.exists():
             raise UserError(f"--workdir={folder} is no sweep of fdl and not empty (it holds {others[0]}); give another")
         folder.mkdir(parents=True, exist_ok=True)
-        with trials.locked(folder):
+        with trials.hold(folder):
             if not path.exists():
-                write_json(path, {"settings": now, "command": session.command()})
+                write_json(path, {"settings": now, "command": spec.command})
             (folder / "trials").mkdir(exist_ok=True)
     except OSError as error:
         raise UserError(f"--workdir={folder} cannot be used: {error.strerror}; give another") from error
@@ -122,7 +120,7 @@ def begin(folder: Path, spec: SweepSpec) -> None:
 
 def _finish(folder: Path, spec: SweepSpec, store: TrialStore, asked: Callable[[], int]) -> dict[str, Any]:
     """Train with the best settings once more, look at the test split, and write it all down; one process at a time."""
-    while (handle := spawn.try_lock(folder / ".finish.lock")) is None:
+    while (handle := try_lock(folder / ".finish.lock")) is None:
         stopping.leave_if(asked)
         time.sleep(0.2)
     try:
@@ -183,7 +181,7 @@ def _write_page(
     config = json.loads((folder / "best" / "config.json").read_text())
     shares = functools.partial(trials.importances, store)
     page = record.record_page(
-        config | {"command": session.command()}, summary, monitor=spec.experiment.task.monitor,
+        config | {"command": spec.command}, summary, monitor=spec.experiment.task.monitor,
         style=style_of(spec.experiment.task), doc=spec.doc,
         sections=sweep_panels.panels(found, spec.search, store.rules.better, spec.monitor, summary["best"], shares),
     )  # fmt: skip

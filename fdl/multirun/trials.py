@@ -10,13 +10,13 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import fcntl
 import math
 import os
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
+from fdl import files
 from fdl.multirun import sampling
 from fdl.multirun.sampling import SearchRules
 
@@ -77,7 +77,7 @@ def open_store(folder: Path, rules: SearchRules) -> TrialStore:
     def storage_in(file: Path) -> Any:
         return optuna.storages.RDBStorage(f"sqlite:///{file}", engine_kwargs={"connect_args": {"timeout": 60}})
 
-    with locked(folder):
+    with hold(folder):
         if not path.exists():
             beside.unlink(missing_ok=True)
             new = storage_in(beside)
@@ -89,19 +89,15 @@ def open_store(folder: Path, rules: SearchRules) -> TrialStore:
 
 
 @contextlib.contextmanager
-def locked(folder: Path) -> Iterator[None]:
+def hold(folder: Path) -> Iterator[None]:
     """Hold the folder's lock: one thread of one process at a time."""
-    handle = os.open(folder / ".trials.lock", os.O_RDWR | os.O_CREAT, 0o644)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX)
+    with files.locked(folder / ".trials.lock"):
         yield
-    finally:
-        os.close(handle)
 
 
 def trials(store: TrialStore) -> list[Trial]:
     """Read all trials, by number."""
-    with locked(store.folder):
+    with hold(store.folder):
         return [_plain(found) for found in store.read()]
 
 
@@ -127,7 +123,7 @@ def best(store: TrialStore, found: list[Trial]) -> Trial | None:
 
 def importances(store: TrialStore) -> dict[str, float]:
     """See `sampling.importances`."""
-    with locked(store.folder):
+    with hold(store.folder):
         return sampling.importances(store.rules, store.read())
 
 
@@ -142,7 +138,7 @@ def next_trial(
     """
     import optuna
 
-    with locked(store.folder):
+    with hold(store.folder):
         found = store.read()
         for trial in found:
             if trial.state.name == "RUNNING" and (claimed := claim(trial.number)) is not None:
@@ -165,7 +161,7 @@ def report(store: TrialStore, number: int, percent: int, value: float) -> bool:
 
     Asked again, the answer is the same. It is for the caller to end the run, and then to `prune` the trial.
     """
-    with locked(store.folder):
+    with hold(store.folder):
         found = store.read()
         trial = found[number]
         last = trial.last_step
@@ -192,7 +188,7 @@ def _mark(store: TrialStore, trial: FrozenTrial, marks: Mapping[str, Any]) -> No
 
 def prune(store: TrialStore, number: int) -> None:
     """Note that a trial was ended early, as `report` had said. A finished one is left as it is."""
-    with locked(store.folder):
+    with hold(store.folder):
         trial = store.read()[number]
         if not trial.state.is_finished():
             _mark(store, trial, trial.user_attrs.get(_VERDICT, {}))
@@ -201,7 +197,7 @@ def prune(store: TrialStore, number: int) -> None:
 
 def finish(store: TrialStore, number: int, value: float | None, reason: str = "") -> None:
     """Note how a trial ended: its value, or None and the reason for one that failed. A finished one stays as it is."""
-    with locked(store.folder):
+    with hold(store.folder):
         trial = store.read()[number]
         if not trial.state.is_finished():
             _mark(store, trial, trial.user_attrs.get(_VERDICT, {}))  # it was over before it could be ended early

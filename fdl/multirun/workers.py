@@ -16,6 +16,7 @@ from pathlib import Path
 
 from fdl.cli import session
 from fdl.experiment import Experiment, tuning
+from fdl.files import try_lock
 from fdl.multirun import spawn, trials
 from fdl.multirun.trials import Trial, TrialStore
 from fdl.rundir.logs import short
@@ -38,6 +39,7 @@ class SweepSpec:
         search: where to look.
         seed: every trial's, and what decides the values tried.
         flags: further flags of every run.
+        command: the sweep's own command line.
         doc: the experiment's docstring.
     """
 
@@ -48,6 +50,7 @@ class SweepSpec:
     search: tuning.Search
     seed: int = 0
     flags: tuple[str, ...] = ()
+    command: str = ""
     doc: str = ""
 
     @property
@@ -99,7 +102,7 @@ def work(folder: Path, spec: SweepSpec, store: TrialStore, count: int, at_once: 
 
 
 def _claim(folder: Path, number: int) -> int | None:
-    return spawn.try_lock(folder / "trials" / f".{number:04}.lock")
+    return try_lock(folder / "trials" / f".{number:04}.lock")
 
 
 def _drive(folder: Path, spec: SweepSpec, store: TrialStore, trial: Trial, stop: Callable[[], int]) -> None:
@@ -117,7 +120,8 @@ def _drive(folder: Path, spec: SweepSpec, store: TrialStore, trial: Trial, stop:
                         return True
         return False
 
-    own = (*(flag for flag in spec.flags if flag not in ("--test", "--notest")), "--notest")
+    decided = ("--test", "--notest", "--report", "--noreport")
+    own = (*(flag for flag in spec.flags if flag not in decided), "--notest", "--noreport")
     value, reason = None, ""
     try:
         done = spawn.run(

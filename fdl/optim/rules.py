@@ -7,6 +7,7 @@ applied, also after steps that were skipped. Counts that belong to a rule (Adam'
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable
 from typing import Any, Literal
 
@@ -111,10 +112,19 @@ def eval_params(opt_state: Any, params: Any) -> Any | None:
     average = params
     for state in states:
         average = jax.tree.map(
-            lambda z, y, b1=state.b1: y if isinstance(z, optax.MaskedNode) else (y - (1 - b1) * z) / b1,
-            state.z, average, is_leaf=lambda z: isinstance(z, optax.MaskedNode),
-        )  # fmt: skip
+            functools.partial(_extrapolate, state.b1),
+            state.z,
+            average,
+            is_leaf=lambda z: isinstance(z, optax.MaskedNode),
+        )
     return average if states else None
+
+
+def _extrapolate(b1: Any, z: Any, y: Any) -> Any:
+    if isinstance(z, optax.MaskedNode):
+        return y
+    b1 = jnp.expand_dims(b1, tuple(range(jnp.ndim(b1), jnp.ndim(z))))  # of several seeds' states: b1 [S], z [S, ...]
+    return (y - (1 - b1) * z) / b1
 
 
 def _schedule_free(

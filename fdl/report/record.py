@@ -65,12 +65,16 @@ def run_page(
     history: Sequence[Row],
     layers: Sequence[Layer] = (),
     doc: str = "",
+    test: bool = True,
 ) -> Page:
-    """Fill the page of a single run: its results, its curves, and what its task shows of the trained model."""
-    sections: list[DrawPanel] = [
-        functools.partial(training, history, task.monitor, summary.get("best_step")),
-        *list_panels(lambda: task.panels(view)),
-    ]
+    """Fill the page of a single run: its results, its curves, and what its task shows of the trained model.
+
+    Args:
+        test: whether the test split is looked at, which the task's panels show.
+    """
+    sections: list[DrawPanel] = [functools.partial(training, history, task.monitor, summary.get("best_step"))]
+    if test:
+        sections += list_panels(lambda: task.panels(view))
     return record_page(
         config, summary, monitor=task.monitor, style=style_of(task), doc=doc, layers=layers, sections=sections
     )

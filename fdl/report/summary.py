@@ -156,6 +156,6 @@ def describe_data(data: Prepared) -> dict[str, Any]:
         "train_examples": count_examples(splits.train),
         "eval_examples": count_examples(splits.validation) if splits.validation is not None else 0,
         "test_examples": count_examples(splits.test) if splits.test is not None else 0,
-        "standin": bool(getattr(splits, "standin", splits.name.endswith("standin"))),
-        "leaks": dict(getattr(data, "leaks", {})),
+        "standin": splits.standin,
+        "leaks": dict(data.leaks),
     }

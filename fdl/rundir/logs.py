@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import csv
 import io
-import json
 import math
 import sys
 import time
@@ -13,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from fdl.files import replace_text
+from fdl.files import to_json, write_text
 from fdl.rundir.event_files import cut_events, next_suffix
 from fdl.rundir.rows import Row as Row
 from fdl.rundir.rows import cut_rows, last_rows, parse_row
@@ -35,7 +34,7 @@ def write_csv(workdir: Path, rows: Sequence[Row]) -> None:
     writer = csv.DictWriter(table, columns)
     writer.writeheader()
     writer.writerows(rows)
-    replace_text(workdir / "metrics.csv", table.getvalue())
+    write_text(workdir / "metrics.csv", table.getvalue(), durable=False)
 
 
 def _summary_writer() -> Any:
@@ -73,7 +72,7 @@ def writer(workdir: Path, upto: int) -> Iterator[Callable[[Row], None]]:
                     board.add_scalar(name, value, row["step"])
 
         def write(row: Row) -> None:
-            file.write(json.dumps(row) + "\n")
+            file.write(to_json(row) + "\n")
             file.flush()
             show(row)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import datetime
-import fcntl
 import json
 import os
 import secrets
@@ -12,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from fdl import files
 from fdl.types import UserError
 
 RUNS = Path("runs")
@@ -141,21 +141,17 @@ def lock(workdir: Path) -> Iterator[None]:
     Raises:
         UserError: another process holds it (its pid is named), or it cannot be written.
     """
-    try:
-        workdir.mkdir(parents=True, exist_ok=True)
-        handle = os.open(workdir / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
-    except OSError as error:
-        raise UserError(f"--workdir={workdir} cannot be written: {error.strerror}; give another") from error
-    try:
+    with contextlib.ExitStack() as stack:
         try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            pid = os.read(handle, 32).decode(errors="replace").strip() or "unknown"
-            raise UserError(f"--workdir={workdir} is in use by process {pid}; wait for it or give another") from None
-        for left in workdir.glob(".*.tmp"):  # half-written by a start that was killed
-            left.unlink(missing_ok=True)
-        os.ftruncate(handle, 0)
-        os.pwrite(handle, f"{os.getpid()}\n".encode(), 0)
+            workdir.mkdir(parents=True, exist_ok=True)
+            handle = stack.enter_context(files.locked(workdir / ".lock", wait=0))
+            for left in workdir.glob(".*.tmp"):  # half-written by a start that was killed
+                left.unlink(missing_ok=True)
+            files.write_holder(handle, f"{os.getpid()}\n")
+        except BlockingIOError as error:
+            raise UserError(
+                f"--workdir={workdir} is in use by process {error.strerror}; wait for it or give another"
+            ) from None
+        except OSError as error:
+            raise UserError(f"--workdir={workdir} cannot be written: {error.strerror}; give another") from error
         yield
-    finally:
-        os.close(handle)

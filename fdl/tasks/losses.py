@@ -24,16 +24,23 @@ def cross_entropy(logits: Array, labels: Array, label_smoothing: float = 0.0) ->
         label_smoothing: the share s of each label spread over all classes, p <- (1 - s) p + s / K
             (Szegedy et al. 2016, https://arxiv.org/abs/1512.00567).
 
+    A class whose logit is -inf is masked out: it has probability 0, costs nothing, and smoothing spreads over the others
+    (K is their number). As the label it costs infinity.
+
     Returns:
         [...].
     """
     logits = logits.astype(jnp.float32)
     probabilities = _probabilities(labels, logits)
     if label_smoothing:
-        probabilities = (1 - label_smoothing) * probabilities + label_smoothing / logits.shape[-1]
+        unmasked = (logits > -jnp.inf).astype(jnp.float32)
+        share = label_smoothing / unmasked.sum(-1, keepdims=True)
+        probabilities = (1 - label_smoothing) * probabilities + share * unmasked
     # The difference from the maximum first: for large logits the two terms would cancel.
     shifted = logits - jax.lax.stop_gradient(logits.max(-1, keepdims=True))
-    return jnp.log(jnp.exp(shifted).sum(-1)) * probabilities.sum(-1) - (probabilities * shifted).sum(-1)
+    # 0 log 0 = 0: the logit is replaced before it is multiplied, for a product's gradient would let -inf through as NaN.
+    expected = (probabilities * jnp.where(probabilities == 0, 0, shifted)).sum(-1)
+    return jnp.log(jnp.exp(shifted).sum(-1)) * probabilities.sum(-1) - expected
 
 
 def two_logits(outputs: Array) -> Array:
@@ -89,12 +96,6 @@ def hinge(logits: Array, labels: Array) -> Array:
     label = jnp.where(own, logits, 0).sum(-1)
     rival = jnp.where(own, -jnp.inf, logits).max(-1)
     return jnp.maximum(0, 1 + rival - label)
-
-
-def binary_hinge(outputs: Array, targets: Array) -> Array:
-    """max(0, 1 - y z) with y = -1 for the target 0 and +1 for the target 1: [B] from [B] or [B, ...]."""
-    signs = 2 * _same_shape(outputs, targets) - 1
-    return _by_example(jnp.maximum(0, 1 - signs * outputs))
 
 
 def accuracy(logits: Array, labels: Array) -> Array:

@@ -46,7 +46,12 @@ class Compiled:
         state = layouts.compile_init(program.init, self.key, program.state_spec)
         if program.initial is None:
             return state
-        found = jax.tree.map(layouts.place, program.initial, program.variables_spec)
+
+        def put(leaf: Any, spec: Any) -> Any:
+            return layouts.place(leaf, spec) if isinstance(leaf, np.ndarray) else leaf  # a newly drawn one is there
+
+        filled = program.initial.fill({"params": state.params, **state.stats})
+        found = jax.tree.map(put, filled, program.variables_spec)
         params, stats = found["params"], {name: found[name] for name in state.stats}
         shardings = jax.tree.map(lambda leaf: leaf.sharding, program.state_spec.opt_state)
         opt_state = jax.jit(program.optimizer[0].init, out_shardings=shardings)(params)

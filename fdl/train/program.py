@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import functools
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -13,10 +12,12 @@ import numpy as np
 import optax
 
 from fdl.checkpoint import weights
+from fdl.checkpoint.transfer import Transfer, transfer
 from fdl.data import pipeline
 from fdl.distributed import layouts
 from fdl.experiment import Experiment
 from fdl.experiment.binding import bind_experiment
+from fdl.files import user_path
 from fdl.optim import LearningRate
 from fdl.train import step
 from fdl.train.compiled import Compiled
@@ -147,18 +148,18 @@ class Program:
     # ---- from files, and executables -----------------------------------------------------------------------------------
 
     @functools.cached_property
-    def initial(self) -> Any:
-        """The weights of the experiment's `init_from`, None where it names no file.
+    def initial(self) -> Transfer | None:
+        """What the experiment's `init_from` gives the model, None where it names no file.
 
         Raises:
-            UserError: the file cannot be read, or its arrays are not the model's.
+            UserError: the file cannot be read, or nothing of it fits.
         """
-        path, wanted = self.experiment.init_from, self.variables_spec
-        if path is None:
+        experiment = self.experiment
+        if experiment.init_from is None:
             return None
-        size = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(wanted))
-        held = weights.load(Path(path).expanduser(), 2 * size + (1 << 20))
-        return weights.fit(wanted, held, f"init_from={path}")
+        held = weights.load(user_path(experiment.init_from, "init_from"))
+        source = f"init_from={experiment.init_from}"
+        return transfer(self.variables_spec, held, source, experiment.init_map, experiment.init_strict)
 
     @functools.cached_property
     def compiled(self) -> Compiled:

@@ -17,7 +17,9 @@ from fdl.distributed import processes
 from fdl.types import RunError, UserError
 
 HUNG = 124
-_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+STARTUP_SECONDS = 600.0
+"""Until the first sign of life the watchdog allows this long at least: restoring and the first step take their time."""
+_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
 class Interrupted(BaseException):
@@ -38,7 +40,10 @@ class Interrupted(BaseException):
 
 @contextlib.contextmanager
 def asked_to_stop() -> Iterator[Callable[[], int]]:
-    """`asked()` is the first SIGTERM or SIGINT that came in, else 0. A second one ends the process at once."""
+    """`asked()` is the first SIGTERM, SIGINT or SIGHUP that came in, else 0. A second one ends the process at once.
+
+    SIGHUP is left alone where it is ignored: `nohup` has asked for that.
+    """
     seen: list[int] = []
 
     def note(signum: int, _frame: Any) -> None:
@@ -49,7 +54,8 @@ def asked_to_stop() -> Iterator[Callable[[], int]]:
     if threading.current_thread() is not threading.main_thread():
         yield lambda: 0  # only the main thread may set handlers; a caller's thread keeps its own
         return
-    before = {signum: signal.signal(signum, note) for signum in _SIGNALS}
+    ignored = signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+    before = {signum: signal.signal(signum, note) for signum in _SIGNALS if signum != signal.SIGHUP or not ignored}
     try:
         yield lambda: seen[0] if seen else 0
     finally:
@@ -67,24 +73,29 @@ def leave_if(asked: Callable[[], int]) -> None:
 
 @contextlib.contextmanager
 def watched(limit: float, missing: Callable[[], list[str]]) -> Iterator[Callable[[], None]]:
-    """`alive()` is to be called whenever something has been finished; the first call arms the watchdog.
+    """`alive()` is to be called whenever something has been finished.
 
-    Without a call for `limit` seconds (0: for ever) the stacks of all threads are printed and the process exits with
-    124. When a peer of `missing()` has died, the process says which and exits with 1, even where the main thread is
-    stuck in a collective operation that will never end.
+    Without a call for `limit` seconds (0: for ever; at first STARTUP_SECONDS, if that is longer) the stacks of all threads
+    are printed and the process exits with 124. Time in which this process did not run, because it or its machine was
+    suspended, does not count. When a peer of `missing()` has died, the process says which and exits with 1, even where the
+    main thread is stuck in a collective operation that will never end.
 
     Raises:
         RunError: in place of the runtime's error about a broken connection, where a peer has died.
     """
-    last: list[float] = []
-    over = threading.Event()
+    last, begun, over = [time.monotonic()], threading.Event(), threading.Event()
 
     def watch() -> None:
         gone_since: float | None = None
-        while not over.wait(min(1.0, limit / 4 or 1.0)):
-            if limit and last and time.monotonic() - last[0] > limit:
+        pause, now = min(1.0, limit / 4 or 1.0), time.monotonic()
+        while not over.wait(pause):
+            before, now = now, time.monotonic()
+            # This thread only sleeps: what it overslept, nobody here was running.
+            last[0] = min(now, last[0] + max(0.0, now - before - pause))
+            allowed = limit if begun.is_set() else max(limit, STARTUP_SECONDS)
+            if limit and now - last[0] > allowed:
                 _say(
-                    f"nothing was finished for {limit:g} s: this process or one it waits for hangs; its stacks are below; "
+                    f"nothing was finished for {allowed:g} s: this process or one it waits for hangs; its stacks are below; "
                     "the same command resumes the run (--watchdog sets the limit)"
                 )
                 faulthandler.dump_traceback(all_threads=True)
@@ -92,13 +103,14 @@ def watched(limit: float, missing: Callable[[], list[str]]) -> Iterator[Callable
                     time.sleep(3)  # its end is the end of all: first let the others show their stacks
                 os._exit(HUNG)
             gone = missing()
-            gone_since = (gone_since or time.monotonic()) if gone else None
-            if gone_since and time.monotonic() - gone_since > 5:  # till then the main thread may say it itself
+            gone_since = (gone_since or now) if gone else None
+            if gone_since and now - gone_since > 5:  # till then the main thread may say it itself
                 _say(_farewell(gone))
                 os._exit(1)
 
     def alive() -> None:
         last[:] = [time.monotonic()]
+        begun.set()
 
     thread = threading.Thread(target=watch, name="fdl-watchdog", daemon=True)
     thread.start()

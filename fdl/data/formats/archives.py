@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import bz2
 import contextlib
-import fcntl
 import gzip
 import hashlib
 import json
@@ -28,6 +27,7 @@ from fdl.data.formats.images import SUFFIXES
 from fdl.data.formats.listing import count_by_suffix, is_ignored
 from fdl.data.formats.signatures import LENGTH, content_name
 from fdl.environment import cache_dir
+from fdl.files import locked
 from fdl.types import UserError, one_line, printable
 
 ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz")
@@ -76,8 +76,7 @@ def unpack(path: Path) -> Unpacked:
     final = home / digest
     try:
         home.mkdir(parents=True, exist_ok=True, mode=0o700)
-        with open(home / f"{digest}.lock", "w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)  # another start may be at it; it ends with the process that holds it
+        with locked(home / f"{digest}.lock"):  # another start may be at it
             record = _read_record(final)
             if record is None:
                 record = _unpack_anew(path, kind, where, final)

@@ -16,7 +16,7 @@ from absl import logging
 
 from fdl.data.formats import images
 from fdl.environment import cache_dir
-from fdl.files import replace_text
+from fdl.files import write_text
 
 Found = tuple[dict[int, str], list[int]]
 """({place in its group: what is wrong with the picture}, a digest of the bytes of each)."""
@@ -79,4 +79,4 @@ def _load(path: Path, count: int) -> Found | None:
 def _save(path: Path, found: Found) -> None:
     with contextlib.suppress(OSError):  # a cache that cannot be written costs the time of reading again
         path.parent.mkdir(parents=True, exist_ok=True)
-        replace_text(path, json.dumps(found))
+        write_text(path, json.dumps(found), durable=False)

@@ -1,0 +1,175 @@
+"""One training run from its options to its report: what --mode=train does, and what calls it from Python."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from fdl import environment, files
+from fdl.cli import session
+from fdl.cli.options import Options
+from fdl.data.formats.bad_inputs import write_bad_inputs
+from fdl.distributed import processes
+from fdl.experiment import Experiment
+from fdl.inspect import profiling
+from fdl.report import describe, record, report, summary
+from fdl.report.formatting import number
+from fdl.rundir import logs, workdir
+from fdl.rundir.rows import Row
+from fdl.tasks.task import Task, View
+from fdl.train import loop, stopping
+from fdl.train.program import Program
+
+
+@dataclasses.dataclass(frozen=True)
+class Trained:
+    """A run that came to its end.
+
+    Attributes:
+        path: its directory.
+        summary: what summary.json holds.
+        history: the rows of metrics.jsonl.
+        view: the model of its best checkpoint.
+    """
+
+    path: Path
+    program: Program
+    summary: Mapping[str, Any]
+    history: Sequence[Row]
+    view: View
+
+
+def train_run(experiment: Experiment, options: Options, doc: str = "") -> Trained:
+    """Begin a run, or go on with the one in `options.workdir`, to its report.
+
+    Args:
+        doc: what the report says of the experiment.
+
+    Raises:
+        UserError: the input does not fit; nothing was written.
+        RunError: the run failed; what it had saved is kept.
+        Interrupted: told to stop, and saved.
+    """
+    chosen, settings = options.workdir, session.shown_settings(experiment)
+    processes.check_same("the settings", json.dumps([experiment.name, options.seed, str(chosen), settings]))
+    before = processes.from_first(lambda: workdir.read_config(chosen) if chosen else None)
+    profiled = profiling.parse(options.profile) if options.profile else None
+    if chosen and before:
+        workdir.check_same(chosen, before, experiment.name, options.seed, settings)
+    with stopping.asked_to_stop() as local, contextlib.ExitStack() as stack:
+        program = session.load(experiment, options)
+        layers = session.say_layers(program)
+        compile_seconds = _compile(program)  # before anything is written, as all that may fail
+        processes.check_same("the program", program.compiled.sha256)
+        if not before and program.initial:
+            session.say(str(program.initial))
+        asked = processes.agreed(local)
+        stopping.leave_if(asked)
+        config = summary.config(program, settings, list(options.overrides), options.command)
+
+        def claim() -> str:
+            path = chosen or workdir.create(experiment.name)
+            stack.enter_context(workdir.lock(path))
+            files.write_json(path / "config.json", workdir.continued(path, config, options.accept_changes))
+            if skipped := program.data.splits.skipped:
+                write_bad_inputs(skipped, path)
+            return str(path)
+
+        path = Path(processes.from_first(claim))
+        processes.check_shared(path)
+        if options.dump_hlo and processes.is_first():
+            for written in profiling.dump(program, path / "hlo"):
+                session.say(f"wrote {written}")
+        try:
+            trained = _train_in(path, program, options, profiled, compile_seconds, asked)
+            if processes.is_first():
+                _finish(trained, options, doc, layers, local)
+            return trained
+        except stopping.Interrupted as stop:
+            stop.hint = f"saved; the same command with --workdir={path} goes on from there"
+            raise
+
+
+def _train_in(
+    path: Path,
+    program: Program,
+    options: Options,
+    profiled: tuple[int, int] | None,
+    compile_seconds: float,
+    asked: Callable[[], int],
+) -> Trained:
+    """Train, and evaluate the best checkpoint, under the eyes of the watchdog."""
+    timing: dict[str, float | None] = {"compile": compile_seconds, "to_first_step": None}
+
+    def first_step() -> None:
+        timing["to_first_step"] = environment.seconds_since_start()
+
+    baselines = summary.measure_baselines(program) if options.test else {}
+    stopped: stopping.Interrupted | None = None
+    with processes.present(path) as missing, stopping.watched(options.watchdog, missing) as alive:
+
+        def between() -> None:
+            alive()
+            stopping.leave_if(asked)
+
+        try:
+            with profiling.traced(profiled, path / "profile") as about_to:
+                progress = loop.train(program, path, loop.Hooks(session.say, asked, first_step, about_to, alive))
+            rows = logs.read_rows(path)
+            found, view = summary.summarise(
+                program, path, progress, between, test=options.test, history=rows, baselines=baselines
+            )
+        except stopping.Interrupted as interrupted:
+            stopped = interrupted  # raised below: this process leaves with a goodbye to the others
+    if stopped:
+        if processes.is_first():
+            logs.write_csv(path, logs.read_rows(path))
+        raise stopped
+    found["timing"] |= timing | {"total": environment.seconds_since_start()}
+    return Trained(path, program, found, rows, view)
+
+
+def _finish(
+    trained: Trained, options: Options, doc: str, layers: list[describe.Layer], asked: Callable[[], int]
+) -> None:
+    """Write summary.json and the report, and say what came of the run."""
+    path, task, found = trained.path, trained.program.experiment.task, trained.summary
+    logs.write_csv(path, trained.history)
+    files.write_json(path / "summary.json", found)
+    _say_result(task, "test" if options.test else "eval", found)
+    if not options.report:
+        return
+    config = workdir.read_config(path) or {}
+    page = record.run_page(
+        config, found, trained.view, task, history=trained.history, layers=layers, doc=doc, test=options.test
+    )
+    session.say(f"report: {report.write_report(path, page, lambda: stopping.leave_if(asked))}")
+
+
+def _compile(program: Program) -> float:
+    """Seconds that compiling (or fetching from the cache) the training and the evaluation step took."""
+    began = time.monotonic()
+    _ = program.compiled.executable, program.compiled.eval_step
+    return time.monotonic() - began
+
+
+def _say_result(task: Task, split: str, found: Mapping[str, Any]) -> None:
+    """Say the monitored metric beside the baselines, then the others."""
+    name = f"{split}/{task.monitor}"
+    if name not in found["metrics"]:
+        return
+
+    def shown(metric: str, value: float) -> str:
+        return number(value, task.metric_style(metric))
+
+    rivals = "  ".join(f"{rival} {shown(name, m[name])}" for rival, m in found["baselines"].items() if name in m)
+    note = "(on a stand-in: these figures say nothing about the real data set)" if found["data"]["standin"] else ""
+    others = {k: v for k, v in found["metrics"].items() if k.startswith(f"{split}/") and k != name}
+    rest = "  ".join(f"{k} {shown(k, v)}" for k, v in others.items())
+    parts = (f"{name} {shown(name, found['metrics'][name])}", f"({rivals})" if rivals else "", rest, note)
+    session.say("  ".join(filter(None, parts)))
