@@ -21,7 +21,7 @@ ORDER = [
     {"inspect", "report"},
     {"cli"},
     {"multirun"},
-    {"main"},
+    {"main", "api"},
 ]
 FILES = sorted((ROOT / "fdl").rglob("*.py"))
 
