@@ -210,5 +210,5 @@ def test_the_list_is_a_csv_that_no_spreadsheet_runs(tmp_path: Path) -> None:
         ["'@x", "", "漢\\ud800"],
     ]  # fmt: skip
     assert [entry.name for entry in path.parent.iterdir()] == ["bad_inputs.csv"]
-    with pytest.raises(UserError, match="cannot write under"):
+    with pytest.raises(UserError, match="cannot be written"):
         write_bad_inputs(rows, path)
