@@ -107,8 +107,7 @@ def test_evaluation_pads_columns_as_arrays(shards: int) -> None:
     lazy, held = nested()
     for part in range(shards):
         assert (
-            same(pipeline.padded_batches(lazy, 16, part, shards), pipeline.padded_batches(held, 16, part, shards))
-            == 4
+            same(pipeline.padded_batches(lazy, 16, part, shards), pipeline.padded_batches(held, 16, part, shards)) == 4
         )
 
 
