@@ -99,11 +99,11 @@ def _one(part: str, name: str, rounds: int, data_dir: str | None) -> list[dict[s
         return layouts.shard(next(batches), built.layout)
 
     def step() -> float:
-        state, _ = built.train(built.start(), resident(), built.key)
+        state, _ = built.compiled.train_step(built.compiled.initial_state(), resident(), built.compiled.key)
         jax.block_until_ready(state)
         began, spent, count = time.perf_counter(), 0.0, 0
         while spent < SECONDS:
-            state, metrics = built.train(state, resident(), built.key)
+            state, metrics = built.compiled.train_step(state, resident(), built.compiled.key)
             jax.block_until_ready(metrics)
             count, spent = count + 1, time.perf_counter() - began
         return count * batch_size / spent

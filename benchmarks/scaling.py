@@ -71,12 +71,12 @@ def _one(name: str, mode: Any, devices: int, data_dir: str) -> dict[str, Any]:
     )
     built = program.build(experiment, data, 0, layouts.choose_layout(mode, jax.devices()[:devices]))
     batch = layouts.shard(next(pipeline.numpy_feed(data.splits.train, built.stream, 0, 1)), built.layout)
-    state = built.start()
+    state = built.compiled.initial_state()
 
     def take(state: Any, steps: int) -> tuple[Any, float]:
         began = time.perf_counter()
         for _ in range(steps):
-            state, _ = built.train(state, batch, built.key)
+            state, _ = built.compiled.train_step(state, batch, built.compiled.key)
         jax.block_until_ready(state)
         return state, (time.perf_counter() - began) / steps
 

@@ -255,7 +255,7 @@ def _join() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # one process speaks for all; errors still come from each
     # Every flag may decide what the processes do together: one that skips an evaluation leaves the others waiting in it.
     same = {name: FLAGS[name].value for name in _own_flags() if name != "process_id"}
-    processes.check_same("the flags", json.dumps(same, sort_keys=True))
+    processes.require_equal("the flags", json.dumps(same, sort_keys=True))
 
 
 def _list() -> int:

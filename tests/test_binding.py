@@ -23,6 +23,7 @@ from fdl.experiment.binding import bind_experiment, bind_model, resolved_setting
 from fdl.models import CNN, MLP, HandCNN, HandMLP, Recurrent, ResNet18
 from fdl.parsing import parse
 from fdl.tasks import Classification
+from fdl.tasks.panels.answers import class_names
 from fdl.types import Fact, Outputs, Range, UserError, VocabularySize
 
 FACTS = Facts(classes=("a", "b", "c"), vocabulary=tuple("wxyz"), outputs=3, input_shape=(8, 8, 1), extra={"frames": 7})
@@ -232,3 +233,9 @@ def test_a_source_of_ones_own_needs_only_names_and_rows() -> None:
     assert bind_experiment(experiment, prepared.splits.facts).model.outputs == 5
     assert prepared.splits.test is not None
     assert len(prepared.splits.test["targets"]) == 10
+
+
+def test_classes_keep_their_names_where_the_model_has_more_outputs() -> None:
+    splits = Splits("pets", "", "", {}, facts=Facts(classes=("cat", "dog")))
+    assert class_names(splits, 4) == ("cat", "dog", "2", "3")
+    assert class_names(splits, 1) == ("cat",)

@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import dataclasses
 import tracemalloc
 from collections.abc import Iterator
 from typing import Any
 
+import jax
 import numpy as np
 import pytest
 
 from fdl.data import Data, Request, Splits, columns, ops, pipeline
 from fdl.data.columns import Windows, windows
 from fdl.data.digests import sha256_of
-from fdl.types import Arrays, count_examples, take
+from fdl.distributed.layouts import choose_layout, shard
+from fdl.experiment import Experiment
+from fdl.models import MLP
+from fdl.tasks import Regression
+from fdl.train.evaluation import evaluate
+from fdl.train.program import build
+from fdl.types import Arrays, UserError, count_examples, take
 
 RNG = np.random.default_rng(2)
 SERIES = RNG.normal(size=(60, 3)).astype(np.float32)
@@ -76,8 +84,6 @@ def same(batches: Iterator[Any], others: Iterator[Any]) -> int:
 
 
 def _leaves(batch: Any) -> list[np.ndarray]:
-    import jax
-
     leaves = jax.tree.leaves(batch)
     assert all(type(leaf) is np.ndarray for leaf in leaves)
     return leaves
@@ -99,10 +105,9 @@ def test_batches_of_nested_columns_are_those_of_arrays(kind: Any) -> None:
 @pytest.mark.parametrize("shards", [1, 2])
 def test_evaluation_pads_columns_as_arrays(shards: int) -> None:
     lazy, held = nested()
-    for shard in range(shards):
+    for part in range(shards):
         assert (
-            same(pipeline.padded_batches(lazy, 16, shard, shards), pipeline.padded_batches(held, 16, shard, shards))
-            == 4
+            same(pipeline.padded_batches(lazy, 16, part, shards), pipeline.padded_batches(held, 16, part, shards)) == 4
         )
 
 
@@ -136,18 +141,6 @@ def test_windows_may_be_compared_with_those_of_training() -> None:
 
 
 def test_a_run_on_windows_trains_and_the_device_resident_path_is_refused() -> None:
-    import dataclasses
-
-    import jax
-
-    from fdl.distributed.layouts import choose_layout
-    from fdl.experiment import Experiment
-    from fdl.models import MLP
-    from fdl.tasks import Regression
-    from fdl.train.evaluation import evaluate
-    from fdl.train.program import build
-    from fdl.types import UserError
-
     series = np.sin(np.arange(200, dtype=np.float32) / 5)
 
     def source(request: Request) -> Splits:
@@ -162,11 +155,11 @@ def test_a_run_on_windows_trains_and_the_device_resident_path_is_refused() -> No
     program = build(experiment, pipeline.load(data, Request()), 0, layout)
     assert program.experiment.model.outputs == 1  # from the horizon
     assert program.compiled.resident_rows is None
-    state, batches = program.compiled.initial_state(), pipeline.feed("auto", program.data.splits.train, program.stream, 0, 40)
+    state = program.compiled.initial_state()
     before = evaluate(program, state.variables, program.data.splits.evaluated)["rmse"]
-    for at in range(40):
-        state, _ = program.advance(state, at, 1, batches)
+    for batch in program.compiled.batches(0):
+        state, _ = program.compiled.train_step(state, shard(batch, layout), program.compiled.key)
     assert evaluate(program, state.variables, program.data.splits.evaluated)["rmse"] < before
     asked = dataclasses.replace(experiment, data=dataclasses.replace(data, resident=True))
     with pytest.raises(UserError, match=r"data\.resident=true needs plain arrays"):
-        _ = build(asked, pipeline.load(data, Request()), 0, layout).on_device
+        _ = build(asked, pipeline.load(data, Request()), 0, layout).compiled.resident_rows

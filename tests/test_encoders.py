@@ -65,7 +65,9 @@ def test_text_that_nothing_encodes_is_refused() -> None:
 
 def test_a_name_that_training_does_not_know_is_one_line() -> None:
     op = Categories()
-    with pytest.raises(UserError, match=r"row 2: targets 'cow\\\\n' is not among the training rows'; known are cat, dog"):
+    with pytest.raises(
+        UserError, match=r"row 2: targets 'cow\\\\n' is not among the training rows'; known are cat, dog"
+    ):
         op.encode({"targets": np.array(["cat", "cow\n"])}, ["cat", "dog"])
     with pytest.raises(UserError, match="no column 'labels', only targets"):
         Categories("labels").fit({"targets": np.array(["a"])})

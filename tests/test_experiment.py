@@ -195,6 +195,8 @@ def test_what_is_due_every_epoch_comes_once_an_epoch(period: float) -> None:
 
 def test_the_example_of_the_readme(tmp_path: Path) -> None:
     readme = (Path(__file__).resolve().parent.parent / "README.md").read_text()
-    (tmp_path / "mine.py").write_text(readme.split("```python\n")[1].split("```")[0])
+    (tmp_path / "mine.py").write_text(
+        next(block.split("```")[0] for block in readme.split("```python\n") if "def experiment()" in block)
+    )
     found = load_experiment(str(tmp_path / "mine.py"), ["batch_size=64"])
     assert (found.model.filters, str(found.steps)) == ((64, 64, 128), "5epochs")  # type: ignore[attr-defined]

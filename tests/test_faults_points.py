@@ -21,7 +21,10 @@ POINTS: dict[str, list[Point]] = {
     "a step to be deleted has no manifest": [Point("shutil:rmtree", match="checkpoints")],
     "half of a step deleted": [Point("os:unlink", nth=3)],
     "config.json": [Point("os:replace", match="config.json"), Point("os:replace", match="config.json", after=True)],
-    "the log cut back": [Point("os:replace", match="metrics.jsonl"), Point("os:replace", match="metrics.jsonl", after=True)],
+    "the log cut back": [
+        Point("os:truncate", match="metrics.jsonl"), Point("os:truncate", match="metrics.jsonl", after=True),
+        Point("fdl.rundir.logs:cut_events", after=True),
+    ],
     "half a row": [Point("fdl.checkpoint.manifest:seal")],
     "what is known of a saved step": [Point("os:replace", match="manifest.json")],
     "metrics.csv": [Point("os:replace", match="metrics.csv"), Point("os:replace", match="metrics.csv", after=True)],

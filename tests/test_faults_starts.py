@@ -15,7 +15,7 @@ import pytest
 from faults import campaign, starts
 
 from fdl import files
-from fdl.rundir import workdir
+from fdl.rundir import config
 from fdl.types import UserError
 
 SEED = 0
@@ -36,7 +36,8 @@ CONFIG: dict[str, Any] = {
     "experiment": "digits_cnn", "settings": SETTINGS, "overrides": [], "seed": 0, "command": "python -m fdl.main",
     "versions": {"python": "3.11.7", "jax": "0.10.2", "jaxlib": "0.10.2", "flax": "0.12", "optax": "0.2", "numpy": "2.4",
                  "tensorflow": "2.21"},
-    "git_commit": "abc", "devices": ["TFRT_CPU_0"], "processes": 1, "layout": "jit", "mesh": {"data": 1},
+    "git_commit": "abc", "devices": ["TFRT_CPU_0"], "bits_decided_by": ["jax", "jaxlib", "flax", "optax", "numpy"],
+    "processes": 1, "layout": "jit", "mesh": {"data": 1},
     "program_sha256": "1" * 64, "total_steps": 100, "data": {"name": "digits", "source": "builtin", "sha256": "2" * 64},
 }  # fmt: skip
 
@@ -75,10 +76,10 @@ def test_a_changed_run_is_refused_by_the_keys_that_differ(tmp_path: Path) -> Non
         before = (run / "config.json").read_bytes()
 
         def resume(run: Path = run, now: dict[str, Any] = now) -> dict[str, Any]:
-            held = workdir.read_config(run)
+            held = config.read_config(run)
             assert held is not None
-            workdir.check_same(run, held, now["experiment"], now["seed"], now["settings"])
-            return workdir.continued(run, now, accept_changes=False)
+            config.check_settings(run, held, now["experiment"], now["seed"], now["settings"])
+            return config.resume(run, held, now, False, lambda: now["program_sha256"])
 
         if kind in ("free", "library"):
             assert len(resume()["resumes"]) == 1

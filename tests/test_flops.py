@@ -22,8 +22,8 @@ from fdl.models import CNN, MLP, Recurrent
 from fdl.report import describe
 from fdl.tasks import LanguageModel
 from fdl.train import resident
-from fdl.train.flops import step_flops
 from fdl.train.program import build
+from fdl.train.tracing import step_flops
 
 ROOT = Path(__file__).resolve().parent.parent
 

@@ -9,7 +9,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 ORDER = [
-    {"environment", "types", "scratch"},
+    {"environment", "types", "flops", "scratch"},
     {"numpy_call", "files", "parsing"},
     {"distributed"},
     {"data"},
@@ -21,7 +21,7 @@ ORDER = [
     {"inspect", "report"},
     {"cli"},
     {"multirun"},
-    {"main"},
+    {"main", "api"},
 ]
 FILES = sorted((ROOT / "fdl").rglob("*.py"))
 

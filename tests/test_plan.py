@@ -15,11 +15,11 @@ from jax import lax
 from fdl.data import Data, Facts, Request, Splits, ops, pipeline
 from fdl.distributed import layouts
 from fdl.experiment import Experiment, load_experiment
+from fdl.flops import count_flops
 from fdl.inspect import chips, costs, plan
 from fdl.models import MLP
 from fdl.optim import Optimizer
 from fdl.tasks import Classification
-from fdl.train.flops import count_flops
 from fdl.train.program import Program, build
 from fdl.types import UserError
 

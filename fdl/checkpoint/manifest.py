@@ -3,7 +3,8 @@
     checkpoints/<step>/manifest.json   shapes and dtypes of the leaves, the run's progress, sha256 and size of each file
 
 A step without a manifest was interrupted and is removed at the next start. A step whose files do not match its manifest
-is passed over with a warning and left where it is (Orbax itself does not notice a flipped bit in an array).
+is passed over with a warning and left where it is (Orbax itself does not notice a flipped bit in an array). What others put
+beside these files (a copy that the user keeps, a drive's desktop.ini) is neither read nor deleted.
 """
 
 from __future__ import annotations
@@ -19,10 +20,11 @@ from typing import Any
 
 from absl import logging
 
-from fdl.files import write_json
+from fdl.files import to_json, write_json
 from fdl.types import RunError
 
 MANIFEST = "manifest.json"
+_MOST_LOOKS = 10
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,34 +37,40 @@ class Saved:
     leaves: Mapping[str, tuple[str, list[int]]]
 
 
+STRANGERS = ("desktop.ini", "thumbs.db", "icon\r")
+"""Files that systems and cloud drives put into any folder, in small letters; also all whose name begins with a dot."""
+
+
 def file_digests(folder: Path) -> dict[str, list[Any]]:
-    digests = {}
-    for path in sorted(folder.rglob("*")):
-        if path.is_file() and path.name != MANIFEST and not path.name.startswith("."):
-            with open(path, "rb") as file:
-                sha256 = hashlib.file_digest(file, "sha256").hexdigest()
-            digests[str(path.relative_to(folder))] = [path.stat().st_size, sha256]
-    return digests
+    """Size and sha256 of every file of a step, by its path in the folder."""
+    paths = [path for path in sorted(folder.rglob("*")) if path.name != MANIFEST and not _is_strange(path.name)]
+    return {str(path.relative_to(folder)): _digest(path) for path in paths if path.is_file()}
+
+
+def _is_strange(name: str) -> bool:
+    return name.startswith(".") or name.lower() in STRANGERS
+
+
+def _digest(path: Path) -> list[Any]:
+    with open(path, "rb") as file:
+        return [path.stat().st_size, hashlib.file_digest(file, "sha256").hexdigest()]
 
 
 def verify(folder: Path) -> Saved | str:
     """The checkpoint in `folder`, or a line about what is wrong with it."""
     try:
-        manifest = json.loads((folder / MANIFEST).read_text())
+        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
         sealed = manifest.pop("sha256")
         if sealed != hashlib.sha256(json.dumps(manifest, sort_keys=True).encode()).hexdigest():
             return f"{folder / MANIFEST} was changed after it was written"
-        files = file_digests(folder)
-        for name in sorted(files.keys() | manifest["files"].keys()):
-            if files.get(name) != manifest["files"].get(name):
-                state = (
-                    "missing"
-                    if name not in files
-                    else "not in the manifest"
-                    if name not in manifest["files"]
-                    else "changed"
-                )
-                return f"{folder / name} is {state}"
+        if manifest["step"] != int(folder.name):
+            return f"{folder / MANIFEST} is of step {manifest['step']}"
+        for name, digest in manifest["files"].items():
+            path = folder / name
+            if not path.is_file():
+                return f"{path} is missing"
+            if _digest(path) != digest:
+                return f"{path} is changed"
         return Saved(int(folder.name), folder, manifest["progress"], manifest["leaves"])
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         return f"{folder / MANIFEST} cannot be read: {error}"
@@ -70,7 +78,9 @@ def verify(folder: Path) -> Saved | str:
 
 def seal(folder: Path, manifest: Mapping[str, Any]) -> None:
     """Write the manifest with a digest over itself: from here on the step counts."""
-    body = {name: value for name, value in manifest.items() if name != "sha256"}
+    body = json.loads(
+        to_json({name: value for name, value in manifest.items() if name != "sha256"})
+    )  # as it is read again
     write_json(
         folder / MANIFEST, body | {"sha256": hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()}
     )
@@ -97,16 +107,33 @@ def drop_older(folder: Path, keep: int) -> None:
 
 
 def step_folders(root: Path) -> list[Path]:
+    """The folders of steps, in their order: those whose whole name is a number as fdl writes it."""
     if not root.is_dir():
         return []
-    return sorted((p for p in root.iterdir() if p.is_dir() and p.name.isdigit()), key=lambda p: int(p.name))
+    own = [
+        path for path in root.iterdir() if path.name.isdecimal() and path.name == str(int(path.name)) and path.is_dir()
+    ]
+    return sorted(own, key=lambda path: int(path.name))
+
+
+def is_sealed(folder: Path) -> bool:
+    """Whether a step was saved to its end."""
+    return (folder / MANIFEST).is_file()
 
 
 def clean(root: Path) -> None:
-    """Remove what an interrupted save or deletion left behind: step folders without a manifest, temporary folders."""
-    for path in root.iterdir() if root.is_dir() else []:
-        if path.is_dir() and (not path.name.isdigit() or not (path / MANIFEST).exists()):
-            shutil.rmtree(path, ignore_errors=True)
+    """Remove what an interrupted save or deletion has left, and nothing else: steps without a manifest, half manifests."""
+    for folder in step_folders(root):
+        for left in folder.glob(f".{MANIFEST}.*.tmp"):
+            left.unlink(missing_ok=True)
+        if not is_sealed(folder) and is_own(folder):
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def is_own(folder: Path) -> bool:
+    """Whether a step's folder holds nothing but what fdl writes: a manifest, and Orbax's "state", finished or begun."""
+    inside = [path.name for path in folder.iterdir() if not _is_strange(path.name)]
+    return all(name == MANIFEST or name.startswith("state") for name in inside)
 
 
 def latest(root: Path) -> Saved | None:
@@ -115,18 +142,52 @@ def latest(root: Path) -> Saved | None:
     Raises:
         RunError: there are checkpoints and all are damaged. Nothing is deleted.
     """
-    folders = [folder for folder in step_folders(root) if (folder / MANIFEST).exists()]
-    for folder in reversed(folders):
-        found = verify(folder)
-        if isinstance(found, Saved):
-            return found
-        logging.warning("checkpoint %s passed over: %s", folder.name, found)
+    for _ in range(_MOST_LOOKS):
+        folders = [folder for folder in step_folders(root) if is_sealed(folder)]
+        for folder in reversed(folders):
+            found = verify(folder)
+            if isinstance(found, Saved):
+                return found
+            if is_sealed(folder):
+                logging.warning("checkpoint %s passed over: %s", folder.name, found)
+        if all(is_sealed(folder) for folder in folders):
+            break  # else the run is being trained, and drops old steps for new ones meanwhile
     if folders:
         raise RunError(
             f"none of the {len(folders)} checkpoints in {root} verifies, nothing was deleted; "
             "bring the folder back from a copy or start in a new --workdir"
         )
     return None
+
+
+def best(root: Path, newest: Saved) -> Saved:
+    """The checkpoint that the validation split chose, as `newest` knows it; the next best where that is gone or damaged.
+
+    Of two that were each the best when they were saved, the later one is better. Where there is none, it is `newest`.
+    """
+    step = newest.progress.get("best_step")
+    if step in (None, newest.step):
+        return newest
+    chosen = at_step(root, step)
+    if chosen is not None:
+        return chosen
+    earlier = [int(folder.name) for folder in step_folders(root) if int(folder.name) < newest.step]
+    found = (at_step(root, number) for number in reversed(earlier))
+    next_best = next((saved for saved in found if saved and saved.progress.get("best_step") == saved.step), newest)
+    logging.warning(
+        "the best checkpoint, step %s, is missing or damaged in %s: step %s takes its place", step, root, next_best.step
+    )
+    return next_best
+
+
+def known_best(root: Path, newest: Saved) -> dict[str, Any]:
+    """What a resume must know otherwise than `newest` does: {} where its best checkpoint is there, else the next best one."""
+    step = newest.progress.get("best_step")
+    if step in (None, newest.step) or is_sealed(root / str(step)):
+        return {}
+    found = best(root, newest)
+    own = found.progress.get("best_step") == found.step
+    return {"best_step": found.step if own else None, "best": found.progress["best"] if own else None}
 
 
 def at_step(root: Path, step: int) -> Saved | None:

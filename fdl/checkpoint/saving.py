@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import glob
 import hashlib
 import logging as standard_logging
 import os
 import re
 import shutil
+import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -28,6 +30,7 @@ from fdl.distributed import processes
 from fdl.types import RunError, UserError, named_leaves, one_line, unnamed
 
 KEEP = 2
+_MOST_TRIES = 10
 
 
 def state_sha256(state: Any) -> str:
@@ -56,9 +59,46 @@ def restore(saved: Saved, like: Any) -> Any:
                 "here; use the settings it was trained with or a new --workdir"
             )
     specs = {n: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding) for n, x in wanted.items()}
-    with ocp.Checkpointer(ocp.StandardCheckpointHandler()) as checkpointer:
-        leaves = checkpointer.restore((saved.path / "state").absolute(), args=ocp.args.StandardRestore(specs))
+    with _plain_path(saved.path) as folder, ocp.Checkpointer(ocp.StandardCheckpointHandler()) as checkpointer:
+        leaves = checkpointer.restore(folder / "state", args=ocp.args.StandardRestore(specs))
     return unnamed(like, leaves)
+
+
+def restore_chosen(choose: Callable[[], Saved], like: Any) -> tuple[Any, Saved]:
+    """Restore the checkpoint that `choose` has verified, so that its files are hashed once.
+
+    A run that is being trained drops old steps: where the chosen one goes away meanwhile, another is chosen.
+
+    Raises:
+        UserError, RunError: see `restore` and `choose`.
+    """
+    for tries_left in reversed(range(_MOST_TRIES)):
+        saved = None
+        try:
+            saved = choose()
+            return restore(saved, like), saved
+        except Exception as error:
+            gone = isinstance(error, FileNotFoundError) if saved is None else not manifest.is_sealed(saved.path)
+            if not gone or not tries_left or not processes.alone():  # several processes would not all fail
+                raise
+    raise AssertionError("the last try returns or raises")
+
+
+@contextlib.contextmanager
+def _plain_path(folder: Path) -> Iterator[Path]:
+    """Another name of `folder`, absolute and without `*`, `?` and `[`.
+
+    Orbax looks for the parts of a checkpoint by `Path.glob` of etils, which reads the folder's own name as a pattern too:
+    under `a[1]b` it finds those of `a1b`, writes an empty database, and says nothing.
+    """
+    folder = folder.absolute()
+    if glob.escape(str(folder)) == str(folder):
+        yield folder
+        return
+    with tempfile.TemporaryDirectory(prefix="fdl-") as made:
+        link = Path(made) / "checkpoints"
+        link.symlink_to(folder, target_is_directory=True)
+        yield link
 
 
 def _describe(leaf: Any) -> str:
@@ -78,22 +118,38 @@ def _check_room(root: Path, num_bytes: int) -> None:
         )
 
 
-def _not_saved(folder: Path, num_bytes: int, error: Exception) -> RunError:
+def _not_saved(folder: Path, num_bytes: int, error: BaseException) -> RunError:
+    if isinstance(error.__cause__, OSError):
+        error = error.__cause__  # of `files.write_error`, whose line would repeat what this one says
     free = shutil.disk_usage(folder.parent).free
     # TensorStore writes a page about it, and calls a full disk RESOURCE_EXHAUSTED, as XLA calls memory that is.
     number = re.search(r"os_error_code='(\d+)'", str(error))
-    reason = os.strerror(int(number[1])) if number else one_line(error)
+    known = error.strerror if isinstance(error, OSError) else None
+    reason = os.strerror(int(number[1])) if number else known or one_line(error)
     return RunError(
         f"a checkpoint could not be saved in {folder}: {reason} ({_needed(num_bytes):,} bytes needed, "
         f"{free:,} free); earlier ones are kept; when that is mended the same command goes on"
     )
 
 
-def _finish(checkpointer: ocp.AsyncCheckpointer, folder: Path, body: dict[str, Any], keep: int, first: bool) -> None:
-    """In the background, when the arrays are on the disk: hash, seal, and only then drop what is older."""
+def _check_opens(written: Path, leaves: Mapping[str, Any]) -> None:
+    """A step that cannot be opened again must not count, whatever it was that went wrong without an error."""
+    found = ocp.StandardCheckpointHandler().metadata(written)
+    held = {
+        name: [str(np.dtype(leaf.dtype)), list(leaf.shape)] for name, leaf in dict(found.tree if found else {}).items()
+    }
+    if held != {name: list(leaf) for name, leaf in leaves.items()}:
+        raise RuntimeError("Orbax cannot open what it has written")
+
+
+def _finish(
+    checkpointer: ocp.AsyncCheckpointer, folder: Path, written: Path, body: dict[str, Any], keep: int, first: bool
+) -> None:
+    """In the background, when the arrays are on the disk: open, hash, seal, and only then drop what is older."""
     checkpointer.wait_until_finished()
     if not first:
         return  # the arrays of all processes are there when process 0 has waited
+    _check_opens(written, body["leaves"])
     manifest.seal(folder, body | {"files": manifest.file_digests(folder)})
     manifest.drop_older(folder, keep)
 
@@ -130,7 +186,7 @@ def saver(root: Path, keep: int = KEEP) -> Iterator[Save]:
     for name in ("absl", "asyncio"):
         standard_logging.getLogger(name).addFilter(_told_once)
     pending: list[tuple[Future[None], Path, int]] = []
-    with ThreadPoolExecutor(1) as executor, _orbax() as checkpointer:
+    with _plain_path(root) as plain, ThreadPoolExecutor(1) as executor, _orbax() as checkpointer:
 
         def settle() -> None:
             while pending:
@@ -152,6 +208,10 @@ def saver(root: Path, keep: int = KEEP) -> Iterator[Save]:
                     if isinstance(manifest.verify(folder), Saved):
                         manifest.reseal(folder, progress)
                         return True
+                    if folder.exists() and not manifest.is_own(folder):
+                        raise RunError(
+                            f"{folder} is in the way of a checkpoint and not of fdl: move it, and start again"
+                        )
                     if folder.exists():  # damaged, so it was passed over: this is the same step, made again
                         shutil.rmtree(folder)
                     _check_room(root, num_bytes)
@@ -167,11 +227,12 @@ def saver(root: Path, keep: int = KEEP) -> Iterator[Save]:
                 "progress": dict(progress),
                 "leaves": {name: [str(leaf.dtype), list(leaf.shape)] for name, leaf in leaves.items()},
             }
+            written = plain / str(step) / "state"
             try:
-                checkpointer.save(folder / "state", args=ocp.args.StandardSave(leaves))
+                checkpointer.save(written, args=ocp.args.StandardSave(leaves))
             except Exception as error:  # whatever Orbax and TensorStore make of it
                 raise _not_saved(folder, num_bytes, error) from error
-            finish = functools.partial(_finish, checkpointer, folder, body, keep, processes.is_first())
+            finish = functools.partial(_finish, checkpointer, folder, written, body, keep, processes.is_first())
             pending.append((executor.submit(finish), folder, num_bytes))
 
         try:

@@ -15,10 +15,10 @@ from fdl.inspect import chips, replay
 from fdl.inspect import plan as plans
 from fdl.rundir import logs
 from fdl.train.evaluation import evaluate, view
-from fdl.train.flops import step_flops
 from fdl.train.loop import restore_best
 from fdl.train.program import Program
 from fdl.train.step import State
+from fdl.train.tracing import step_flops
 from fdl.types import UserError, named_leaves
 
 
@@ -62,7 +62,7 @@ def replay_(file: Found, experiment: Experiment, options: Options) -> None:
     """--mode=replay: the run's last bad step, leaf by leaf."""
     path, config = session.trained_run(experiment, options)
     replay.newest_record(path)
-    seen = replay.replay(session.load(experiment, options, seed=int(config["seed"])), path)
+    seen = replay.replay(session.load(experiment, options, seed=config["seed"]), path)
     session.say(f"step {seen.step}, made again from step {seen.since}: {seen.fault}")
     rows = [(each.name, f"{each.bad:,}", f"{each.size:,}", f"{each.largest:.4g}") for each in seen.arrays]
     logs.table(("array", "not finite", "of", "largest magnitude"), rows, range(1, 4))
@@ -107,7 +107,7 @@ def dry_run(file: Found, experiment: Experiment, options: Options) -> None:
 def _trained(experiment: Experiment, options: Options, say: session.Say = session.say) -> tuple[Path, Program, State]:
     """--workdir's run, or the newest of the experiment: its directory, and its best checkpoint under its own seed."""
     path, config = session.trained_run(experiment, options)
-    program = session.load(experiment, options, seed=int(config["seed"]), say=say)
+    program = session.load(experiment, options, seed=config["seed"], say=say)
     state, best = restore_best(program, path / "checkpoints")
     say(f"run: {path}, step {best}")
     return path, program, state

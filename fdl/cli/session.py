@@ -14,6 +14,7 @@ from fdl.data.formats.bad_inputs import BadInputs, write_bad_inputs
 from fdl.distributed import layouts, processes
 from fdl.experiment import Experiment, settings, show
 from fdl.report import describe
+from fdl.rundir import config as run_config
 from fdl.rundir import logs, workdir
 from fdl.train.program import Program, build
 from fdl.types import UserError, count_examples
@@ -65,7 +66,7 @@ def load(
             raise UserError(f"{error} (all of them are listed in {path})") from error
 
     data = processes.first_then_others(read)
-    processes.check_same("the data", data.splits.sha256)
+    processes.require_equal("the data", data.splits.sha256)
     chosen = (layout or options.layout)()
     program = build(experiment, data, options.seed if seed is None else seed, chosen)
     splits = data.splits
@@ -84,10 +85,10 @@ def trained_run(experiment: Experiment, options: Options) -> tuple[Path, dict[st
         UserError: there is none.
     """
     path = options.workdir or workdir.newest(experiment.name)
-    config = workdir.read_config(path)
+    config = run_config.read_config(path)
     if config is None:
         raise UserError(f"--workdir={path} holds no run; train first")
-    workdir.check_same(path, config, experiment.name, int(config["seed"]), shown_settings(experiment))
+    run_config.check_settings(path, config, experiment.name, config["seed"], shown_settings(experiment))
     return path, config
 
 

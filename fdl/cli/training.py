@@ -11,19 +11,20 @@ from pathlib import Path
 from typing import Any
 
 from fdl import environment, files
-from fdl.cli import session
+from fdl.cli import checks, session
 from fdl.cli.options import Options
 from fdl.data.formats.bad_inputs import write_bad_inputs
 from fdl.distributed import processes
-from fdl.experiment import Experiment
+from fdl.experiment import Experiment, override
 from fdl.inspect import profiling
 from fdl.report import describe, record, report, summary
 from fdl.report.formatting import number
+from fdl.rundir import config as run_config
 from fdl.rundir import logs, workdir
 from fdl.rundir.rows import Row
 from fdl.tasks.task import Task, View
 from fdl.train import loop, stopping
-from fdl.train.program import Program
+from fdl.train.program import Program, build
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,31 +57,22 @@ def train_run(experiment: Experiment, options: Options, doc: str = "") -> Traine
         Interrupted: told to stop, and saved.
     """
     chosen, settings = options.workdir, session.shown_settings(experiment)
-    processes.check_same("the settings", json.dumps([experiment.name, options.seed, str(chosen), settings]))
-    before = processes.from_first(lambda: workdir.read_config(chosen) if chosen else None)
+    processes.require_equal("the settings", json.dumps([experiment.name, options.seed, str(chosen), settings]))
     profiled = profiling.parse(options.profile) if options.profile else None
-    if chosen and before:
-        workdir.check_same(chosen, before, experiment.name, options.seed, settings)
     with stopping.asked_to_stop() as local, contextlib.ExitStack() as stack:
+        before = processes.from_first(lambda: _claim(stack, experiment, options, settings) if chosen else None)
         program = session.load(experiment, options)
         layers = session.say_layers(program)
+        if processes.is_first():
+            checks.warn_of_early_stopping(experiment, program.data.splits)
+            checks.warn_of_batch_norm(experiment, layers)
         compile_seconds = _compile(program)  # before anything is written, as all that may fail
-        processes.check_same("the program", program.compiled.sha256)
+        processes.require_equal("the program", program.compiled.sha256)
         if not before and program.initial:
             session.say(str(program.initial))
         asked = processes.agreed(local)
         stopping.leave_if(asked)
-        config = summary.config(program, settings, list(options.overrides), options.command)
-
-        def claim() -> str:
-            path = chosen or workdir.create(experiment.name)
-            stack.enter_context(workdir.lock(path))
-            files.write_json(path / "config.json", workdir.continued(path, config, options.accept_changes))
-            if skipped := program.data.splits.skipped:
-                write_bad_inputs(skipped, path)
-            return str(path)
-
-        path = Path(processes.from_first(claim))
+        path = Path(processes.from_first(lambda: str(_begin(stack, experiment, program, options, before))))
         processes.check_shared(path)
         if options.dump_hlo and processes.is_first():
             for written in profiling.dump(program, path / "hlo"):
@@ -93,6 +85,58 @@ def train_run(experiment: Experiment, options: Options, doc: str = "") -> Traine
         except stopping.Interrupted as stop:
             stop.hint = f"saved; the same command with --workdir={path} goes on from there"
             raise
+
+
+def _claim(
+    stack: contextlib.ExitStack, experiment: Experiment, options: Options, settings: Mapping[str, str]
+) -> dict[str, Any] | None:
+    path = options.workdir
+    assert path is not None, "a run without --workdir is a new one"
+    return workdir.claim(
+        stack, path, lambda before: run_config.check_settings(path, before, experiment.name, options.seed, settings)
+    )
+
+
+def _begin(
+    stack: contextlib.ExitStack,
+    experiment: Experiment,
+    program: Program,
+    options: Options,
+    before: Mapping[str, Any] | None,
+) -> Path:
+    """Write the run's config.json, of a new run or one that goes on, and return its directory."""
+    settings = session.shown_settings(experiment)
+    config = run_config.make_config(
+        experiment=experiment.name, settings=settings, overrides=list(options.overrides), seed=options.seed,
+        command=options.command, splits=program.data.splits, layout=program.layout,
+        program_sha256=program.compiled.sha256, total_steps=program.total_steps,
+    )  # fmt: skip
+    path = options.workdir or workdir.create(experiment.name)
+    if before is None:
+        workdir.begin(stack, path, config)
+    else:
+        checks.check_length(program, path, before)
+        held = run_config.resume(
+            path, before, config, options.accept_changes, lambda: _code_as_begun(experiment, program, before)
+        )
+        files.write_json(path / "config.json", held)
+    if program.data.splits.skipped:
+        write_bad_inputs(program.data.splits.skipped, path)
+    return path
+
+
+def _code_as_begun(experiment: Experiment, program: Program, before: Mapping[str, Any]) -> str:
+    """Digest this code's training step under the settings that the run had before: its code, and nothing else, may differ."""
+    settings = session.shown_settings(experiment)
+    changed = [
+        f"{name}={value}"
+        for name, value in before["settings"].items()
+        if name in run_config.RESUME_MAY_CHANGE and settings.get(name, value) != value
+    ]
+    if not changed:
+        return program.compiled.sha256
+    earlier = override(experiment, *changed)
+    return build(earlier, program.data, program.seed, program.layout).compiled.sha256
 
 
 def _train_in(
@@ -144,7 +188,7 @@ def _finish(
     _say_result(task, "test" if options.test else "eval", found)
     if not options.report:
         return
-    config = workdir.read_config(path) or {}
+    config = run_config.read_config(path) or {}
     page = record.run_page(
         config, found, trained.view, task, history=trained.history, layers=layers, doc=doc, test=options.test
     )

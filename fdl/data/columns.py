@@ -113,8 +113,7 @@ class Windows:
     starts: np.ndarray
     length: int
 
-    draws_shape = None
-    ahead = False
+    draws_shape, ahead = None, False
 
     def __post_init__(self) -> None:
         if len(self.starts) and (self.starts.min() < 0 or self.starts.max() + self.length > len(self.series)):

@@ -42,6 +42,9 @@ class Facts:
     input_shape: tuple[int, ...] = ()
     extra: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "extra", _plain(self.extra))  # as it is read back: lists, no tuples
+
     def value(self, name: str) -> Any:
         """The fact called `name`, of `extra` where it is no field; None where it is not known."""
         known = getattr(self, name) if name in {field.name for field in dataclasses.fields(self)} else None

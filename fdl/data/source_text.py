@@ -124,9 +124,9 @@ def _characters(load: LoadFunction, request: Request, **given: Any) -> Facts | N
     return None
 
 
-def _folder(load: LoadFunction, request: Request, **given: Any) -> Facts | None:
-    names = folder_classes(request, given["path"], given.get("labels", ""), given.get("label_column", ""))
-    return Facts(classes=names, outputs=len(names)) if names else None
+def _folder(load: LoadFunction, request: Request, *, path: str, **given: Any) -> Facts | None:
+    names = folder_classes(request, path, given.get("labels", ""), given.get("label_column", ""))
+    return None if names is None else Facts(classes=names, outputs=len(names))
 
 
 _QUICK: dict[str, Callable[..., Facts | None]] = {

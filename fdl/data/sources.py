@@ -186,25 +186,18 @@ def california_housing(request: Request) -> Splits:
     return choose(name, request, [*files, ("files", fetched), ("builtin", made)])
 
 
-DATA_SETS: dict[str, LoadFunction] = {
-    source.__name__: source
-    for source in (
-        fashion_mnist, fashion_pair, mnist, cifar10, digits, tiny_shakespeare, california_housing, imagenet,
-        planar.moons, planar.circles, planar.flower, planar.fields, planar.blobs, planar.spirals,
-    )
-}  # fmt: skip
+DATA_SETS: dict[str, LoadFunction] = {source.__name__: source for source in (
+    fashion_mnist, fashion_pair, mnist, cifar10, digits, tiny_shakespeare, california_housing, imagenet,
+    planar.moons, planar.circles, planar.flower, planar.fields, planar.blobs, planar.spirals,
+)}  # fmt: skip
 """Every data set that a name alone stands for, as in `--set data=mnist` (`fdl.data.source_text`)."""
 
 FORMATS: dict[str, str] = {
-    "folder": "fdl.data.formats.folders.folder",
-    "imagenet": "fdl.data.formats.imagenet.imagenet",
-    "csv": "fdl.data.formats.csv.csv_file",
-    "text": "fdl.data.formats.text.text_file",
-    "series": "fdl.data.formats.series.series_file",
-    "tfds": "fdl.data.formats.tfds_sets.tfds_dataset",
-}
+    "folder": "fdl.data.formats.folders.folder", "imagenet": "fdl.data.formats.imagenet.imagenet",
+    "csv": "fdl.data.formats.csv.csv_file", "text": "fdl.data.formats.text.text_file",
+    "series": "fdl.data.formats.series.series_file", "tfds": "fdl.data.formats.tfds_sets.tfds_dataset",
+}  # fmt: skip
 """What may come before a path or a name, as in `--set data=folder:birds`: the dotted name of the source, imported when used."""
-
 
 _Files = Callable[[Path, str, int], tuple[str, dict[str, Arrays]] | None]
 """(a root, name of the set, number of classes) -> where its files were and their splits; None where there are none."""

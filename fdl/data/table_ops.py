@@ -127,9 +127,16 @@ def unscale_outputs(outputs: Array, batch: Batch) -> Array:
 
     Outputs [B, ...] of as many numbers as the targets, such as [B, 1] for [B], keep their shape; without `ScaleTargets` they
     are returned as they are.
+
+    Raises:
+        UserError: there are more outputs than numbers of a target, or fewer.
     """
     if "target_mean" not in batch:
         return outputs
+    if outputs.size != batch["target_mean"].size:
+        raise UserError(
+            f"the model gives {outputs.shape[1:]} numbers for each target of {batch['target_mean'].shape[1:]}: set model.outputs"
+        )
     mean, deviation = (batch[name].reshape(outputs.shape) for name in ("target_mean", "target_deviation"))
     return mean + deviation * outputs
 

@@ -142,7 +142,7 @@ def first_then_others(call: Callable[[], T]) -> T:
     return done[0] if done else call()
 
 
-def check_same(what: str, value: str) -> None:
+def require_equal(what: str, value: str) -> None:
     """Every process must hold the same value.
 
     Raises:

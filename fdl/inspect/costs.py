@@ -1,4 +1,4 @@
-"""What a compiled step costs, read off the compiler's own text: collectives and HBM traffic (FLOPs: `fdl.train.flops`).
+"""What a compiled step costs, read off the compiler's own text: collectives and HBM traffic (FLOPs: `fdl.flops`).
 
 XLA's cost analysis counts the body of a loop once and on-chip memory as if it were HBM; here a loop counts as often as it
 runs, and what the compiler keeps in on-chip memory (a layout with S(n)) costs no HBM traffic.
@@ -13,7 +13,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from fdl.train.flops import inner_jaxprs
+from fdl.flops import inner_jaxprs
 
 KINDS = ("all-reduce", "all-gather", "reduce-scatter", "collective-permute", "all-to-all")
 

@@ -16,8 +16,8 @@ from typing import Any
 import jax
 
 from fdl.inspect import chips, costs
-from fdl.train.flops import step_flops, step_jaxpr
 from fdl.train.program import Program
+from fdl.train.tracing import step_flops, step_jaxpr
 from fdl.types import count_examples, one_line
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import re
@@ -25,6 +26,7 @@ from fdl.multirun.study_page import Outcome, Run
 from fdl.multirun.vmapped import train_together, why_not_together
 from fdl.report import record, report, summary
 from fdl.report.formatting import style_of
+from fdl.rundir import config as run_config
 from fdl.rundir import logs, workdir
 from fdl.tasks.task import View
 from fdl.train import stopping
@@ -52,20 +54,26 @@ def study(file: Found, base: Experiment, options: Options) -> None:
     }  # all of them, before anything is written
     chosen = options.workdir
     name = f"study of {base.name.removeprefix('study_')}"
-    before = workdir.read_config(chosen) if chosen else None
-    if chosen and before and before.get("experiment") != name:
-        raise UserError(
-            f"--workdir={chosen} holds a run of {before.get('experiment')}, not a {name}; give another --workdir"
-        )
-    data = session.load(base, options, layout=_one_device).data
-    path, style = chosen or workdir.create(base.name), style_of(base.task)
-    with stopping.asked_to_stop() as asked, workdir.lock(path):
+
+    def check(before: Mapping[str, Any]) -> None:
+        if before["experiment"] != name:
+            raise UserError(
+                f"--workdir={chosen} holds a run of {before['experiment']}, not a {name}; give another --workdir"
+            )
+
+    with stopping.asked_to_stop() as asked, contextlib.ExitStack() as stack:
+        held = workdir.claim(stack, chosen, check) if chosen else None
+        data = session.load(base, options, layout=_one_device).data
+        path, style = chosen or workdir.create(base.name), style_of(base.task)
         config = {
             "experiment": name, "settings": session.shown_settings(base), "overrides": list(options.overrides),
             "seed": options.seed, "command": options.command,
             "variants": {label: list(differences) for label, differences in declared.variants.items()},
         }  # fmt: skip
-        files.write_json(path / "config.json", config)
+        if held is None:
+            workdir.begin(stack, path, config)
+        else:
+            files.write_json(path / "config.json", config)
         session.say(f"{name}: {len(variants)} variants x {len(seeds)} seeds, in {path}")
         outcomes = []
         began = time.monotonic()
@@ -125,9 +133,9 @@ def _variant(
 
     def finished(seed: int) -> dict[str, Any] | None:
         where = place / f"seed-{seed}"
-        config = workdir.read_config(where) if where.exists() else None
+        config = run_config.read_config(where) if where.exists() else None
         if config:
-            workdir.check_same(where, config, experiment.name, seed, own)
+            run_config.check_settings(where, config, experiment.name, seed, own)
         return spawn.finished(where, options.experiment, seed, overrides, passed, own)
 
     known = {seed: finished(seed) for seed in seeds}
@@ -176,7 +184,11 @@ def _together(
 ) -> dict[int, dict[str, Any]]:
     """Train the seeds together; seed -> what its summary.json holds."""
     data, began = summary.describe_data(program.data), time.monotonic()
-    config = summary.config(program, own, list(overrides), options.command)
+    config = run_config.make_config(
+        experiment=program.experiment.name, settings=own, overrides=list(overrides), seed=program.seed,
+        command=options.command, splits=program.data.splits, layout=program.layout,
+        program_sha256=program.compiled.sha256, total_steps=program.total_steps,
+    )  # fmt: skip
     written = {}
     for found in train_together(program, seeds, lambda: stopping.leave_if(asked), options.test):
         where = place / f"seed-{found.seed}"

@@ -14,7 +14,7 @@ from fdl.numpy_call import numpy_call
 from fdl.optim.rules import Coefficients, Rule
 from fdl.optim.schedules import LearningRate
 from fdl.scratch import optimizers
-from fdl.types import named_leaves
+from fdl.types import leaf_name, named_leaves
 
 RULES = ("sgd", "momentum", "nesterov", "rmsprop", "adam", "adamw")
 
@@ -43,7 +43,7 @@ def make_update(rule: Rule, c: Coefficients, rate: LearningRate) -> optax.Gradie
         like = jax.tree.map(jax.ShapeDtypeStruct.like, (parts, states))
         new, states = numpy_call(step_in_numpy, like, parts, _by_decay(grads), states, rate(step))
         new = new["decayed"] | new["other"]  # what the step adds gives this again, but for a rounding near zero
-        name = lambda path: jax.tree_util.keystr(path, simple=True, separator="/")  # noqa: E731
+        name = leaf_name
         return jax.tree_util.tree_map_with_path(lambda path, w: new[name(path)] - w, params), states
 
     return optax.GradientTransformationExtraArgs(init, update)

@@ -12,7 +12,7 @@ import jax
 import optax
 
 from fdl.optim.rules import Rule
-from fdl.types import UserError
+from fdl.types import UserError, leaf_name
 
 
 @dataclasses.dataclass(frozen=True)
@@ -90,7 +90,7 @@ def label_params(params: Any, groups: Sequence[Group], freeze: Sequence[str]) ->
         UserError: a pattern matches no parameter.
     """
     leaves, tree = jax.tree_util.tree_flatten_with_path(params, is_leaf=lambda x: isinstance(x, optax.MaskedNode))
-    paths = [jax.tree_util.keystr(path, simple=True, separator="/") for path, _ in leaves]
+    paths = [leaf_name(path) for path, _ in leaves]
     patterns = {"freeze": freeze, "groups": [group.pattern for group in groups]}
     for setting, pattern in [(setting, pattern) for setting, several in patterns.items() for pattern in several]:
         if not any(matches(path, pattern) for path in paths):

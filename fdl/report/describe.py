@@ -10,8 +10,9 @@ from typing import Any
 import jax
 from flax import linen as nn
 
-from fdl.train.flops import flops_by_scope, forward_jaxpr
+from fdl.flops import flops_by_scope
 from fdl.train.program import Program
+from fdl.train.tracing import forward_jaxpr
 
 Path = tuple[str, ...]
 """Of a module, from the model down: ("block1", "conv2"); () for the model itself."""
@@ -26,7 +27,7 @@ class Layer:
         kind: its class.
         shape: of its output for one example.
         params: its own parameters.
-        flops: of one forward pass of one training example, as `fdl.train.flops` counts.
+        flops: of one forward pass of one training example, as `fdl.flops` counts.
     """
 
     name: str
@@ -39,7 +40,7 @@ class Layer:
 def layers(program: Program) -> list[Layer]:
     """List the layers in the order they are called; FLOPs that no layer owns are the model's own.
 
-    Their sum, times the batch, is what the model's call costs within `fdl.train.flops.step_flops`.
+    Their sum, times the batch, is what the model's call costs within `fdl.train.tracing.step_flops`.
     """
     calls: dict[Path, tuple[str, tuple[int, ...]]] = {}
 

@@ -1,12 +1,9 @@
-"""What a run was and what it reached: config.json and summary.json."""
+"""What a run was and what it reached: summary.json."""
 
 from __future__ import annotations
 
-import platform
 import resource
-import subprocess
 from collections.abc import Callable, Mapping, Sequence
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -24,49 +21,6 @@ from fdl.train.loop import restore, restore_best
 from fdl.train.program import Program
 from fdl.train.progress import Progress
 from fdl.types import Metrics, count_examples, one_line
-
-_PACKAGES = (
-    "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "tensorflow", "tensorflow-cpu", "tensorflow-datasets", "numpy",
-)  # fmt: skip
-
-
-def config(program: Program, settings: Mapping[str, str], overrides: list[str], command: str) -> dict[str, Any]:
-    """Return everything needed to know, later, what this run was."""
-    versions = {"python": platform.python_version()}
-    for name in _PACKAGES:
-        try:
-            versions[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            continue
-    splits = program.data.splits
-    return {
-        "experiment": program.experiment.name,
-        "overrides": overrides,
-        "settings": dict(settings),
-        "seed": program.seed,
-        "command": command,
-        "versions": versions,
-        "git_commit": _git_commit(),
-        "devices": [str(device) for device in program.layout.mesh.devices.flat],
-        "processes": jax.process_count(),
-        "layout": program.layout.mode,
-        "mesh": dict(program.layout.mesh.shape),
-        "program_sha256": program.compiled.sha256,
-        "total_steps": program.total_steps,
-        "data": {"name": splits.name, "source": splits.source, "sha256": splits.sha256},
-    }
-
-
-def _git_commit() -> str | None:
-    try:
-        root = Path(__file__).resolve().parents[2]
-        done = subprocess.run(
-            ["git", "-C", str(root), "describe", "--always", "--dirty", "--abbrev=40"],
-            capture_output=True, text=True, timeout=5,
-        )  # fmt: skip
-        return done.stdout.strip() or None
-    except (OSError, subprocess.TimeoutExpired):
-        return None
 
 
 def measure_baselines(program: Program) -> dict[str, Metrics]:

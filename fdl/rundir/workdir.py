@@ -4,28 +4,21 @@ from __future__ import annotations
 
 import contextlib
 import datetime
-import json
 import os
 import secrets
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 from fdl import files
+from fdl.rundir.config import Config, read_config
 from fdl.types import UserError
 
 RUNS = Path("runs")
-# What a resume may change: it decides how long a run is and what is written of it, not what it computes.
-MAY_CHANGE = {
-    "steps", "log_every", "eval_every", "save_every", "sample_every", "patience", "stop_at", "eval_batch_size", "data.feed",
-    "on_bad_step", "loss_limit", "data.on_bad",  # what was left out is in the data's digest
-}  # fmt: skip
-# The libraries that decide bits.
-_DECIDE = ("jax", "jaxlib", "flax", "optax", "numpy")
 
 
 def create(name: str) -> Path:
-    """A new directory runs/<name>-<time>-<random> that no second start can share."""
+    """Make a new directory runs/<name>-<time>-<random> that no second start can share."""
     for _ in range(100):
         stamp = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
         path = RUNS / f"{name}-{stamp}-{secrets.token_hex(2)}"
@@ -41,97 +34,25 @@ def create(name: str) -> Path:
     raise UserError(f"no free name for a run directory in {RUNS.absolute()}; give --workdir")
 
 
-def newest(name: str) -> Path:
-    """The run of that experiment begun last under runs/.
+def newest(experiment: str) -> Path:
+    """Return the trained run of that experiment that was begun last, of those under runs/.
+
+    By what its config.json says: names share beginnings, and a copied file's time is that of the copy.
 
     Raises:
         UserError: there is none.
     """
-    found = [p.parent for p in RUNS.glob(f"{name}-*/config.json") if (p.parent / "checkpoints").is_dir()]
+    found = []
+    for path in RUNS.iterdir() if RUNS.is_dir() else []:
+        with contextlib.suppress(UserError, OSError):
+            config = read_config(path) if (path / "checkpoints").is_dir() else None
+            if config and config["experiment"] == experiment:
+                found.append((str(config.get("started", "")), path.name, path))
     if not found:
-        raise UserError(f"there is no trained run of {name} under {RUNS.absolute()}; train first, or give --workdir")
-    return max(found, key=lambda path: (path / "config.json").stat().st_mtime)
-
-
-def read_config(workdir: Path) -> dict[str, Any] | None:
-    """config.json of a run, None where there is no run yet.
-
-    Raises:
-        UserError: the directory holds something else, or an unreadable config.
-    """
-    path = workdir / "config.json"
-    if not path.exists():
-        if workdir.exists() and not workdir.is_dir():
-            raise UserError(f"--workdir={workdir} is a file; give a directory")
-        inside = [p.name for p in workdir.iterdir()] if workdir.is_dir() else []
-        others = [name for name in inside if not name.startswith(".") and name != "bad_inputs.csv"]
-        if others:
-            raise UserError(f"--workdir={workdir} is no run of fdl and not empty (it holds {others[0]}); give another")
-        return None
-    try:
-        return dict(json.loads(path.read_text()))
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path} cannot be read: {error}; give another --workdir") from error
-
-
-def check_same(
-    workdir: Path, config: Mapping[str, Any], experiment: str, seed: int, settings: Mapping[str, str]
-) -> None:
-    """A resume needs the experiment, the seed and the settings that the run was begun with.
-
-    Raises:
-        UserError: it names what differs.
-    """
-    if config.get("experiment") != experiment:
         raise UserError(
-            f"--workdir={workdir} holds a run of {config.get('experiment')}, not of {experiment}; give another --workdir"
+            f"there is no trained run of {experiment} under {RUNS.absolute()}; train first, or give --workdir"
         )
-    before = dict(config.get("settings", {})) | {"seed": str(config.get("seed"))}
-    now = dict(settings) | {"seed": str(seed)}
-    differing = [
-        f"{key} was {before.get(key, 'absent')}, is {now.get(key, 'absent')}"
-        for key in sorted(before.keys() | now.keys())
-        if before.get(key) != now.get(key) and key not in MAY_CHANGE
-    ]
-    if differing:
-        raise UserError(
-            f"--workdir={workdir} was begun with other settings: {'; '.join(differing)}; set them back or give another --workdir"
-        )
-
-
-def continued(workdir: Path, config: Mapping[str, Any], accept_changes: bool) -> dict[str, Any]:
-    """The config.json to write: a new run's, or the old run's with this start added to its "resumes".
-
-    Raises:
-        UserError: library versions, the data or the training step's code are not those the run was begun with.
-    """
-    before = read_config(workdir)
-    if before is None:
-        return dict(config)
-    changed = [
-        f"{name} was {before['versions'].get(name)}, is {config['versions'].get(name)}"
-        for name in _DECIDE
-        if before["versions"].get(name) != config["versions"].get(name)
-    ]
-    if before["data"] != config["data"]:
-        changed.append(f"the data was {_short(before['data'])}, is {_short(config['data'])}")
-    same_form = all(before.get(key) == config[key] for key in ("settings", "devices", "processes", "layout", "mesh"))
-    if same_form and not changed and before["program_sha256"] != config["program_sha256"]:
-        changed.append("the training step computes something else: its code was changed")
-    if changed and not accept_changes:
-        raise UserError(
-            f"--workdir={workdir} cannot be resumed bit for bit: {'; '.join(changed)}; go back, give another --workdir, or "
-            "--accept_changes"
-        )
-    start = {
-        name: config[name] for name in ("command", "versions", "git_commit", "devices", "processes", "layout", "mesh")
-    }
-    first = {"command": before["command"], "resumes": [*before.get("resumes", []), start]}
-    return dict(config) | first
-
-
-def _short(data: Mapping[str, Any]) -> str:
-    return f"{data['name']} ({data['sha256'][:8]})"
+    return max(found)[-1]
 
 
 @contextlib.contextmanager
@@ -155,3 +76,35 @@ def lock(workdir: Path) -> Iterator[None]:
         except OSError as error:
             raise UserError(f"--workdir={workdir} cannot be written: {error.strerror}; give another") from error
         yield
+
+
+def claim(stack: contextlib.ExitStack, workdir: Path, check: Callable[[Config], None]) -> dict[str, Any] | None:
+    """Take the run in `workdir` for this process, and return its config.json; None where there is no run yet.
+
+    A directory without a run is not written to: its start may still be refused. `begin` takes it.
+
+    Args:
+        stack: holds the lock until it is closed.
+        check: refuses (UserError) a run that is not the one to go on with; called under the lock.
+    """
+    if read_config(workdir) is None:
+        return None
+    stack.enter_context(lock(workdir))
+    before = read_config(workdir)
+    if before is not None:
+        check(before)
+    return before
+
+
+def begin(stack: contextlib.ExitStack, workdir: Path, config: Config) -> None:
+    """Take an empty directory for a new run: its lock, until `stack` is closed, and its config.json.
+
+    Raises:
+        UserError: another start was faster.
+    """
+    stack.enter_context(lock(workdir))
+    if read_config(workdir) is not None:
+        raise UserError(
+            f"--workdir={workdir}: another start has just begun a run there; the same command goes on with it"
+        )
+    files.write_json(workdir / "config.json", config)

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import jax.numpy as jnp
 import numpy as np
+from flax import linen as nn
 
+from fdl.data import ops
 from fdl.data.splits import Splits
 from fdl.files import write_all
 from fdl.tasks import losses, tables
@@ -21,11 +23,14 @@ from fdl.types import Array, Batch, Metrics, Positive
 
 @dataclasses.dataclass(frozen=True)
 class Regression(Task):
-    """Outputs [B] or [B, 1] against targets [B], both in the target's own units.
+    """Outputs against targets [B, ...], both in the target's own unit: of the targets' shape, or [B, numbers of a target].
+
+    With `ops.ScaleTargets` among `data.prepare`, the model gives its outputs in units of the training targets' deviation around
+    their mean; outputs, metrics and predictions are brought back to the targets' unit, and the loss alone stays scaled.
 
     Attributes:
         loss: what is minimised: the squared error, the absolute, or Huber's (square up to `huber_delta`, then linear).
-        huber_delta: in the target's units.
+        huber_delta: in the target's units; with `ops.ScaleTargets`, in their deviations.
     """
 
     loss: Literal["mse", "mae", "huber"] = "mse"
@@ -34,39 +39,66 @@ class Regression(Task):
     monitor: ClassVar[str] = "rmse"
     better: ClassVar[Better] = "min"
 
+    def apply(self, model: nn.Module, variables: Mapping[str, Any], batch: Batch, **settings: Any) -> Any:
+        """Call the model; its outputs in the targets' unit."""
+        outputs = super().apply(model, variables, batch, **settings)
+        if "mutable" in settings:
+            return ops.unscale_outputs(outputs[0], batch), outputs[1]
+        return ops.unscale_outputs(outputs, batch)
+
     def score(self, outputs: Array, batch: Batch) -> dict[str, Array]:
-        """The loss, the squared and the absolute error, each [B].
+        """The loss, the squared and the absolute error, each [B], the mean over a target's numbers.
 
         Raises:
-            ValueError: outputs are neither [B] nor [B, 1]: subtracting them would silently make a table of B x B.
+            ValueError: outputs have another shape: subtracting them could silently make a table of B x B.
         """
         targets = batch["targets"]
-        if outputs.shape not in (targets.shape, (*targets.shape, 1)):
-            raise ValueError(f"regression needs outputs {targets.shape} or {(*targets.shape, 1)}, got {outputs.shape}")
+        if outputs.shape not in (targets.shape, (len(targets), math.prod(targets.shape[1:]))):
+            raise ValueError(
+                f"regression needs outputs {targets.shape} or {(len(targets), math.prod(targets.shape[1:]))}, "
+                f"got {outputs.shape}"
+            )
         outputs = outputs.reshape(targets.shape)
         scores = {"mse": losses.squared_error(outputs, targets), "mae": losses.absolute_error(outputs, targets)}
-        huber = self.loss == "huber"
-        return {"loss": losses.huber(outputs, targets, self.huber_delta) if huber else scores[self.loss], **scores}
+        if "target_deviation" in batch:
+            outputs, targets = outputs / batch["target_deviation"], targets / batch["target_deviation"]
+        loss = {
+            "mse": lambda: losses.squared_error(outputs, targets),
+            "mae": lambda: losses.absolute_error(outputs, targets),
+            "huber": lambda: losses.huber(outputs, targets, self.huber_delta),
+        }
+        return {"loss": loss[self.loss](), **scores}
 
     def finish(self, means: Metrics) -> Metrics:
         """Adds "rmse", the root of the mean square."""
         return {**means, "rmse": math.sqrt(means["mse"])}
 
     def baselines(self, splits: Splits) -> dict[str, Metrics]:
-        """The mean of training, and a linear regression on the columns as they are (one-hot, median for missing)."""
+        """Compute what the mean of training reaches; of a table, a linear regression; of a series, the last value.
+
+        The regression is on the columns as they are: one-hot, the median for what is missing.
+        """
+        if splits.evaluated is None:
+            return {}
         train, test = (np.asarray(rows["targets"], np.float64) for rows in (splits.train, splits.evaluated))
-        found = {"mean of training": self._measured(np.broadcast_to(train.mean(0), test.shape), test)}
+        predicted = {"mean of training": np.broadcast_to(train.mean(0), test.shape)}
         features, rows = (
             tables.linear_features(splits.train["inputs"], part["inputs"]) for part in (splits.train, splits.evaluated)
         )
         if features is not None and rows is not None:
-            weights = np.linalg.lstsq(features, train, rcond=None)[0]
-            found["linear regression"] = self._measured(rows @ weights, test)
-        return found
+            predicted["linear regression"] = rows @ np.linalg.lstsq(features, train, rcond=None)[0]
+        last = tables.last_values(splits.evaluated["inputs"], splits.facts)
+        if last is not None:
+            predicted["last value"] = np.broadcast_to(last, test.shape)
+        return {name: self._measured(values, test) for name, values in predicted.items()}
 
     def _measured(self, predicted: np.ndarray, targets: np.ndarray) -> Metrics:
+        """All metrics but the loss, which may be scaled."""
         scores = self.score(jnp.asarray(predicted, jnp.float32), {"targets": jnp.asarray(targets, jnp.float32)})
-        return self.finish({name: float(np.asarray(values, np.float64).mean()) for name, values in scores.items()})
+        means = {
+            name: float(np.asarray(values, np.float64).mean()) for name, values in scores.items() if name != "loss"
+        }
+        return self.finish(means)
 
     def panels(self, view: View) -> Sequence[DrawPanel]:
         return regression.panels(view)
@@ -74,7 +106,9 @@ class Regression(Task):
     def predict(self, view: View, source: str, out: Path) -> list[Path]:
         """predictions.csv: the user's rows, as they are, with the column `prediction` after them."""
         given = tables.read_rows(source, view.splits.facts)
-        predicted = regression.flat(view.outputs(given.rows))
-        table = tables.predictions_csv(given, {"prediction": [f"{value:.6g}" for value in predicted]})
-        return write_all(out, {"predictions.csv": table})
-
+        predicted = np.asarray(view.outputs(given.rows), np.float64).reshape(len(given.cells), -1)
+        names = (
+            ["prediction"] if predicted.shape[1] == 1 else [f"prediction_{i + 1}" for i in range(predicted.shape[1])]
+        )
+        added = {name: [f"{value:.6g}" for value in column] for name, column in zip(names, predicted.T, strict=True)}
+        return write_all(out, {"predictions.csv": tables.predictions_csv(given, added)})

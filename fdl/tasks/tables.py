@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from fdl.data.columns import Windows
 from fdl.data.facts import Facts
 from fdl.data.formats import cells, tables
 from fdl.data.splits import Splits
@@ -145,7 +146,7 @@ def linear_features(train: Any, rows: Any) -> np.ndarray | None:
     Every statistic is of `train`. None where the inputs are no table (pictures, texts, windows, arrays of other names), or one
     with more than `MOST_FEATURES` features.
     """
-    if not _tabular(train):
+    if not is_tabular(train):
         return None
     known = [np.unique(column) for column in categories(train).T]
     seen, values = numeric(train), numeric(rows)
@@ -159,7 +160,18 @@ def linear_features(train: Any, rows: Any) -> np.ndarray | None:
     return np.concatenate([np.ones((len(values), 1)), values, *kinds], axis=1)
 
 
-def _tabular(inputs: Any) -> bool:
+def is_tabular(inputs: Any) -> bool:
+    """Whether inputs are the columns of a table: {"numeric", "category"}, or one array [N, F] of numbers in memory."""
     if isinstance(inputs, dict):
         return set(inputs) <= {"numeric", "category"} and "numeric" in inputs
     return isinstance(inputs, np.ndarray) and inputs.ndim == 2 and inputs.dtype.kind in "fiub"
+
+
+def last_values(inputs: Any, facts: Facts) -> np.ndarray | None:
+    """The target's last value in each window of a series, [N, 1] (or [N, 1, targets]); None for other data."""
+    names = facts.target.split(", ")
+    if not isinstance(inputs, Windows) or not set(names) <= set(facts.numeric):
+        return None
+    last = inputs.series[inputs.starts + inputs.length - 1].astype(np.float64)
+    places = [facts.numeric.index(name) for name in names]
+    return last[:, None, places] if len(places) > 1 else last[:, places]

@@ -17,8 +17,8 @@ from fdl import scratch
 from fdl.data import pipeline
 from fdl.distributed import layouts, processes
 from fdl.train import resident, step
-from fdl.train.flops import step_flops
 from fdl.train.schedule import MAX_STEPS_PER_CALL, Call
+from fdl.train.tracing import step_flops
 from fdl.types import Arrays, Batch, UserError, take
 
 if TYPE_CHECKING:

@@ -12,6 +12,7 @@ import dataclasses
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -266,16 +267,17 @@ def _require_finite(state: State, step: int, progress: Progress) -> State:
 def restore(program: Program, root: Path) -> tuple[State, Progress]:
     """Restore the newest good checkpoint under `root`, or begin."""
 
-    def newest() -> int | None:
+    def newest() -> tuple[int, Any] | None:
         manifest.clean(root)
         saved = manifest.latest(root)
-        return saved.step if saved else None
+        return (saved.step, manifest.known_best(root, saved)) if saved else None
 
-    step = processes.from_first(newest)
-    if step is None:
+    found = processes.from_first(newest)
+    if found is None:
         return program.compiled.initial_state(), Progress()
+    step, best = found
     saved = manifest.read(root, step)
-    return saving.restore(saved, program.state_spec), Progress.from_json(saved.progress)
+    return saving.restore(saved, program.state_spec), Progress.from_json({**saved.progress, **best})
 
 
 def restore_best(program: Program, root: Path) -> tuple[State, int]:
@@ -289,14 +291,7 @@ def restore_best(program: Program, root: Path) -> tuple[State, int]:
         saved = manifest.latest(root)
         if saved is None:
             raise RunError(f"there is no checkpoint in {root}; train first")
-        best = saved.progress["best_step"]
-        if best in (None, saved.step):
-            return saved.step
-        if manifest.at_step(root, best) is None:
-            raise RunError(
-                f"the best checkpoint, step {best}, is missing or damaged in {root}; train again in a new --workdir"
-            )
-        return int(best)
+        return manifest.best(root, saved).step
 
-    step = processes.from_first(best)
-    return saving.restore(manifest.read(root, step), program.state_spec), step
+    state, saved = saving.restore_chosen(lambda: manifest.read(root, processes.from_first(best)), program.state_spec)
+    return state, saved.step

@@ -76,7 +76,7 @@ def why_not_looped(lowered: Any, flops: Callable[[], float]) -> str:
 
     Args:
         lowered: the step as it is handed to the compiler.
-        flops: counts those of one step, as `fdl.train.flops` does; called where nothing else decides.
+        flops: counts those of one step, as `fdl.flops` does; called where nothing else decides.
     """
     text = lowered.as_text()
     if "stablehlo.convolution" in text:  # inside a loop 30 to 70 times slower (jax-ml/jax#12868)

@@ -23,7 +23,7 @@ from fdl.models.ops import channel_sum
 from fdl.optim import LearningRate, eval_params, hold_frozen_statistics, stop_frozen
 from fdl.tasks import losses
 from fdl.tasks.task import Task
-from fdl.types import Array, Batch, Draw, Transform
+from fdl.types import Array, Batch, Draw, Transform, leaf_name
 
 WeightedSum = tuple[Array, Array]
 """(sum of value x weight, sum of weight), float32 scalars; their quotient is the mean. Sums add up over devices, batches
@@ -268,7 +268,7 @@ def _keep_where_bad(old: State, new: State, first_bad: Array) -> State:
 def check_names(params: Any) -> list[str]:
     """Name what `Metrics.first_bad` counts: the inputs, the loss, then the gradient's leaves."""
     paths = jax.tree_util.tree_flatten_with_path(params)[0]
-    names = [jax.tree_util.keystr(path, simple=True, separator="/") for path, _ in paths]
+    names = [leaf_name(path) for path, _ in paths]
     return ["an input", "the loss", *(f"the gradient of {name}" for name in names)]
 
 

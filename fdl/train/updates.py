@@ -14,7 +14,7 @@ from fdl.experiment.updates import Update
 from fdl.train.evaluation import view
 from fdl.train.program import Program
 from fdl.train.step import State
-from fdl.types import Duration, RunError, is_due
+from fdl.types import Duration, RunError, is_due, leaf_name
 
 
 def update_steps(program: Program) -> tuple[int, ...]:
@@ -45,7 +45,7 @@ def _replace(program: Program, state: State, replaced: Mapping[str, Any], who: s
     left = dict(replaced)
 
     def place(path: Any, leaf: Any, spec: Any) -> Any:
-        name = jax.tree_util.keystr(path, simple=True, separator="/")
+        name = leaf_name(path)
         if name not in replaced:
             return leaf
         array = np.asarray(left.pop(name))

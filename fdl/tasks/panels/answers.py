@@ -29,8 +29,9 @@ def softmax(logits: Array | np.ndarray) -> np.ndarray:
 
 
 def class_names(splits: Splits, count: int) -> tuple[str, ...]:
-    """Return the name of each of `count` classes: its number where the data set has no names."""
-    return tuple(splits.classes) if len(splits.classes) == count else tuple(str(i) for i in range(count))
+    """Return the name of each of `count` classes: its number where the data set has no name for it."""
+    known = tuple(splits.classes[:count])
+    return known + tuple(str(i) for i in range(len(known), count))
 
 
 @dataclasses.dataclass(frozen=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-from typing import Any
 
 import numpy as np
 
@@ -13,24 +12,24 @@ from fdl.tasks.task import DrawPanel, Panel, View
 from fdl.types import Arrays, count_examples, take
 
 
-def flat(outputs: Any) -> np.ndarray:
-    """Return outputs [N] or [N, 1] as float64 [N]."""
-    outputs = np.asarray(outputs, np.float64)
-    return outputs.reshape(len(outputs))
-
-
 def panels(view: View) -> list[DrawPanel]:
     """List the panels; the predictions are made when the first of them is drawn."""
     if view.splits.evaluated is None:
         return []
-    predicted = functools.cache(lambda: flat(view.outputs(view.splits.evaluated)))
-    return [
-        lambda: scatter(view, predicted()),
-        lambda: residuals(view, predicted()),
+    predicted = functools.cache(lambda: _predicted(view, view.splits.evaluated))
+    of_any: list[DrawPanel] = [lambda: scatter(view, predicted()), lambda: residuals(view, predicted())]
+    of_tables: list[DrawPanel] = [
         lambda: worst(view, predicted()),
         lambda: by_category(view, predicted()),
         lambda: importance(view),
     ]
+    rows = view.splits.evaluated
+    return of_any + (of_tables if tables.is_tabular(rows["inputs"]) and np.ndim(rows["targets"]) == 1 else [])
+
+
+def _predicted(view: View, rows: Arrays) -> np.ndarray:
+    """Return the outputs for these rows as float64 of their targets' shape [N, ...]."""
+    return np.asarray(view.outputs(rows), np.float64).reshape(rows["targets"].shape)
 
 
 def _truth(view: View) -> np.ndarray:
@@ -39,7 +38,7 @@ def _truth(view: View) -> np.ndarray:
 
 def scatter(view: View, predicted: np.ndarray) -> Panel:
     """Draw predicted against true values."""
-    truth = _truth(view)
+    truth, predicted = _truth(view).ravel(), predicted.ravel()
     figure, axes = figures.new(6.0, 6.4)
     ax = figures.titled(axes[0, 0], "", "true", "predicted")
     ax.scatter(truth, predicted, s=6, alpha=0.35, linewidth=0, color=figures.BLUE, rasterized=True)
@@ -54,7 +53,7 @@ def scatter(view: View, predicted: np.ndarray) -> Panel:
 
 def residuals(view: View, predicted: np.ndarray) -> Panel:
     """Draw how the errors are spread."""
-    error = predicted - _truth(view)
+    error = (predicted - _truth(view)).ravel()
     figure, axes = figures.new(3.2)
     ax = figures.titled(axes[0, 0], "", "predicted - true", "examples")
     low, high = np.percentile(error, [0.5, 99.5])
@@ -117,7 +116,7 @@ def importance(view: View, most_rows: int = 2000, repeats: int = 3) -> Panel:
     names, texts = tables.columns(view.splits)
 
     def rmse(inputs: Arrays | np.ndarray) -> float:
-        return float(np.sqrt(np.mean(np.square(flat(view.outputs({**rows, "inputs": inputs})) - truth))))
+        return float(np.sqrt(np.mean(np.square(_predicted(view, {**rows, "inputs": inputs}) - truth))))
 
     whole, grown = rmse(rows["inputs"]), {}
     for place, name in enumerate([*names, *texts]):
