@@ -16,6 +16,7 @@ from typing import IO, Any, TypeVar
 import jax
 import numpy as np
 
+from fdl.data.formats.signatures import content_name
 from fdl.files import replacing
 from fdl.types import UserError, named_leaves, one_line, printable, unnamed
 
@@ -151,11 +152,8 @@ def _other_format(file: IO[bytes], suffix: str, where: str) -> str:
         return "" if suffix == ".npz" else "a zip file, not safetensors"
     if start[:1] == b"\x80" and start[1:2] <= b"\x05":
         return "a pickle, which runs code when it is read"
-    for magic, what in ((b"\x89HDF", "an HDF5 file"), (b"GGUF", "a GGUF file"), (b"\x93NUMPY", "a single .npy array")):
-        if start.startswith(magic):
-            return what
-    if start.lstrip()[:1] == b"<":
-        return "an HTML page"
+    if start and (known := content_name(start)):
+        return known
     if suffix == ".npz":
         return f"no zip, as .npz is (it starts with {start[:4].hex(' ') or 'nothing'})"
     return f"no safetensors (it starts with {start[:4].hex(' ') or 'nothing'})"

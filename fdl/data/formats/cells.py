@@ -19,6 +19,7 @@ from typing import Literal
 import numpy as np
 
 from fdl.data.formats.bad_inputs import Bad
+from fdl.data.formats.signatures import LENGTH, content_name
 from fdl.types import UserError, one_line, printable
 
 MISSING = frozenset({"", "na", "n/a", "nan", "null", "?"})
@@ -115,8 +116,8 @@ def parse(data: bytes, where: str, header: Header = "auto", missing: Sequence[st
         raise UserError(f"{where} is UTF-16, not UTF-8 text: save it as UTF-8 CSV")
     marked = data.startswith(b"\xef\xbb\xbf")
     data = data.removeprefix(b"\xef\xbb\xbf").removesuffix(b"\x1a")  # DOS ends a text with Ctrl-Z
-    if data.lstrip()[:1] == b"<":
-        raise UserError(f"{where} is an HTML page, not a table: get the CSV file itself")
+    if content := content_name(data[:LENGTH]):
+        raise UserError(f"{where} is {content}, not a table: get the CSV file itself")
     lines = list(enumerate(data.splitlines(), 1))
     declared = re.fullmatch(rb"sep=(.)", lines[0][1]) if lines else None  # Excel's own first line
     lines = [(number, line) for number, line in lines[bool(declared) :] if line.strip()]

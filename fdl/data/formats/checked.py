@@ -17,6 +17,7 @@ from absl import logging
 from fdl.data.formats import images
 from fdl.environment import cache_dir
 from fdl.files import write_text
+from fdl.types import RunError, UserError
 
 Found = tuple[dict[int, str], list[int]]
 """({place in its group: what is wrong with the picture}, a digest of the bytes of each)."""
@@ -77,6 +78,5 @@ def _load(path: Path, count: int) -> Found | None:
 
 
 def _save(path: Path, found: Found) -> None:
-    with contextlib.suppress(OSError):  # a cache that cannot be written costs the time of reading again
-        path.parent.mkdir(parents=True, exist_ok=True)
+    with contextlib.suppress(UserError, RunError):  # a cache that cannot be written costs the time of reading again
         write_text(path, json.dumps(found), durable=False)

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import csv
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path, PurePosixPath
 
+from fdl.data.formats import cells
 from fdl.data.formats.bad_inputs import Bad
 from fdl.data.formats.class_folders import Labelled, SplitName, other_files, split_named
 from fdl.data.formats.listing import Listing, Picture, parts_of
-from fdl.data.formats.signatures import content_name
 from fdl.types import UserError, one_line, printable
 
 _LABELS = ("label", "labels", "class", "class_name", "category", "target", "breed", "species", "y")
 _SAMPLE = 200  # rows that decide which column names the pictures
-Row = tuple[int, list[str]]
+Row = tuple[int, Sequence[str]]
 """A line's number in its file, and its cells."""
 Find = Callable[[str], list[Picture]]
 """The pictures that a cell may mean."""
@@ -35,49 +34,34 @@ def label_by_table(listing: Listing, table: Path, label_column: str = "") -> Lab
     Raises:
         UserError: no table can be read there, it names no picture, or no column is known to be the label.
     """
-    where = printable(table)
-    rows, find = _read(table, where), _finder(listing)
+    if not table.is_file():
+        raise UserError(f"there is no table of labels {printable(table)}: give its path in data.load.labels")
+    held, find = cells.read(table, "none"), _finder(listing)
+    stripped = ([str(cell).strip() for cell in column] for column in held.columns)
+    rows = [(line, row) for line, *row in zip(held.lines.tolist(), *stripped, strict=True)]
+    if len(held.columns) < 2 or not rows:
+        raise UserError(f"{held.where} has no two columns of labels: one must name the pictures, another their labels")
     has_names = not any(map(find, rows[0][1]))
-    names = rows[0][1] if has_names else [f"column {number}" for number in range(1, len(rows[0][1]) + 1)]
+    names = rows[0][1] if has_names else held.names
     rows = rows[has_names:]
-    file_at = _file_column(rows, find, where)
-    label_at = _label_column(names, file_at, label_column, where)
+    if not rows:
+        first = f"{held.bad[0].place}: {held.bad[0].reason}" if held.bad else "it has one line"
+        raise UserError(f"{held.where} labels no picture ({first}): expected a line for each")
+    file_at = _file_column(rows, find, held.where)
+    label_at = _label_column(names, file_at, label_column, held.where)
     labels: dict[Picture, str] = {}
-    bad = []
-    for line, cells in rows:
-        found = _pair(cells, len(names), file_at, label_at, find)
+    bad = [*held.bad]
+    for line, row in rows:
+        found, label = _picture_of(row[file_at], row[label_at], find), row[label_at]
         if isinstance(found, str):
-            bad.append(Bad(where, f"line {line}", found))
-        elif labels.setdefault(found, cells[label_at]) != cells[label_at]:
-            bad.append(Bad(where, f"line {line}", f"{printable(cells[file_at], 80)!r} has another label above"))
+            bad.append(Bad(held.where, f"line {line}", found))
+        elif labels.setdefault(found, label) != label:
+            bad.append(Bad(held.where, f"line {line}", f"{printable(row[file_at], 80)!r} has another label above"))
     notes = [
         *_unlabelled(listing, labels),
         *other_files(path for path in listing.others if listing.root / path != table),
     ]
     return Labelled(_by_split(listing, labels), notes, bad, numbered=True)
-
-
-def _read(table: Path, where: str) -> list[Row]:
-    """All lines that are not blank, cells stripped of spaces."""
-    try:
-        data = table.read_bytes()
-        text = data.decode("utf-8-sig")
-    except OSError as error:
-        raise UserError(f"there is no table of labels {where} ({error.strerror}): give its path in labels") from error
-    except UnicodeDecodeError as error:
-        raise UserError(f"{where} is no text in UTF-8 ({one_line(error)}): save it as CSV in UTF-8") from error
-    if known := content_name(data[:300]):
-        raise UserError(f"the table of labels {where} is {known}: give a CSV file")
-    separator = max(",;\t|", key=text.partition("\n")[0].count)
-    try:
-        lines = csv.reader(text.splitlines(), delimiter=separator, strict=True)
-        rows = [(number, [cell.strip() for cell in cells]) for number, cells in enumerate(lines, 1)]
-    except csv.Error as error:
-        raise UserError(f"{where} cannot be read: {one_line(error)}; save it as CSV again") from error
-    rows = [(number, cells) for number, cells in rows if any(cells)]
-    if not rows or len(rows[0][1]) < 2:
-        raise UserError(f"{where} has no two columns: one must name the pictures, another their labels")
-    return rows
 
 
 def _finder(listing: Listing) -> Find:
@@ -105,11 +89,11 @@ def _finder(listing: Listing) -> Find:
 
 
 def _file_column(rows: Sequence[Row], find: Find, where: str) -> int:
-    hits = Counter(place for _, cells in rows[:_SAMPLE] for place, cell in enumerate(cells) if find(cell))
+    hits = Counter(place for _, row in rows[:_SAMPLE] for place, cell in enumerate(row) if find(cell))
     if not hits:
-        hits = Counter(place for _, cells in rows for place, cell in enumerate(cells) if find(cell))
+        hits = Counter(place for _, row in rows for place, cell in enumerate(row) if find(cell))
     if not hits:
-        shown = ", ".join(repr(printable(cell, 40)) for cell in rows[0][1][:3]) if rows else "nothing"
+        shown = ", ".join(repr(printable(cell, 40)) for cell in rows[0][1][:3])
         raise UserError(
             f"{where} names no picture of its folder (its first line holds {shown}): expected a column of file names"
         )
@@ -131,16 +115,14 @@ def _label_column(names: Sequence[str], file_at: int, wanted: str, where: str) -
     return others[0]
 
 
-def _pair(cells: list[str], width: int, file_at: int, label_at: int, find: Find) -> Picture | str:
+def _picture_of(name: str, label: str, find: Find) -> Picture | str:
     """The picture that a row labels, or what is wrong with the row."""
-    if len(cells) != width:
-        return f"{len(cells)} cells, expected {width}"
-    if not cells[label_at]:
+    if not label:
         return "it has no label"
-    held = find(cells[file_at])
-    if len(held) != 1:
-        return f"{printable(cells[file_at], 80)!r} names {f'{len(held)} pictures' if held else 'no picture'}"
-    return held[0]
+    found = find(name)
+    if len(found) != 1:
+        return f"{printable(name, 80)!r} names {f'{len(found)} pictures' if found else 'no picture'}"
+    return found[0]
 
 
 def _by_split(listing: Listing, labels: dict[Picture, str]) -> dict[SplitName, list[tuple[Picture, str]]]:

@@ -11,11 +11,14 @@ _STARTS = (
     (b"BZh", "a bzip2 file"),
     (b"\xfd7zXZ\0", "an xz file"),
     (b"(\xb5/\xfd", "a zstd file"),
-    (b"PK", "a zip file"),
+    (b"PK\3\4", "a zip file"),
+    (b"PK\5\6", "a zip file"),  # one with nothing in it
     (b"Rar!", "a RAR file"),
     (b"7z\xbc\xaf\x27\x1c", "a 7-Zip file"),
     (b"%PDF", "a PDF"),
     (b"\x89HDF", "an HDF5 file"),
+    (b"GGUF", "a GGUF file"),
+    (b"\x93NUMPY", "a single .npy array"),
 )
 _BRANDS = {"HEIC": (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"), "AVIF": (b"avif", b"avis")}
 

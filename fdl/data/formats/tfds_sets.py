@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import functools
 import hashlib
-import io
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -21,8 +20,8 @@ from fdl.data.formats.forms import Form, choose, roots
 from fdl.data.formats.frames import Frame
 from fdl.data.splits import Facts, Request, Splits
 from fdl.environment import cache_dir
-from fdl.files import write_all
-from fdl.types import Arrays, Count, UserError, take
+from fdl.files import replacing
+from fdl.types import Arrays, Count, RunError, UserError, take
 
 _GROUP = 10_000  # records whose check is kept together
 _PARTS = {"train": "train", "test": "test", "validation": "validation"}
@@ -136,10 +135,9 @@ def _labels(source: Any, key: str, content: bytes) -> np.ndarray:
     with contextlib.suppress(OSError, ValueError, EOFError):
         return np.load(path)
     targets = np.asarray([record[key] for record in source], np.int32)
-    held = io.BytesIO()
-    np.save(held, targets)
     try:
-        write_all(path.parent, {path.name: held.getvalue()})
-    except UserError as error:
+        with replacing(path, durable=False) as new:
+            np.save(new, targets)
+    except (UserError, RunError) as error:
         logging.warning("the labels will be read again at the next start: %s", error)
     return targets

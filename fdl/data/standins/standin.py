@@ -7,7 +7,6 @@ nothing about the real sets. The pictures are made once and kept in $XDG_CACHE_H
 from __future__ import annotations
 
 import hashlib
-import io
 import random
 import zipfile
 from collections.abc import Callable
@@ -18,8 +17,8 @@ from absl import logging
 
 from fdl.data.standins import draw, garments, handwriting
 from fdl.environment import cache_dir
-from fdl.files import write_all
-from fdl.types import Arrays, UserError
+from fdl.files import replacing
+from fdl.types import Arrays, RunError, UserError
 
 SEED = 0
 
@@ -74,11 +73,10 @@ def cached(name: str, code: list[str], sizes: tuple[int, ...], make: Callable[[]
     except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile) as error:
         logging.warning("%s is damaged (%s): drawing the stand-in anew", path, error)
     arrays = make()
-    held = io.BytesIO()
-    np.savez(held, **arrays)
     try:
-        write_all(path.parent, {path.name: held.getvalue()})
-    except UserError as error:
+        with replacing(path, durable=False) as new:
+            np.savez(new, **arrays)
+    except (UserError, RunError) as error:
         logging.warning("the stand-in is drawn again at the next start: %s", error)
     return arrays
 
