@@ -110,6 +110,13 @@ def test_a_run_of_a_file_with_brackets_is_found_resumed_and_used(tmp_path: Path)
     assert "resumed at step 10 of 20" in resumed.stdout
 
 
+def test_files_called_like_a_library_break_nothing(tmp_path: Path) -> None:
+    for name in ("json", "random", "csv", "signal"):
+        (tmp_path / f"{name}.py").write_text("from experiments.digits_cnn import experiment\n")
+    shown = fdl(tmp_path, "--experiment=json.py", "--show").stdout
+    assert "batch_size = 64" in shown
+
+
 def test_the_newest_run_is_the_one_begun_last_of_that_very_experiment(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -92,7 +92,8 @@ def run(
         command = [*arguments(experiment, seed, overrides, flags), "--distributed=off", f"--workdir={path}"]
         with open(log, "ab") as out:
             begun = out.tell()
-            code, stopped = _watch([sys.executable, "-m", *command], out, asked, wants_end)
+            safe = ["-P"] if sys.flags.safe_path else []
+            code, stopped = _watch([sys.executable, *safe, "-m", *command], out, asked, wants_end)
         if code == 0:  # also where it was to be stopped, but was over before it noticed
             wants_end()
             return logs.read_summary(path)
