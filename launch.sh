@@ -1,9 +1,8 @@
 #!/usr/bin/env bash
 # Set up what is missing, then run: `./launch.sh [flags]` trains, `./launch.sh test [args]` tests.
-# With no flags it trains fashion_cnn. FDL_JAX=cpu|cuda|cuda12|tpu overrides what it finds, FDL_PYTHON which Python it takes.
+# With no flags it trains fashion_cnn. Paths, and the runs/ it makes, are relative to where it is called. FDL_JAX=cpu|cuda|cuda12|tpu overrides what it finds, FDL_PYTHON which Python it takes.
 set -euo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
-cd "$root"
 
 jax_kind() {
     local driver=
@@ -17,8 +16,8 @@ jax_kind() {
     else echo cpu; fi
 }
 
-in_place() { # An environment that the user has activated: use that one.
-    [[ -n ${VIRTUAL_ENV:-}${CONDA_PREFIX:-} ]]
+in_place() { # An environment that the user has activated: use that one. Conda's base is active by itself, and not for this.
+    [[ -n ${VIRTUAL_ENV:-} ]] || [[ -n ${CONDA_PREFIX:-} && ${CONDA_DEFAULT_ENV:-} != base ]]
 }
 
 find_python() { # Of those with pip but without ensurepip are Colab's and Debian's.
@@ -39,7 +38,7 @@ ready() { # The builds for accelerators run on the CPU too: a login node and its
     [[ -f $state ]] && read -r have rest <"$state" && [[ $rest == "$wanted" && ($have == "$kind" || $kind == cpu) ]]
 }
 
-set_up() { # Under the lock. Until it ends the stamp says "unfinished": a start that finds that knows of one that was killed.
+set_up() { # Under the lock, in the checkout. Until it ends the stamp says "unfinished": a start that finds that knows of one that was killed.
     local found again=()
     if ready; then return; fi # another start has done it meanwhile
     if [[ -f $state && $(<"$state") == unfinished ]]; then
@@ -67,7 +66,7 @@ set_up() { # Under the lock. Until it ends the stamp says "unfinished": a start 
 environment=$root/.venv
 if in_place; then environment=${VIRTUAL_ENV:-$CONDA_PREFIX}; fi
 python=$environment/bin/python state=$environment/.fdl-setup lock=$environment/.fdl-setup.lock
-wanted="$(cksum <pyproject.toml) $root"
+wanted="$(cksum <"$root/pyproject.toml") $root"
 kind=$(jax_kind)
 case $kind in
     cpu) packages=(".[dev]") ;;
@@ -82,6 +81,7 @@ if ! ready; then
             echo "fdl: another start is setting up; waiting for it" >&2
             flock 9 || echo "fdl: warning: $environment takes no locks; start one process first" >&2
         fi
+        cd "$root"
         set -E
         set_up
     ) 9>>"$lock"
@@ -96,7 +96,10 @@ if [[ ${1:-} == test ]]; then
     # A file of tests to each of two processes: half the wait, and what a file's tests share is still made once. In the
     # order of their names, for by default files of few tests come last, and the longest tests stand in such.
     [[ $# -gt 0 && $1 != --slow ]] || args+=(-n 2 --dist loadfile --no-loadscope-reorder)
+    cd "$root"
     exec "$python" -m pytest "${args[@]}"
 fi
 [[ $# -gt 0 ]] || set -- --experiment=fashion_cnn
-exec "$python" -m fdl.main "$@"
+# This checkout's code, wherever it is called from; and -P: a json.py that lies there must not stand in for Python's own.
+export PYTHONPATH=$root${PYTHONPATH:+:$PYTHONPATH}
+exec "$python" -P -m fdl.main "$@"

@@ -8,6 +8,12 @@ program = fdl.compile("digits_cnn")          # the pieces: program.train_step, p
 
 from typing import TYPE_CHECKING, Any
 
+import sys
+
+if sys.argv[:1] == ["-m"] and not sys.flags.safe_path:
+    # `python -m fdl.main` puts the current folder first: a json.py or random.py that lies there must not be the library's.
+    sys.path.append(sys.path.pop(0))
+
 from fdl import environment
 
 if TYPE_CHECKING:

@@ -26,7 +26,7 @@ case "$1 ${{2:-}}" in
     "-m venv")
         if [[ -n ${{NO_ENSUREPIP:-}} && $* != *--without-pip* ]]; then exit 1; fi
         mkdir -p .venv/bin && cp "$0" .venv/bin/python ;;
-    "-m fdl.main") ls -l /proc/$$/fd >"$CALLS.open" ;;
+    "-P -m") ls -l /proc/$$/fd >"$CALLS.open" ;;
     "-m pip") echo started >>"$CALLS.pip"; sleep "${{PIP_SECONDS:-0}}"; exit "${{PIP_CODE:-0}}" ;;
 esac
 """
@@ -61,7 +61,7 @@ class Checkout:
         path = Path(self.env["CALLS"])
         lines = path.read_text().splitlines() if path.exists() else []
         path.unlink(missing_ok=True)
-        return [line for line in lines if line.startswith("-m ")]
+        return [line for line in lines if line.startswith(("-m ", "-P -m "))]
 
     def installs(self) -> list[str]:
         return [line.removeprefix(f"{INSTALL} ") for line in self.calls() if line.startswith("-m pip install")]
@@ -77,16 +77,17 @@ def checkout(tmp_path: Path) -> Checkout:
     stub.parent.mkdir()
     stub.write_text(STUB)
     stub.chmod(0o755)
-    env = {name: value for name, value in os.environ.items() if name not in ("VIRTUAL_ENV", "CONDA_PREFIX", "FDL_JAX")}
+    foreign = ("VIRTUAL_ENV", "CONDA_PREFIX", "CONDA_DEFAULT_ENV", "FDL_JAX")
+    env = {name: value for name, value in os.environ.items() if name not in foreign}
     env |= {"FDL_PYTHON": str(stub), "CALLS": str(tmp_path / "calls"), "BASH_FUNC_compgen%%": DEVICES}
     return Checkout(root, env | {"PATH": f"{stub.parent}{os.pathsep}{env['PATH']}"})
 
 
 def test_the_first_start_sets_up_and_the_second_does_not(checkout: Checkout) -> None:
     assert "setting up (cpu)" in checkout.run()
-    assert checkout.calls() == ["-m venv .venv", f"{INSTALL} .[dev]", "-m fdl.main --experiment=fashion_cnn"]
+    assert checkout.calls() == ["-m venv .venv", f"{INSTALL} .[dev]", "-P -m fdl.main --experiment=fashion_cnn"]
     assert checkout.run("--list") == ""
-    assert checkout.calls() == ["-m fdl.main --list"]
+    assert checkout.calls() == ["-P -m fdl.main --list"]
 
 
 @pytest.mark.parametrize(
@@ -131,7 +132,7 @@ def test_starts_at_the_same_time_install_once(checkout: Checkout) -> None:
     assert [process.returncode for process in starts] == [0] * 4, said
     calls = checkout.calls()
     assert calls.count("-m venv .venv") == calls.count(f"{INSTALL} .[dev]") == 1
-    assert calls.count("-m fdl.main --list") == 4
+    assert calls.count("-P -m fdl.main --list") == 4
     assert said.count("setting up (cpu)") == 1
 
 
@@ -197,7 +198,7 @@ def in_an_environment(checkout: Checkout, tmp_path: Path) -> dict[str, str]:
 def test_an_activated_environment_is_used(checkout: Checkout, tmp_path: Path) -> None:
     own = in_an_environment(checkout, tmp_path)
     checkout.run(**own)
-    assert checkout.calls() == [f"{INSTALL} .[dev]", "-m fdl.main --experiment=fashion_cnn"]
+    assert checkout.calls() == [f"{INSTALL} .[dev]", "-P -m fdl.main --experiment=fashion_cnn"]
     assert not (checkout.root / ".venv").exists()
 
 
@@ -211,13 +212,46 @@ def test_a_killed_set_up_of_an_activated_environment_is_mended_in_place(checkout
     assert kept.exists()
 
 
+def test_an_activated_conda_environment_is_used_but_not_its_base(checkout: Checkout, tmp_path: Path) -> None:
+    """Base is active in every shell of most installations, without anybody's having chosen it."""
+    own = in_an_environment(checkout, tmp_path)["VIRTUAL_ENV"]
+    checkout.run(CONDA_PREFIX=own, CONDA_DEFAULT_ENV="base")
+    assert checkout.calls()[0] == "-m venv .venv"
+    assert not (tmp_path / "own" / ".fdl-setup").exists()
+    checkout.run(CONDA_PREFIX=own, CONDA_DEFAULT_ENV="mine")
+    assert (tmp_path / "own" / ".fdl-setup").exists()
+
+
+def test_paths_are_relative_to_where_it_is_called(checkout: Checkout, tmp_path: Path) -> None:
+    """And what lies there (a user's types.py or json.py) takes no library's place."""
+    own = tmp_path / "own"
+    (own / "bin").mkdir(parents=True)
+    (own / "bin" / "python").write_text(f'#!/bin/sh\nexec {sys.executable} "$@"\n')
+    (own / "bin" / "python").chmod(0o755)
+    shutil.copytree(ROOT / "fdl", checkout.root / "fdl", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(ROOT / "experiments", checkout.root / "experiments")
+    cksum = subprocess.run(
+        f"cksum <'{checkout.root}/pyproject.toml'", shell=True, capture_output=True, text=True, check=True
+    )
+    (own / ".fdl-setup").write_text(f"cpu {cksum.stdout.strip()} {checkout.root}\n")
+    for name in ("types", "json", "random"):
+        (checkout.root.parent / f"{name}.py").write_text("raise SystemExit('the wrong one')\n")
+    (checkout.root.parent / "mine.py").write_text("import beside\nfrom experiments.digits_cnn import experiment\n")
+    (checkout.root.parent / "beside.py").write_text("")
+    env = {"VIRTUAL_ENV": str(own), "FDL_JAX": "cpu", "PYTHONPATH": "", "XLA_FLAGS": "", "FDL_PYTHON": ""}
+    checkout.run("--experiment=mine.py", "--set=steps=2", "--set=data.feed=numpy", "--noreport", **env)
+    (made,) = (checkout.root.parent / "runs").iterdir()
+    assert made.name.startswith("mine-")
+    assert not (checkout.root / "runs").exists()
+
+
 def test_python_without_ensurepip(checkout: Checkout) -> None:
     """Colab's and Debian's: the environment gets its pip from the one outside."""
     checkout.run(NO_ENSUREPIP="1", COLAB_RELEASE_TAG="release-colab")
     python = checkout.root / ".venv" / "bin" / "python"
     assert checkout.calls()[1:] == [
         "-m venv --without-pip .venv", f"-m pip --python {python} install --quiet --disable-pip-version-check pip",
-        f"{INSTALL} .[dev]", "-m fdl.main --experiment=fashion_cnn",
+        f"{INSTALL} .[dev]", "-P -m fdl.main --experiment=fashion_cnn",
     ]  # fmt: skip
 
 
@@ -235,7 +269,7 @@ def test_arguments_reach_main_whole(checkout: Checkout, tmp_path: Path) -> None:
     checkout.run("--list")
     (checkout.root / ".venv" / "bin" / "python").write_text("#!/bin/sh\nprintf '<%s>' \"$@\" >&2\n")
     assert checkout.run("--input=my photo.png", "--set", "model.dense=(1, 2)").endswith(
-        "<-m><fdl.main><--input=my photo.png><--set><model.dense=(1, 2)>"
+        "<-P><-m><fdl.main><--input=my photo.png><--set><model.dense=(1, 2)>"
     )
 
 

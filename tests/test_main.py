@@ -121,7 +121,8 @@ def run_in(folder: Path, *args: str, timeout: float = 180) -> subprocess.Complet
 def test_eval_says_what_training_said(trained: Path) -> None:
     done = run_in(trained.parent, *SMALL, "--workdir=run", "--mode=eval")
     assert done.returncode == 0, done.stderr
-    metrics = json.loads(done.stdout.splitlines()[-1])
+    metrics = json.loads(done.stdout)  # what is said to people is on stderr
+    assert "data: digits" in done.stderr
     assert metrics == {k: v for k, v in summary(trained)["metrics"].items() if k.startswith("test/")}  # type: ignore[attr-defined]
 
 

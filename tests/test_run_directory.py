@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import shutil
 import subprocess
@@ -15,9 +16,11 @@ import jax
 import numpy as np
 import pytest
 
+from fdl import files
 from fdl.checkpoint import manifest, saving
 from fdl.rundir import config as run_config
-from fdl.rundir import workdir
+from fdl.rundir import logs, workdir
+from fdl.train.progress import Progress
 from fdl.types import RunError, UserError
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -105,6 +108,13 @@ def test_a_run_of_a_file_with_brackets_is_found_resumed_and_used(tmp_path: Path)
     assert f"run: runs/{path.name}, step 10" in said
     resumed = fdl(tmp_path, "--experiment=cats[v2].py", *flags, "--set=steps=20", f"--workdir={path}")
     assert "resumed at step 10 of 20" in resumed.stdout
+
+
+def test_files_called_like_a_library_break_nothing(tmp_path: Path) -> None:
+    for name in ("json", "random", "csv", "signal"):
+        (tmp_path / f"{name}.py").write_text("from experiments.digits_cnn import experiment\n")
+    shown = fdl(tmp_path, "--experiment=json.py", "--show").stdout
+    assert "batch_size = 64" in shown
 
 
 def test_the_newest_run_is_the_one_begun_last_of_that_very_experiment(
@@ -305,3 +315,41 @@ def test_a_changed_numpy_function_is_changed_code(tmp_path: Path) -> None:
     file.write_text(NUMPY_STEP.replace("FACTOR", "3.0"))
     refused = fdl(tmp_path, *flags, "--set=steps=20", code=2)
     assert "its code was changed" in refused.stderr
+
+
+# ---- what other programs read ---------------------------------------------------------------------------------------
+
+
+def no_constant(name: str) -> None:
+    raise AssertionError(f"{name} is no JSON (RFC 8259)")
+
+
+def test_numbers_that_are_not_finite_are_null_in_every_file_and_numbers_again_when_read(tmp_path: Path) -> None:
+    row = {"step": 1, "train/loss": 2.5, "eval/perplexity": math.inf, "eval/other": math.nan}
+    with logs.writer(tmp_path, -1) as write:
+        write(row)
+    line = (tmp_path / "metrics.jsonl").read_text()
+    expected = {"step": 1, "train/loss": 2.5, "eval/perplexity": None, "eval/other": None}
+    assert json.loads(line, parse_constant=no_constant) == expected
+    (back,) = logs.read_rows(tmp_path)
+    assert back["train/loss"] == 2.5
+    assert math.isnan(back["eval/perplexity"])
+    files.write_json(
+        tmp_path / "summary.json", {"metrics": {"a": -math.inf}, "deep": [{"b": math.nan}, (1.0, math.inf)]}
+    )
+    held = json.loads((tmp_path / "summary.json").read_text(), parse_constant=no_constant)
+    assert held == {"metrics": {"a": None}, "deep": [{"b": None}, [1.0, None]]}
+    assert math.isnan(logs.read_summary(tmp_path)["metrics"]["a"])
+    (tmp_path / "9").mkdir()
+    manifest.seal(tmp_path / "9", {"step": 9, "files": {}, "leaves": {}, "progress": {"row": row}})
+    saved = manifest.at_step(tmp_path, 9)
+    assert saved is not None, "its digest is over what was written"
+    assert math.isnan(Progress.from_json(saved.progress).row["eval/perplexity"])
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [(math.inf, "inf"), (8.752183e141, "8.752e+141"), (math.nan, "nan"), (5695.4, "5,695"), (0.25, "0.25")],
+)
+def test_a_number_for_a_person_is_short(value: float, shown: str) -> None:
+    assert logs.short(value) == shown

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 from fdl.checkpoint import weights
@@ -10,7 +9,7 @@ from fdl.cli import session, training
 from fdl.cli.options import Options
 from fdl.distributed import layouts, processes
 from fdl.experiment import Experiment, Found
-from fdl.files import user_path
+from fdl.files import to_json, user_path
 from fdl.inspect import chips, replay
 from fdl.inspect import plan as plans
 from fdl.rundir import logs
@@ -31,7 +30,7 @@ def eval_(file: Found, experiment: Experiment, options: Options) -> None:
     """--mode=eval: a trained run's metrics on the test split, as JSON: nothing else is written on standard output."""
     _, program, state = _trained(experiment, options, session.say_aside)
     metrics = evaluate(program, state.variables, program.data.splits.evaluated)
-    print(json.dumps({f"test/{name}": value for name, value in metrics.items()}))
+    print(to_json({f"test/{name}": value for name, value in metrics.items()}))
 
 
 def predict(file: Found, experiment: Experiment, options: Options) -> None:

@@ -160,6 +160,8 @@ def _module(path: Path) -> ModuleType:
     root = str(EXPERIMENTS.parent)
     if root not in sys.path:
         sys.path.insert(0, root)  # a user's own file imports `experiments.fashion_cnn` from wherever it is started
+    if str(path.parent) not in (*sys.path, str(EXPERIMENTS)):
+        sys.path.append(str(path.parent))  # and what lies beside it; at the end, where it takes no library's place
     try:
         if path.parent == EXPERIMENTS:
             module = importlib.import_module(f"experiments.{path.stem}")

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from fdl.files import try_lock
+from fdl.rundir import logs
 from fdl.rundir.rows import Position, Row, new_rows
 from fdl.train.stopping import leave_if
 from fdl.types import RunError, UserError, printable
@@ -91,10 +92,11 @@ def run(
         command = [*arguments(experiment, seed, overrides, flags), "--distributed=off", f"--workdir={path}"]
         with open(log, "ab") as out:
             begun = out.tell()
-            code, stopped = _watch([sys.executable, "-m", *command], out, asked, wants_end)
+            safe = ["-P"] if sys.flags.safe_path else []
+            code, stopped = _watch([sys.executable, *safe, "-m", *command], out, asked, wants_end)
         if code == 0:  # also where it was to be stopped, but was over before it noticed
             wants_end()
-            return dict(json.loads((path / "summary.json").read_text()))
+            return logs.read_summary(path)
         if stopped:
             return {"status": "stopped"}
         if code == 2:
@@ -119,7 +121,7 @@ def finished(
     name = Path(experiment).stem if experiment.endswith(".py") else experiment.removeprefix("experiments.")
     try:
         config = json.loads((path / "config.json").read_text())
-        summary = json.loads((path / "summary.json").read_text())
+        summary = logs.read_summary(path)
         same = (config["experiment"], config["seed"], config["overrides"]) == (name, seed, list(overrides))
         same &= settings is None or config["settings"] == dict(settings)
         # A summary may be of a shorter run that is being gone on with, or of one that left the test split alone.

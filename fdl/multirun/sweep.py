@@ -25,7 +25,7 @@ from fdl.multirun.trials import Trial, TrialStore
 from fdl.multirun.workers import SweepSpec
 from fdl.report import record, report
 from fdl.report.formatting import style_of
-from fdl.rundir import workdir
+from fdl.rundir import logs, workdir
 from fdl.rundir.logs import short
 from fdl.train import stopping
 from fdl.types import RunError, UserError
@@ -130,7 +130,7 @@ def _finish(folder: Path, spec: SweepSpec, store: TrialStore, asked: Callable[[]
             raise RunError(f"no trial came to its end; the last: {found[-1].reason or found[-1].state}")
         counts = Counter(trial.state for trial in found)
         written = folder / "summary.json"
-        summary = json.loads(written.read_text()) if written.exists() else {}
+        summary = logs.read_summary(folder) if written.exists() else {}
         if summary.get("trials") != counts:
             summary = _refit(folder, spec, store, champion, asked) | {"trials": counts}
             _write_page(folder, spec, store, found, summary)

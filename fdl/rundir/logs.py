@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import csv
 import io
+import json
 import math
 import sys
 import time
@@ -12,10 +13,10 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from fdl.files import to_json, write_text
+from fdl.files import to_json, write_error, write_text
 from fdl.rundir.event_files import cut_events, next_suffix
 from fdl.rundir.rows import Row as Row
-from fdl.rundir.rows import cut_rows, last_rows, parse_row
+from fdl.rundir.rows import as_numbers, cut_rows, last_rows, parse_row
 
 
 def read_rows(workdir: Path) -> list[Row]:
@@ -25,6 +26,16 @@ def read_rows(workdir: Path) -> list[Row]:
         return []
     with open(path, "rb") as file:
         return [row for line in file if (row := parse_row(line)) is not None]
+
+
+def read_summary(workdir: Path) -> dict[str, Any]:
+    """Read summary.json, its metrics as numbers (null is one that is not finite).
+
+    Raises:
+        OSError, ValueError, KeyError: it is not there, or damaged.
+    """
+    found = dict(json.loads((workdir / "summary.json").read_text(encoding="utf-8")))
+    return found | {"metrics": as_numbers(found["metrics"])}
 
 
 def write_csv(workdir: Path, rows: Sequence[Row]) -> None:
@@ -72,9 +83,12 @@ def writer(workdir: Path, upto: int) -> Iterator[Callable[[Row], None]]:
                     board.add_scalar(name, value, row["step"])
 
         def write(row: Row) -> None:
-            file.write(to_json(row) + "\n")
-            file.flush()
-            show(row)
+            try:
+                file.write(to_json(row) + "\n")
+                file.flush()
+                show(row)
+            except OSError as error:
+                raise write_error(workdir / "metrics.jsonl", error) from error
 
         # Rows that a killed start had logged and TensorBoard not yet written: few, unless its files were deleted.
         for row in last_rows(workdir / "metrics.jsonl", first):
@@ -101,8 +115,12 @@ def table(header: Sequence[str], rows: Iterable[Sequence[str]], numbers: Iterabl
 
 
 def short(value: float) -> str:
-    """A metric for a person: four significant digits, thousands separated."""
-    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
+    """Format a metric for a person: four significant digits, thousands separated.
+
+    >>> short(0.123456), short(45678), short(8.75e141)
+    ('0.1235', '45,678', '8.75e+141')
+    """
+    return f"{value:,.0f}" if 1000 <= abs(value) < 1e9 else f"{value:.4g}"
 
 
 @contextlib.contextmanager

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -21,7 +22,14 @@ def parse_row(line: bytes) -> Row | None:
         row = json.loads(line)
     except ValueError:
         return None
-    return row if isinstance(row, dict) and isinstance(row.get("step"), int) and line.endswith(b"\n") else None
+    if not isinstance(row, dict) or not isinstance(row.get("step"), int) or not line.endswith(b"\n"):
+        return None
+    return as_numbers(row)
+
+
+def as_numbers(metrics: Mapping[str, Any]) -> dict[str, Any]:
+    """Return metrics read from JSON as numbers again: null is what a number that is not finite was written as."""
+    return {name: math.nan if value is None else value for name, value in metrics.items()}
 
 
 def last_rows(path: Path, first: int) -> list[Row]:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from fdl.experiment import Experiment
-from fdl.rundir.rows import Row
+from fdl.rundir.rows import Row, as_numbers
 from fdl.tasks.task import Task
 from fdl.train.step import Metrics
 from fdl.types import Metrics as MetricValues
@@ -53,6 +53,7 @@ class Progress:
         """Read what `to_json` wrote; of another version's, the names that are known."""
         known = {field.name for field in dataclasses.fields(cls)}
         found = {name: value for name, value in values.items() if name in known}
+        found["row"] = as_numbers(found.get("row", {}))
         found["sums"] = {name: (pair[0], pair[1]) for name, pair in found.get("sums", {}).items()}
         found |= {name: tuple(found.get(name, ())) for name in ("bad", "stop_criteria")}
         return cls(**found)
