@@ -21,7 +21,7 @@ from fdl.experiment import Experiment
 from fdl.models import CNN, MLP, Recurrent, ResNet
 from fdl.optim import Optimizer
 from fdl.tasks import Classification, LanguageModel
-from fdl.train import program
+from fdl.train import evaluation, program, step
 from fdl.types import DATA_AXIS, UserError
 
 STEPS = 50
@@ -119,14 +119,19 @@ def _program(name: str, mode: Any, devices: int, mesh: str, dropout: float, quic
     return program.build(made, data, 0, layouts.choose_layout(mode, jax.devices()[:devices], mesh))
 
 
+def loss_of(metrics: step.Metrics) -> float:
+    total, weight = metrics.sums["loss"]
+    return float(total / weight)
+
+
 def train(built: program.Program, steps: int = STEPS) -> tuple[Any, list[np.ndarray], list[float]]:
     """The state after some steps, the row numbers that each step saw as they lay on the devices, and the losses."""
-    state, places, losses = built.start(), [], []
+    state, places, losses = built.compiled.initial_state(), [], []
     for batch in pipeline.numpy_feed(built.data.splits.train, built.stream, 0, steps):
         placed = layouts.shard(batch, built.layout)
-        state, metrics = built.train(state, placed, built.key)
+        state, metrics = built.compiled.train_step(state, placed, built.compiled.key)
         places.append(np.asarray(placed["place"]).reshape(-1))
-        losses.append(float(metrics["loss"]))
+        losses.append(loss_of(metrics))
     return state, places, losses
 
 
@@ -198,16 +203,16 @@ def test_pmap_and_shard_map_are_one_to_the_bit(name: str) -> None:
     built = program_of(name, "pmap", 8)
     replicated, split = PartitionSpec(), PartitionSpec(DATA_AXIS)
     mapped = jax.shard_map(
-        built.step,
+        built.train_step,
         mesh=built.layout.mesh,
         in_specs=(replicated, split, replicated),
         out_specs=replicated,
         check_vma=False,
     )
     compiled = jax.jit(mapped)
-    state = built.start()
+    state = built.compiled.initial_state()
     for batch in pipeline.numpy_feed(built.data.splits.train, built.stream, 0, 10):
-        state, _ = compiled(state, jax.device_put(batch, built.layout.sharded), built.key)
+        state, _ = compiled(state, jax.device_put(batch, built.layout.sharded), built.compiled.key)
     by_pmap, _, _ = train(built, 10)
     assert saving.state_sha256(state) == saving.state_sha256(by_pmap)
 
@@ -294,7 +299,7 @@ def test_what_each_kind_of_layout_is_for() -> None:
 
 
 def all_reduces(built: program.Program) -> list[str]:
-    text = built.train.as_text()
+    text = built.compiled.train_step.as_text()
     return [line for line in text.splitlines() if re.search(r" all-reduce(-start)?\(", line)]
 
 
@@ -316,7 +321,7 @@ def test_batch_norm_adds_two_reductions_a_level_and_nothing_else(name: str, mode
     and the metrics ride with the backward reductions, but for what comes last.
     """
     built = program_of(name, mode, 8)
-    norms = {path.rsplit("/", 1)[0] for path in saving.named_leaves(built.like.stats)}
+    norms = {path.rsplit("/", 1)[0] for path in saving.named_leaves(built.state_spec.stats)}
     levels = [norm for norm in norms if not norm.endswith("shortcut_norm")]
     assert (len(norms), len(levels)) == {"cnn": (3, 3), "resnet": (6, 5)}[name]
     assert len(all_reduces(built)) == 2 * len(levels) + 1
@@ -327,12 +332,12 @@ def test_batch_norm_adds_two_reductions_a_level_and_nothing_else(name: str, mode
 )
 def test_the_state_is_donated(mode: str, devices: int, mesh: str) -> None:
     built = program_of("cnn", mode, devices, mesh)
-    state = built.start()
+    state = built.compiled.initial_state()
     held = sum(next(iter(leaf.addressable_shards)).data.nbytes for leaf in jax.tree.leaves(state))
-    aliased = built.train.memory_analysis().alias_size_in_bytes
+    aliased = built.compiled.train_step.memory_analysis().alias_size_in_bytes
     assert 0.95 * held <= aliased <= 1.1 * held + 1024
     batch = next(pipeline.numpy_feed(built.data.splits.train, built.stream, 0, 1))
-    built.train(state, layouts.shard(batch, built.layout), built.key)
+    built.compiled.train_step(state, layouts.shard(batch, built.layout), built.compiled.key)
     kept = [name for name, leaf in saving.named_leaves(state).items() if not leaf.is_deleted()]
     assert not kept, f"old buffers that are still there: {kept}"
 
@@ -344,16 +349,16 @@ def test_no_compiling_and_no_reading_back_after_the_first_step(
     mode: str, devices: int, mesh: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     built = program_of("cnn", mode, devices, mesh)
-    state = built.start()
+    state = built.compiled.initial_state()
     batches = [
         layouts.shard(batch, built.layout) for batch in pipeline.numpy_feed(built.data.splits.train, built.stream, 0, 4)
     ]
-    state, metrics = built.train(state, batches[0], built.key)
+    state, metrics = built.compiled.train_step(state, batches[0], built.compiled.key)
     with jax.log_compiles(), caplog.at_level(logging.WARNING), jax.transfer_guard_device_to_host("disallow"):
         for batch in batches[1:]:
-            state, metrics = built.train(state, batch, built.key)
+            state, metrics = built.compiled.train_step(state, batch, built.compiled.key)
     assert not [record for record in caplog.records if "ompil" in record.getMessage()]
-    assert np.isfinite(metrics["loss"])
+    assert np.isfinite(loss_of(metrics))
 
 
 @pytest.mark.parametrize("name", ["mlp", "lstm", "cnn"])
@@ -361,11 +366,11 @@ def test_an_evaluation_is_the_same_on_every_layout(name: str) -> None:
     built = program_of(name)
     state, _, _ = train(built, 3)
     rows = built.data.splits.test  # 80 or 50 rows by 16
-    expected = program.compiled.eval_step(built, state.variables, rows)
+    expected = evaluation.evaluate(built, state.variables, rows)
     variables = jax.device_get(state.variables)
     for mode, devices, mesh in [("pmap", 8, ""), ("jit", 8, "data:2,fsdp:2,model:2")]:
         other = program_of(name, mode, devices, mesh)
-        placed = jax.device_put(variables, jax.tree.map(lambda leaf: leaf.sharding, other.like.variables))
-        found = program.compiled.eval_step(other, placed, rows)
+        placed = jax.device_put(variables, jax.tree.map(lambda leaf: leaf.sharding, other.variables_spec))
+        found = evaluation.evaluate(other, placed, rows)
         assert found == pytest.approx(expected, rel=1e-6, abs=1e-6)
         assert found["accuracy"] == expected["accuracy"], "a count of examples is exact"
