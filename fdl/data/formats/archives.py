@@ -7,22 +7,18 @@ $XDG_CACHE_HOME/fdl/archives/<sha256 of the archive>/       its pictures and tab
 
 from __future__ import annotations
 
-import bz2
 import contextlib
 import gzip
 import hashlib
 import json
-import lzma
 import os
 import shutil
-import stat
-import tarfile
 import tempfile
-import zipfile
-from collections.abc import Callable, Generator
+from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
-from typing import IO, Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
+from fdl.data.formats.archive_members import COMPRESSIONS, Member, RefusedError, tar_members, zip_members
 from fdl.data.formats.images import SUFFIXES
 from fdl.data.formats.listing import count_by_suffix, is_ignored
 from fdl.data.formats.signatures import LENGTH, content_name
@@ -36,20 +32,7 @@ MAX_RATIO = 200
 FREE_BYTES = 1 << 30
 """An archive that unfolds into more than this and into more than MAX_RATIO times its size is a bomb; flat masks pack as well."""
 _WRITTEN = (*SUFFIXES, ".csv", ".tsv")
-_KINDS: dict[str, Callable[[Path], Any]] = {
-    "a tar file": lambda path: path.open("rb"), "a gzip file": gzip.open, "a bzip2 file": bz2.open, "an xz file": lzma.open,
-}  # fmt: skip
-_METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA)
-_MAX_READ = 1 << 20  # the most that is asked of a tar at once, but for a header that lies about its size
 _RECORD = ".unpacked.json"
-
-
-class Member(NamedTuple):
-    """A plain file in an archive: its name as it stands there, the bytes it says to have, and its content."""
-
-    name: str
-    size: int
-    open: Callable[[], IO[bytes] | None]
 
 
 class Unpacked(NamedTuple):
@@ -88,13 +71,13 @@ def unpack(path: Path) -> Unpacked:
 
 
 def _kind(path: Path, where: str) -> str:
-    """A key of _KINDS, or "a zip file"."""
+    """A key of COMPRESSIONS, or "a zip file"."""
     try:
         with path.open("rb") as file:
             kind = content_name(file.read(LENGTH))
     except OSError as error:
         raise UserError(f"{where} cannot be read: {error.strerror}; mend its rights") from error
-    if kind not in _KINDS and kind != "a zip file":
+    if kind not in COMPRESSIONS and kind != "a zip file":
         held = f"{kind or 'something else'} ({path.stat().st_size:,} bytes)"
         raise UserError(
             f"{where} is neither a folder nor an archive ({', '.join(ARCHIVES)}) but {held}: get it again, or pack it so"
@@ -111,14 +94,14 @@ def _unpack_anew(path: Path, kind: str, where: str, final: Path) -> dict[str, An
     beside = Path(tempfile.mkdtemp(prefix=f".{final.name}.", dir=final.parent))
     limit = max(FREE_BYTES, MAX_RATIO * path.stat().st_size)
     try:
-        members = _zip_members(path) if kind == "a zip file" else _tar_members(path, kind, limit)
+        members = zip_members(path) if kind == "a zip file" else tar_members(path, kind, limit + MAX_FILES * 1024)
         with contextlib.closing(members):
             left_out = _write_members(members, beside, limit)
         record = _measure(beside) | {"left_out": left_out}
         (beside / _RECORD).write_text(json.dumps(record))
         os.replace(beside, final)
         return record
-    except _Refused as error:
+    except RefusedError as error:
         raise UserError(f"{where}: {printable(error)}; make an archive of plain files in class folders") from error
     except Exception as error:  # zipfile and tarfile raise nearly every built-in exception on damaged files
         if isinstance(error, OSError) and error.errno is not None and not isinstance(error, gzip.BadGzipFile):
@@ -128,7 +111,7 @@ def _unpack_anew(path: Path, kind: str, where: str, final: Path) -> dict[str, An
         shutil.rmtree(beside, ignore_errors=True)
 
 
-def _write_members(members: Generator[Member, None, None], folder: Path, limit: int) -> str:
+def _write_members(members: Iterable[Member], folder: Path, limit: int) -> str:
     """Write the members below `folder`, and say what was left out."""
     size = 0
     names: set[PurePosixPath] = set()
@@ -136,19 +119,19 @@ def _write_members(members: Generator[Member, None, None], folder: Path, limit: 
     for member in members:
         name = _clean_name(member.name)
         if name in names:
-            raise _Refused(f"the member {member.name!r} comes twice")
+            raise RefusedError(f"the member {member.name!r} comes twice")
         names.add(name)
         size += member.size
         if len(names) > MAX_FILES or member.size < 0:
-            raise _Refused(f"it holds more than {MAX_FILES:,} files, or one of an impossible size")
+            raise RefusedError(f"it holds more than {MAX_FILES:,} files, or one of an impossible size")
         if size > limit:
-            raise _Refused(f"it unfolds into more than {MAX_RATIO} times its size and {FREE_BYTES >> 30} GiB")
+            raise RefusedError(f"it unfolds into more than {MAX_RATIO} times its size and {FREE_BYTES >> 30} GiB")
         if any(map(is_ignored, name.parts)):
             continue
         if name.suffix.lower() not in _WRITTEN:
             left_out.append(str(name))
         elif member.size > shutil.disk_usage(folder).free:
-            raise _Refused(f"{member.size:,} bytes are needed for {member.name!r}, more than are free")
+            raise RefusedError(f"{member.size:,} bytes are needed for {member.name!r}, more than are free")
         else:
             _write(member, folder / name)
     return count_by_suffix(left_out)
@@ -158,14 +141,14 @@ def _clean_name(name: str) -> PurePosixPath:
     """A member's name as a relative path; Windows' backslashes are slashes.
 
     Raises:
-        _Refused: it leads out of the folder.
+        RefusedError: it leads out of the folder.
     """
     plain = name.replace("\\", "/")
     path = PurePosixPath(plain)
     if not path.name or plain.startswith("/") or ".." in path.parts or "\0" in plain or plain[1:2] == ":":
-        raise _Refused(f"the member {name!r} leads out of the archive")
+        raise RefusedError(f"the member {name!r} leads out of the archive")
     if len(path.parts) > 32 or any(len(os.fsencode(part)) > 250 for part in path.parts):
-        raise _Refused(f"the name {name!r} is too long")
+        raise RefusedError(f"the name {name!r} is too long")
     return path
 
 
@@ -174,7 +157,7 @@ def _write(member: Member, target: Path) -> None:
     written = 0
     content = member.open()
     if content is None:
-        raise _Refused(f"the member {member.name!r} cannot be read")
+        raise RefusedError(f"the member {member.name!r} cannot be read")
     with content, open(target, "xb") as file:
         while chunk := content.read(1 << 16):
             written += len(chunk)
@@ -182,65 +165,7 @@ def _write(member: Member, target: Path) -> None:
                 break
             file.write(chunk)
     if written != member.size:
-        raise _Refused(f"the member {member.name!r} is not as long as it says")
-
-
-def _zip_members(path: Path) -> Generator[Member, None, None]:
-    with zipfile.ZipFile(path) as archive:
-        for info in archive.infolist():
-            name = _decode_name(info)
-            if name.endswith(("/", "\\")):
-                continue
-            if stat.S_IFMT(info.external_attr >> 16) not in (0, stat.S_IFREG):
-                raise _Refused(f"the member {name!r} is a link or a device")
-            if info.flag_bits & 1:
-                raise _Refused(f"the member {name!r} is encrypted")
-            if info.compress_type not in _METHODS:
-                method = zipfile.compressor_names.get(info.compress_type, str(info.compress_type))  # type: ignore[attr-defined]
-                raise _Refused(f"the member {name!r} is packed by the method {method}, which cannot be unpacked here")
-            yield Member(name, info.file_size, lambda info=info: archive.open(info))  # type: ignore[misc]
-
-
-def _decode_name(info: zipfile.ZipInfo) -> str:
-    """A member's name: UTF-8 even where the archive does not say so, as macOS writes it."""
-    if not info.flag_bits & 0x800:
-        with contextlib.suppress(UnicodeError):
-            return info.orig_filename.encode("cp437").decode("utf-8")
-    return info.orig_filename
-
-
-def _tar_members(path: Path, kind: str, limit: int) -> Generator[Member, None, None]:
-    with _KINDS[kind](path) as file:
-        bounded = cast(Any, _Bounded(file, limit + MAX_FILES * 1024))
-        with tarfile.open(fileobj=bounded, mode="r:") as archive:
-            while (member := archive.next()) is not None:
-                archive.members.clear()  # type: ignore[attr-defined]  # it would remember all of them
-                if member.isdir():
-                    continue
-                if not member.isreg() or member.issparse():
-                    raise _Refused(f"the member {member.name!r} is a link, a device or sparse")
-                yield Member(member.name, member.size, lambda member=member: archive.extractfile(member))  # type: ignore[misc]
-        while file.read(1 << 16):  # to the end, where a checksum is
-            pass
-
-
-class _Bounded:
-    """A file that does not read more at once, nor in all, than a sound tar would ask for (a header may lie)."""
-
-    def __init__(self, file: IO[bytes], limit: int) -> None:
-        self.file, self.left = file, limit
-
-    def read(self, size: int = -1) -> bytes:
-        self.left -= max(size, 0)
-        if not 0 <= size <= _MAX_READ or self.left < 0:
-            raise _Refused("a header in it says an impossible size")
-        return self.file.read(size)
-
-    def seek(self, place: int, whence: int = 0) -> int:
-        return self.file.seek(place, whence)
-
-    def tell(self) -> int:
-        return self.file.tell()
+        raise RefusedError(f"the member {member.name!r} is not as long as it says")
 
 
 def _measure(folder: Path) -> dict[str, Any]:
@@ -263,7 +188,3 @@ def _top(folder: Path) -> Path:
         if len(inside) != 1 or not inside[0].is_dir():
             return folder
         folder = inside[0]
-
-
-class _Refused(Exception):
-    """What is wrong with a member."""
