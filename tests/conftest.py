@@ -7,7 +7,7 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -18,6 +18,9 @@ ROOT = Path(__file__).resolve().parent.parent
 os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=8".strip()
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("NPROC", "16")
+# The suite's time is mostly compiling. Nothing here is timed, and what counts the compiler's own work
+# (test_programs, test_golden) switches this off.
+os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
 
 import jax  # noqa: E402
 
@@ -122,3 +125,12 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
         terminalreporter.section("skips that nothing on this machine explains", red=True)
     for reason, of in unexpected.items():
         terminalreporter.line(f"{reason}: {', '.join(sorted(set(of)))}")
+
+
+@pytest.fixture(scope="module")
+def optimised() -> Iterator[None]:
+    """Compile as a user's process does, where the compiler's own work is looked at."""
+    before = jax.config.jax_disable_most_optimizations
+    jax.config.update("jax_disable_most_optimizations", False)
+    yield
+    jax.config.update("jax_disable_most_optimizations", before)

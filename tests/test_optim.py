@@ -124,9 +124,9 @@ def test_onecycle_rises_and_falls():
 
 
 @pytest.mark.parametrize("total", [2, 7, 100])
-def test_a_rise_multiplies_the_rate_by_one_factor_a_step(total):
-    """The range test: from floor * learning_rate in the first step to learning_rate in the last one."""
-    rate = rates(total, schedule="rise", floor=1e-3)
+def test_a_range_test_multiplies_the_rate_by_one_factor_a_step(total):
+    """From min_ratio * learning_rate in the first step to learning_rate in the last one."""
+    rate = rates(total, schedule="range_test", min_ratio=1e-3)
     assert rate[0] == pytest.approx(2e-3, rel=1e-6)
     assert rate[-1] == 2
     np.testing.assert_allclose(rate, 2e-3 * 1e3 ** (np.arange(total) / (total - 1)), rtol=1e-5)

@@ -270,7 +270,7 @@ def test_a_plan_for_virtual_cpus(mode: str, capsys: pytest.CaptureFixture[str]) 
     assert (reduction.kind, reduction.count, reduction.group) == ("all-reduce", 1, 8)
     assert parameters * 4 <= reduction.bytes <= parameters * 4 + 32, "the gradients and a few metrics"
     assert made.memory.parts["parameters"] == parameters * 4
-    assert made.memory.parts["optimizer state"] == 2 * parameters * 4 + 8  # Adam's moments and two counts
+    assert made.memory.parts["optimizer state"] == 2 * parameters * 4 + 4  # Adam's moments and its count
     assert made.memory.parts["batch"] == 32 // 8 * (64 + 4)
     # Forward, and backward the kernels' gradients and that of the hidden layer.
     assert made.flops == 2 * 32 * (2 * 64 * 16 + 3 * 16 * 3)

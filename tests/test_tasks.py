@@ -29,7 +29,7 @@ from fdl.report import report
 from fdl.tasks import Classification, LanguageModel, Panel, Regression, View, tables
 from fdl.tasks.panels import answers, classification, figures
 from fdl.tasks.task import DrawPanel
-from fdl.types import Arrays, UserError, take
+from fdl.types import Arrays, RunError, UserError, take
 
 RNG = np.random.default_rng(0)
 
@@ -171,7 +171,7 @@ def test_the_confusion_of_ten_thousand_classes_takes_little_memory_and_shows_the
         logits[np.arange(len(logits)), part["inputs"]] = 2.0
         return logits
 
-    view = View(Splits("many", "", "", rows, rows, ""), None, {}, outputs, lambda r: r, lambda r: r)
+    view = View(Splits("many", "", "", rows, rows), None, {}, outputs, lambda r: r, lambda r: r)
     tracemalloc.start()
     found = answers.collect_answers(view)
     panel = classification.confusion(found)
@@ -200,7 +200,7 @@ def test_the_confusion_of_ten_thousand_classes_takes_little_memory_and_shows_the
 def test_answers_asked_in_parts_are_those_asked_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     logits = RNG.normal(size=(1500, 6)).astype(np.float32) * 4
     rows = {"inputs": logits, "targets": RNG.integers(0, 6, 1500)}
-    view = View(Splits("x", "", "", rows, rows, ""), None, {}, lambda r: r["inputs"], lambda r: r, lambda r: r)
+    view = View(Splits("x", "", "", rows, rows), None, {}, lambda r: r["inputs"], lambda r: r, lambda r: r)
     exact = np.exp(logits.astype(np.float64))
     exact /= exact.sum(1, keepdims=True)
     for limit in (answers.CHUNK_BYTES, 1):
@@ -657,6 +657,6 @@ def test_outputs_that_cannot_be_written_leave_nothing(tmp_path: Path, monkeypatc
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(files.os, "fsync", full)
-    with pytest.raises(UserError, match="No space left"):
+    with pytest.raises(RunError, match="No space left"):
         files.write_all(tmp_path, {"a.csv": "1", "b.png": b"2"})
     assert list(tmp_path.iterdir()) == []

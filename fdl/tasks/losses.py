@@ -129,7 +129,7 @@ Score = Array | tuple[Array, Array]
 """A value for each example, [B, ...], which weighs as the batch's mask; or (value, weight)."""
 
 
-def weighted_sums(scores: Mapping[str, Score], mask: Array | None = None) -> dict[str, tuple[Array, Array]]:
+def weighted_sums(scores: Mapping[str, Score], mask: Array | None = None) -> dict[str, tuple[Array, Array | float]]:
     """Sum value x weight, and the weights, of each score: added up over batches and devices, an exact mean over a split.
 
     Args:
@@ -140,7 +140,7 @@ def weighted_sums(scores: Mapping[str, Score], mask: Array | None = None) -> dic
             only in rows that the mask does not leave out whole.
 
     Returns:
-        name -> (sum, weight), scalars in float32.
+        name -> (sum, weight): a float32 scalar each; the weight is a Python number where it does not depend on the batch.
 
     Raises:
         ValueError: the shapes of a value and its weight do not fit.
@@ -148,10 +148,10 @@ def weighted_sums(scores: Mapping[str, Score], mask: Array | None = None) -> dic
     return {name: _weighted_sum(name, score, mask) for name, score in scores.items()}
 
 
-def _weighted_sum(name: str, score: Score, mask: Array | None) -> tuple[Array, Array]:
+def _weighted_sum(name: str, score: Score, mask: Array | None) -> tuple[Array, Array | float]:
     value, weight = score if isinstance(score, tuple) else (score, mask)
     if weight is None:
-        return value.sum(dtype=jnp.float32), jnp.float32(math.prod(value.shape))
+        return value.sum(dtype=jnp.float32), float(math.prod(value.shape))
     if not isinstance(score, tuple):
         weight = _counted(weight, value.ndim)
     if weight.shape != value.shape[: weight.ndim]:
@@ -170,7 +170,7 @@ def _counted(mask: Array, ndim: int) -> Array:
     return mask if mask.ndim <= ndim else (mask != 0).any(axis=tuple(range(ndim, mask.ndim)))
 
 
-def mean_of(total: Array, weight: Array) -> Array:
+def mean_of(total: Array, weight: Array | float) -> Array:
     """Divide a weighted sum by its weight; 0 where nothing has weight, whose gradient is 0 too."""
     return jnp.where(weight > 0, total / jnp.where(weight > 0, weight, 1), 0)
 

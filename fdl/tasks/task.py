@@ -22,6 +22,10 @@ DrawPanel = Callable[[], "Panel | None"]
 """A function that draws one section, or returns None where there is nothing to show."""
 
 
+def _decodes_nothing(rows: Arrays) -> Iterator[tuple[Arrays, Any]]:
+    raise ValueError("this view was made without `over`")
+
+
 @dataclasses.dataclass(frozen=True)
 class View:
     """A trained model beside its data, as a report, a prediction or a whole-split metric needs them.
@@ -30,22 +34,22 @@ class View:
         splits: the data, validation already cut from training.
         model: the Linen module.
         variables: {"params": ..., "batch_stats": ...} as evaluated (the best checkpoint's, averaged where EMA is on).
-        over: raw rows (host arrays like those of `splits`) -> an iterator over (the rows of a batch, prepared; what
-            `Task.decode` makes of them), both on the host, padding left out. Only one batch is held at a time.
-        outputs: raw rows -> the model's outputs on the host, [N, ...], any N.
+        outputs: raw rows (host arrays like those of `splits`) -> the model's outputs on the host, [N, ...], any N.
         prepared: raw rows -> the batch as the model is given it in evaluation (host arrays).
         augmented: raw rows -> the same rows as a training step would be given them (host arrays).
         seed: the run's seed.
+        over: raw rows -> an iterator over (the rows of a batch, prepared; what `Task.decode` makes of them), both on the
+            host, padding left out. Only one batch is held at a time.
     """
 
     splits: Splits
     model: nn.Module
     variables: Mapping[str, Any]
-    over: Callable[[Arrays], Iterator[tuple[Arrays, Any]]]
     outputs: Callable[[Arrays], Any]
     prepared: Callable[[Arrays], Arrays]
     augmented: Callable[[Arrays], Arrays]
     seed: int = 0
+    over: Callable[[Arrays], Iterator[tuple[Arrays, Any]]] = _decodes_nothing
 
 
 @dataclasses.dataclass(frozen=True)

@@ -86,4 +86,4 @@ def view(program: Program, variables: Mapping[str, Any], between: Callable[[], N
         draw = step.example_draw(jax.random.fold_in(jax.random.key(program.seed), 0), rows)
         return jax.device_get(prepare(program.data.augment(arrays, draw), None))
 
-    return View(program.data.splits, program.experiment.model, local, over, outputs, prepared, augmented, program.seed)
+    return View(program.data.splits, program.experiment.model, local, outputs, prepared, augmented, program.seed, over)

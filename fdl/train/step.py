@@ -25,7 +25,7 @@ from fdl.tasks import losses
 from fdl.tasks.task import Task
 from fdl.types import Array, Batch, Draw, Transform, leaf_name
 
-WeightedSum = tuple[Array, Array]
+WeightedSum = tuple[Array, Array | float]
 """(sum of value x weight, sum of weight), float32 scalars; their quotient is the mean. Sums add up over devices, batches
 and steps, and are divided once, so padding and class weights are exact however the examples are spread."""
 Sums = dict[str, WeightedSum]
@@ -116,10 +116,11 @@ def train_step(
     params = optax.apply_updates(state.params, updates)
     average = _update_average(state, params, ema) if ema else state.ema
     norm, first_bad = _check_finite(grads, sums["loss"], bad_inputs, loss_limit)
-    sums["gradient_norm"] = norm, jnp.float32(1)
+    sums["gradient_norm"] = norm, 1.0
     if learning_rate is not None:
-        sums["learning_rate"] = learning_rate(state.step), jnp.float32(1)
+        sums["learning_rate"] = learning_rate(state.step), 1.0
     new = State(state.step + 1, params, stats, opt_state, average)
+    sums = jax.tree.map(jnp.float32, sums)
     return (_keep_where_bad(state, new, first_bad) if skip_bad else new), Metrics(sums, first_bad)
 
 
@@ -199,8 +200,16 @@ def training_batch(
 
 
 def add_over(axis_name: str | None, tree: Any) -> Any:
-    """Sum over the devices of a mapped axis (one reduction for the whole tree); the tree itself where there is none."""
-    return lax.psum(tree, axis_name) if axis_name else tree
+    """Sum over the devices of a mapped axis, in one reduction; the tree itself where there is none.
+
+    A leaf that is a Python number is the same on every device and only multiplied: it needs no reduction of its own.
+    """
+    if not axis_name:
+        return tree
+    leaves, treedef = jax.tree.flatten(tree)
+    summed = iter(lax.psum([leaf for leaf in leaves if not isinstance(leaf, float)], axis_name))
+    size = lax.axis_size(axis_name)
+    return jax.tree.unflatten(treedef, [leaf * size if isinstance(leaf, float) else next(summed) for leaf in leaves])
 
 
 def mean_loss(
@@ -228,10 +237,12 @@ def mean_loss(
         outputs, stats = task.apply(model, variables, batch, train=True, rngs=rngs, mutable=list(stats))
     sums = losses.weighted_sums(task.score(outputs, batch), batch.get("mask"))
     total, weight = sums["loss"]
-    weight = lax.stop_gradient(add_over(axis_name, weight))
+    weight = add_over(axis_name, weight)
+    weight = weight if isinstance(weight, float) else lax.stop_gradient(weight)
     finite = [jnp.isfinite(x).reshape(len(x), -1).all(1) for x in jax.tree.leaves(batch["inputs"])]
-    # Counted as what is NOT finite: zero stays zero however the compiler orders or scales a sum.
-    bad_inputs = jnp.sum(~jnp.stack(finite).all(0), dtype=jnp.int32)
+    # Counted as what is NOT finite: zero stays zero however the compiler orders or scales a sum. In float32, so that it
+    # joins the one reduction over the devices.
+    bad_inputs = jnp.sum(~jnp.stack(finite).all(0), dtype=jnp.float32)
     return losses.mean_of(total, weight), (sums, bad_inputs, stats)
 
 
