@@ -6,9 +6,8 @@ run.metrics["test/accuracy"], run.history
 program = fdl.compile("digits_cnn")          # the pieces: program.train_step, program.compiled.train_step, ...
 """
 
-from typing import TYPE_CHECKING, Any
-
 import sys
+from typing import TYPE_CHECKING, Any
 
 if sys.argv[:1] == ["-m"] and not sys.flags.safe_path:
     # `python -m fdl.main` puts the current folder first: a json.py or random.py that lies there must not be the library's.

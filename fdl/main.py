@@ -53,7 +53,7 @@ flags.DEFINE_float(
     lower_bound=0,
 )  # fmt: skip
 flags.DEFINE_bool(
-    "accept_changes", False, "Resume although library versions or the training step's code differ (not bit for bit)."
+    "accept_changes", False, "Go on although library versions, the data or the training step's code differ (not bit for bit)."
 )
 flags.DEFINE_bool("offline", False, "Never try the network.")
 flags.DEFINE_integer(
