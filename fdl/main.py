@@ -53,7 +53,9 @@ flags.DEFINE_float(
     lower_bound=0,
 )  # fmt: skip
 flags.DEFINE_bool(
-    "accept_changes", False, "Resume although library versions or the training step's code differ (not bit for bit)."
+    "accept_changes",
+    False,
+    "Go on although library versions, the data or the training step's code differ (not bit for bit).",
 )
 flags.DEFINE_bool("offline", False, "Never try the network.")
 flags.DEFINE_integer(
@@ -203,7 +205,10 @@ def _dispatch(argv: list[str]) -> int:
     from fdl.types import UserError
 
     if FLAGS.list:
-        return _list()
+        from fdl.cli.listing import say_experiments
+
+        say_experiments()
+        return 0
     if not FLAGS.experiment:
         raise UserError("--experiment is missing; --list names them all, --help the flags")
     from fdl.cli.options import check_flags
@@ -250,41 +255,15 @@ def _join() -> None:
     from fdl.distributed import processes
 
     processes.join(FLAGS.distributed, FLAGS.coordinator, FLAGS.num_processes, FLAGS.process_id)
-    _require()
+    if FLAGS.require:
+        from fdl.distributed import layouts
+
+        layouts.require_platform(FLAGS.require)
     if not processes.is_first():
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # one process speaks for all; errors still come from each
     # Every flag may decide what the processes do together: one that skips an evaluation leaves the others waiting in it.
     same = {name: FLAGS[name].value for name in _own_flags() if name != "process_id"}
     processes.require_equal("the flags", json.dumps(same, sort_keys=True))
-
-
-def _list() -> int:
-    from fdl.experiment import EXPERIMENTS, docstring, experiment_names, load_experiment
-
-    for name in experiment_names():
-        doc = docstring(EXPERIMENTS / f"{name}.py")
-        experiment = load_experiment(name)
-        reaches = next((line.split(":", 1)[1].strip() for line in doc.splitlines() if line.startswith("Result:")), "")
-        data = getattr(experiment.data.load, "func", experiment.data.load).__name__
-        print(f"{name:<20} {data:<20} {type(experiment.model).__name__:<10} {reaches}")
-    return 0
-
-
-def _require() -> None:
-    """Refuse before anything is compiled where JAX fell back to another kind of device without an error."""
-    if not FLAGS.require:
-        return
-    from fdl.distributed import layouts
-    from fdl.types import UserError
-
-    try:
-        have = layouts.find_devices()[0].platform
-    except UserError as error:
-        raise UserError(f"--require={FLAGS.require}: {error}") from error
-    if {"cuda": "gpu", "rocm": "gpu"}.get(have, have) != FLAGS.require:
-        raise UserError(
-            f"--require={FLAGS.require}: JAX runs on {have} here; install the {FLAGS.require} build of jax or drop --require"
-        )
 
 
 if __name__ == "__main__":

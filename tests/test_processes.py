@@ -58,7 +58,7 @@ def program_on(devices: int, mesh: str = "") -> program.Program:
 def final_state(workdir: Path, devices: int = 1, mesh: str = "") -> Any:
     saved = manifest.latest(workdir / "checkpoints")
     assert saved is not None
-    return saving.restore(saved, program_on(devices, mesh).like)
+    return saving.restore(saved, program_on(devices, mesh).state_spec)
 
 
 def assert_close(workdir: Path, other: Path) -> None:

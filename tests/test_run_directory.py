@@ -15,6 +15,7 @@ from typing import Any
 import jax
 import numpy as np
 import pytest
+from PIL import Image
 
 from fdl import files
 from fdl.checkpoint import manifest, saving
@@ -315,6 +316,70 @@ def test_a_changed_numpy_function_is_changed_code(tmp_path: Path) -> None:
     file.write_text(NUMPY_STEP.replace("FACTOR", "3.0"))
     refused = fdl(tmp_path, *flags, "--set=steps=20", code=2)
     assert "its code was changed" in refused.stderr
+
+
+# ---- the run without its data, and with other data ------------------------------------------------------------------
+
+PETS = """
+from functools import partial
+from fdl.data import Data, ops, sources
+from fdl.experiment import Experiment
+from fdl.models import MLP
+from fdl.optim import Optimizer
+from fdl.tasks import Classification
+
+def experiment():
+    return Experiment(
+        data=Data(load=partial(sources.folder, path="pets", size=(8, 8)), prepare=(ops.Standardize(),)),
+        model=MLP(widths=(8,)), task=Classification(), optimizer=Optimizer(learning_rate=0.01), steps=20, batch_size=8,
+        eval_batch_size=8, save_every=20, eval_every=20,
+    )
+"""
+
+
+def draw_pets(folder: Path, names: dict[str, tuple[int, int, int]], count: int = 8, seed: int = 0) -> None:
+    rng = np.random.default_rng(seed)
+    for name, colour in names.items():
+        (folder / name).mkdir(parents=True)
+        for number in range(count):
+            noise = rng.integers(0, 60, (8, 8, 3))
+            Image.fromarray((np.array(colour) * 0.7 + noise).astype(np.uint8)).save(folder / name / f"{number:03}.png")
+
+
+def test_predictions_and_exports_need_the_run_alone_and_an_evaluation_the_same_data(tmp_path: Path) -> None:
+    colours = {"cat": (200, 0, 0), "dog": (0, 200, 0), "owl": (0, 0, 200)}
+    draw_pets(tmp_path / "pets", colours)
+    (tmp_path / "mine.py").write_text(PETS)
+    flags = ("--experiment=mine.py", "--workdir=run")
+    fdl(tmp_path, *flags, "--noreport")
+    shutil.copytree(tmp_path / "pets" / "dog", tmp_path / "photos")
+
+    def predicted(out: str) -> str:
+        fdl(tmp_path, *flags, "--mode=predict", "--input=photos", f"--output={out}")
+        return (tmp_path / out / "predictions.csv").read_text()
+
+    here = predicted("with")
+    assert "dog" in here
+    before = json.loads(fdl(tmp_path, *flags, "--mode=eval").stdout)
+    # A class folder renamed: the names' order is another one.
+    (tmp_path / "pets" / "cat").rename(tmp_path / "pets" / "zebra")
+    assert predicted("renamed") == here
+    refused = fdl(tmp_path, *flags, "--mode=eval", code=2)
+    assert "the class names were cat, dog, owl, are dog, owl, zebra" in refused.stderr
+    assert refused.stdout == ""
+    # Other pictures: prepared by the statistics of those it was trained with, and only when that is asked for.
+    shutil.rmtree(tmp_path / "pets")
+    draw_pets(tmp_path / "pets", colours, seed=1)
+    refused = fdl(tmp_path, *flags, "--mode=eval", code=2)
+    assert "was trained with other data: the data was" in refused.stderr
+    accepted = fdl(tmp_path, *flags, "--mode=eval", "--accept_changes")
+    assert json.loads(accepted.stdout).keys() == before.keys()
+    # None at all, as where a run was copied to.
+    shutil.rmtree(tmp_path / "pets")
+    assert predicted("without") == here
+    fdl(tmp_path, *flags, "--mode=export")
+    assert (tmp_path / "run" / "weights.safetensors").exists()
+    assert fdl(tmp_path, *flags, "--mode=eval", code=2).stdout == ""
 
 
 # ---- what other programs read ---------------------------------------------------------------------------------------

@@ -154,6 +154,27 @@ def _finish(
     manifest.drop_older(folder, keep)
 
 
+def _is_saved(folder: Path, num_bytes: int, progress: Mapping[str, Any]) -> bool:
+    """Whether this very state is there already, and is only told what is newly known; else its folder is made ready.
+
+    Raises:
+        RunError: the folder cannot be made, or something of the user's is in its place.
+    """
+    try:
+        if isinstance(manifest.verify(folder), Saved):
+            manifest.reseal(folder, progress)
+            return True
+        if folder.exists() and not manifest.is_own(folder):
+            raise RunError(f"{folder} is in the way of a checkpoint and not of fdl: move it, and start again")
+        if folder.exists():  # damaged, so it was passed over: this is the same step, made again
+            shutil.rmtree(folder)
+        _check_room(folder.parent, num_bytes)
+        folder.mkdir()  # what forbids this is told here at once; Orbax would try for minutes
+    except OSError as error:
+        raise _not_saved(folder, num_bytes, error) from error
+    return False
+
+
 Save = Callable[[int, Any, Mapping[str, Any]], None]
 
 
@@ -202,25 +223,7 @@ def saver(root: Path, keep: int = KEEP) -> Iterator[Save]:
             leaves = named_leaves(state)
             num_bytes = sum(leaf.nbytes for leaf in leaves.values())
 
-            def known() -> bool:
-                """Whether this very state is there already; then only what is known of it is written again."""
-                try:
-                    if isinstance(manifest.verify(folder), Saved):
-                        manifest.reseal(folder, progress)
-                        return True
-                    if folder.exists() and not manifest.is_own(folder):
-                        raise RunError(
-                            f"{folder} is in the way of a checkpoint and not of fdl: move it, and start again"
-                        )
-                    if folder.exists():  # damaged, so it was passed over: this is the same step, made again
-                        shutil.rmtree(folder)
-                    _check_room(root, num_bytes)
-                    folder.mkdir()  # what forbids this is told here at once; Orbax would try for minutes
-                except OSError as error:
-                    raise _not_saved(folder, num_bytes, error) from error
-                return False
-
-            if processes.from_first(known):
+            if processes.from_first(lambda: _is_saved(folder, num_bytes, progress)):
                 return
             body = {
                 "step": step,

@@ -27,17 +27,19 @@ def train(file: Found, experiment: Experiment, options: Options) -> None:
 
 
 def eval_(file: Found, experiment: Experiment, options: Options) -> None:
-    """--mode=eval: a trained run's metrics on the test split, as JSON: nothing else is written on standard output."""
-    _, program, state = _trained(experiment, options, session.say_aside)
-    metrics = evaluate(program, state.variables, program.data.splits.evaluated)
-    print(to_json({f"test/{name}": value for name, value in metrics.items()}))
+    """--mode=eval: a trained run's metrics on the test split (or what there is instead) as JSON, alone on stdout."""
+    _, program, state = _trained(experiment, options, rows=True, say=session.say_aside)
+    splits = program.data.splits
+    split = "test" if splits.test is not None else "eval" if splits.validation is not None else "train"
+    metrics = evaluate(program, state.variables, splits.evaluated)
+    print(to_json({f"{split}/{name}": value for name, value in metrics.items()}))
 
 
 def predict(file: Found, experiment: Experiment, options: Options) -> None:
     """--mode=predict: what a trained run says of the user's own input."""
     if not options.input:
         raise UserError("--mode=predict needs --input: a file, a folder, or for a language model a prompt")
-    path, program, state = _trained(experiment, options)
+    path, program, state = _trained(experiment, options, rows=False)
     trained = view(program, state.variables)
     if not processes.is_first():
         return
@@ -50,7 +52,7 @@ def predict(file: Found, experiment: Experiment, options: Options) -> None:
 
 def export(file: Found, experiment: Experiment, options: Options) -> None:
     """--mode=export: the best checkpoint's parameters and statistics as .safetensors or .npz, for any framework."""
-    path, _, state = _trained(experiment, options)
+    path, _, state = _trained(experiment, options, rows=False)
     arrays = named_leaves(processes.to_host(state.variables))
     if processes.is_first():
         out = weights.save(options.output or path / "weights.safetensors", arrays)
@@ -59,9 +61,10 @@ def export(file: Found, experiment: Experiment, options: Options) -> None:
 
 def replay_(file: Found, experiment: Experiment, options: Options) -> None:
     """--mode=replay: the run's last bad step, leaf by leaf."""
-    path, config = session.trained_run(experiment, options)
+    path, _ = session.trained_run(experiment, options)
     replay.newest_record(path)
-    seen = replay.replay(session.load(experiment, options, seed=config["seed"]), path)
+    _, program = session.load_trained(experiment, options, rows=True)
+    seen = replay.replay(program, path)
     session.say(f"step {seen.step}, made again from step {seen.since}: {seen.fault}")
     rows = [(each.name, f"{each.bad:,}", f"{each.size:,}", f"{each.largest:.4g}") for each in seen.arrays]
     logs.table(("array", "not finite", "of", "largest magnitude"), rows, range(1, 4))
@@ -103,10 +106,11 @@ def dry_run(file: Found, experiment: Experiment, options: Options) -> None:
     )
 
 
-def _trained(experiment: Experiment, options: Options, say: session.Say = session.say) -> tuple[Path, Program, State]:
+def _trained(
+    experiment: Experiment, options: Options, *, rows: bool, say: session.Say = session.say
+) -> tuple[Path, Program, State]:
     """--workdir's run, or the newest of the experiment: its directory, and its best checkpoint under its own seed."""
-    path, config = session.trained_run(experiment, options)
-    program = session.load(experiment, options, seed=config["seed"], say=say)
+    path, program = session.load_trained(experiment, options, rows=rows, say=say)
     state, best = restore_best(program, path / "checkpoints")
     say(f"run: {path}, step {best}")
     return path, program, state

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import dataclasses
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from absl import logging
+
 from fdl import environment
 from fdl.cli.options import Options
 from fdl.data import Request, pipeline
 from fdl.data.formats.bad_inputs import BadInputs, write_bad_inputs
+from fdl.data.prepared import Prepared, load_prepared_state
 from fdl.distributed import layouts, processes
 from fdl.experiment import Experiment, settings, show
 from fdl.report import describe
@@ -42,7 +46,6 @@ def load(
     experiment: Experiment,
     options: Options,
     *,
-    seed: int | None = None,
     layout: Callable[[], layouts.Layout] | None = None,
     cached: bool = True,
     say: Say = say,
@@ -50,15 +53,26 @@ def load(
     """Load the data and build the program, with a line that says what was loaded.
 
     Args:
-        seed: a trained run's own; None: that of the options.
         layout: chosen once the data are there; None: that of the options.
         cached: whether compiled programs are kept for the next start.
     """
     if cached:
         environment.enable_compile_cache()
+    data = load_data(experiment, options)
+    program = build(experiment, data, options.seed, (layout or options.layout)())
+    say_data(data, say)
+    return program
+
+
+def load_data(experiment: Experiment, options: Options) -> Prepared:
+    """Load and prepare the experiment's data, the same in every process.
+
+    Raises:
+        UserError: they cannot be had or read; bad inputs are listed in a file.
+    """
     request = Request(data_dir=options.data_folder(), offline=options.offline)
 
-    def read() -> pipeline.Prepared:
+    def read() -> Prepared:
         try:
             return pipeline.load(experiment.data, request, experiment.num_examples)
         except BadInputs as error:
@@ -67,15 +81,44 @@ def load(
 
     data = processes.first_then_others(read)
     processes.require_equal("the data", data.splits.sha256)
-    chosen = (layout or options.layout)()
-    program = build(experiment, data, options.seed if seed is None else seed, chosen)
+    return data
+
+
+def say_data(data: Prepared, say: Say) -> None:
+    """Say which data set it is, from where, how much of it, and what to beware of."""
     splits = data.splits
     parts = (("train", splits.train), ("validation", splits.validation), ("test", splits.test))
     sizes = [f"{count_examples(part):,} {name}" for name, part in parts if part is not None]
     leaks = [f"{count:,} {name} rows are also in training" for name, count in data.leaks.items() if count]
     notes = "; ".join([", ".join(sizes), *leaks, *splits.notes])
     say(f"data: {splits.name} ({splits.source}) from {splits.where}: {notes}")
-    return program
+
+
+def load_trained(experiment: Experiment, options: Options, *, rows: bool, say: Say = say) -> tuple[Path, Program]:
+    """Find a trained run, and build its program: its own seed, class names, vocabulary and fitted statistics.
+
+    Args:
+        rows: whether the data set is needed; if not, the run directory has all that predictions and exports need.
+
+    Raises:
+        UserError: there is no such run, or the data are not those it was trained with.
+    """
+    environment.enable_compile_cache()
+    path, config = trained_run(experiment, options)
+    kept = load_prepared_state(path)
+    data = kept.restore(experiment.data)
+    if rows:
+        found = load_data(experiment, options)
+        if difference := kept.difference(found.splits):
+            if not options.accept_changes:
+                raise UserError(
+                    f"--workdir={path} was trained with other data: {difference}; bring those back, or --accept_changes"
+                )
+            logging.warning("%s was trained with other data: %s; they are prepared as those were", path, difference)
+        splits = dataclasses.replace(found.splits, facts=data.splits.facts)
+        data = dataclasses.replace(found, splits=splits, augment=data.augment, prepare=data.prepare)
+        say_data(data, say)
+    return path, build(experiment, data, config["seed"], options.layout())
 
 
 def trained_run(experiment: Experiment, options: Options) -> tuple[Path, dict[str, Any]]:

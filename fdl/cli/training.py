@@ -14,6 +14,7 @@ from fdl import environment, files
 from fdl.cli import checks, session
 from fdl.cli.options import Options
 from fdl.data.formats.bad_inputs import write_bad_inputs
+from fdl.data.prepared import save_prepared
 from fdl.distributed import processes
 from fdl.experiment import Experiment, override
 from fdl.inspect import profiling
@@ -120,6 +121,7 @@ def _begin(
             path, before, config, options.accept_changes, lambda: _code_as_begun(experiment, program, before)
         )
         files.write_json(path / "config.json", held)
+    save_prepared(path, program.data)
     if program.data.splits.skipped:
         write_bad_inputs(program.data.splits.skipped, path)
     return path

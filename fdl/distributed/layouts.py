@@ -120,6 +120,22 @@ def find_devices() -> list[jax.Device]:
         ) from error
 
 
+def require_platform(wanted: str) -> None:
+    """Refuse before anything is compiled where JAX fell back to another kind of device without an error.
+
+    Raises:
+        UserError: JAX runs on something else than `wanted` ("cpu", "gpu" or "tpu").
+    """
+    try:
+        have = find_devices()[0].platform
+    except UserError as error:
+        raise UserError(f"--require={wanted}: {error}") from error
+    if {"cuda": "gpu", "rocm": "gpu"}.get(have, have) != wanted:
+        raise UserError(
+            f"--require={wanted}: JAX runs on {have} here; install the {wanted} build of jax or drop --require"
+        )
+
+
 def choose_layout(
     parallel: Literal["auto", "pmap", "jit"], devices: Iterable[jax.Device] | None = None, mesh: str = ""
 ) -> Layout:
