@@ -46,9 +46,10 @@ PAIRS = [
 @pytest.fixture(autouse=True)
 def _compile_quickly(request: pytest.FixtureRequest) -> Iterator[None]:
     """LLVM's optimisations, two thirds of the compile, are left to the slow share; the program that XLA makes is the same."""
+    before = jax.config.read("jax_disable_most_optimizations")
     jax.config.update("jax_disable_most_optimizations", request.node.get_closest_marker("slow") is None)
     yield
-    jax.config.update("jax_disable_most_optimizations", False)
+    jax.config.update("jax_disable_most_optimizations", before)
 
 
 def pictures(request: Request) -> Splits:

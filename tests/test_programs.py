@@ -23,6 +23,7 @@ from fdl.experiment import load_experiment
 from fdl.train.program import Program, build
 
 GOLDEN = Path(__file__).parent / "golden" / "programs.json"
+pytestmark = pytest.mark.usefixtures("optimised")
 MEANT = "if the change is meant, run again with UPDATE_GOLDEN=1 and commit the file"
 COUNTED = (
     "convolution",
