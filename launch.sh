@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Set up what is missing, then run: `./launch.sh [flags]` trains, `./launch.sh test [args]` tests.
+# Set up what is missing, then run: `./launch.sh [flags]` trains, `./launch.sh test [args]` tests, `./launch.sh check` lints.
 # With no flags it trains fashion_cnn. Paths, and the runs/ it makes, are relative to where it is called. FDL_JAX=cpu|cuda|cuda12|tpu overrides what it finds, FDL_PYTHON which Python it takes.
 set -euo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
@@ -87,6 +87,12 @@ if ! ready; then
     ) 9>>"$lock"
 fi
 
+if [[ ${1:-} == check ]]; then
+    cd "$root"
+    "$python" -m ruff check --quiet .
+    "$python" -m ruff format --quiet --check .
+    exec "$python" -m mypy --no-error-summary
+fi
 if [[ ${1:-} == test ]]; then
     shift
     args=()

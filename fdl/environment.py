@@ -179,6 +179,8 @@ def drop_old_programs(folder: Path, max_bytes: int = MAX_CACHE_BYTES, idle_days:
         if kept > max_bytes:
             with contextlib.suppress(OSError):
                 os.unlink(path)
+
+
 @functools.cache
 def _warn_once_of_a_full_cache(folder: Path) -> None:
     """JAX warns of each program that could not be kept; the first of these warnings says it all."""

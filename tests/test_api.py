@@ -23,7 +23,9 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> fdl.Run:
 
 def test_it_is_the_command_line_s_run_to_the_bit(run: fdl.Run, fdl_main, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     sets = [part for text in SHORT for part in ("--set", text)]
-    done = fdl_main("--experiment=digits_cnn", "--workdir=cli", "--seed=3", "--noreport", "--parallel=jit", *sets, devices=8)
+    done = fdl_main(
+        "--experiment=digits_cnn", "--workdir=cli", "--seed=3", "--noreport", "--parallel=jit", *sets, devices=8
+    )
     assert done.returncode == 0, done.stderr
     summary = json.loads((tmp_path / "cli" / "summary.json").read_text())
     assert run.summary["state_sha256"] == summary["state_sha256"]

@@ -160,7 +160,9 @@ def test_what_numpy_cannot_do_is_refused(monkeypatch: pytest.MonkeyPatch) -> Non
     with pytest.raises(UserError, match="--parallel=jit"):
         jax.pmap(lambda x: model.apply(variables, x, train=True, mutable=["batch_stats"]), "data")(x[None])
     with pytest.raises(ValueError, match="5x5 convolution and a 2x2 pool do not fit into a map with a side of 4"):
-        HandCNN(filters=(2, 2), kernel=5, outputs=10, padding="valid").init(jax.random.key(0), jnp.zeros((1, 12, 13, 1)))
+        HandCNN(filters=(2, 2), kernel=5, outputs=10, padding="valid").init(
+            jax.random.key(0), jnp.zeros((1, 12, 13, 1))
+        )
     monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
     with pytest.raises(UserError, match=r"gpu.*JAX_PLATFORMS=cpu"):
         HandMLP(outputs=10).init(jax.random.key(0), x)

@@ -126,7 +126,10 @@ def test_short_steps_lie_on_the_device_by_themselves() -> None:
     assert program_of(on=None, model=CNN(filters=(4,), pool=1, dense=(8,), outputs=3)).compiled.resident_rows is None
     named = program_of(on=None)
     data = dataclasses.replace(named.experiment.data, feed="numpy")
-    assert dataclasses.replace(named, experiment=dataclasses.replace(named.experiment, data=data)).compiled.resident_rows is None
+    assert (
+        dataclasses.replace(named, experiment=dataclasses.replace(named.experiment, data=data)).compiled.resident_rows
+        is None
+    )
 
 
 def test_what_is_not_in_memory_is_refused() -> None:

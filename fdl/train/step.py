@@ -107,7 +107,13 @@ def train_step(
     """
     batch, rngs = training_batch(batch, key, state.step, augment, prepare, axis_name)
     loss_fn = functools.partial(
-        mean_loss, stats=state.stats, batch=batch, rngs=rngs, model=model, task=task, trainable=trainable,
+        mean_loss,
+        stats=state.stats,
+        batch=batch,
+        rngs=rngs,
+        model=model,
+        task=task,
+        trainable=trainable,
         axis_name=axis_name,
     )
     grads, (sums, bad_inputs, stats) = jax.grad(loss_fn, has_aux=True)(state.params)
