@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 from processes import blobs, faults, runs
 
+from fdl import files
 from fdl.checkpoint import manifest, saving
 from fdl.data import Request, pipeline
 from fdl.distributed import layouts
@@ -143,10 +144,12 @@ def test_a_run_goes_on_wherever_it_is_started_again(start: runs.Start, folder: P
         ({"flags": ["--parallel=pmap"]}, "--parallel=pmap needs all devices in one process"),
         ({"each": {1: ["--set=optimizer.learning_rate=0.5"]}}, "the flags of process 1 are not those of process 0"),
         ({"each": {1: ["--seed=3"]}}, "the flags of process 1 are not those of process 0"),
+        ({"each": {1: ["--notest"]}}, "the flags of process 1 are not those of process 0"),
+        ({"hooks": {1: [["other_code"]]}}, "the program of process 1 are not those of process 0"),
         ({"hooks": {1: [["other_data"]]}}, "the data of process 1 are not those of process 0"),
         ({"hooks": {1: [["other_disk", "nowhere"]]}}, "process 1 cannot see"),
     ],
-    ids=["pmap", "settings", "seed", "data", "disk"],
+    ids=["pmap", "settings", "seed", "test", "code", "data", "disk"],
 )
 def test_processes_that_do_not_fit_together_are_refused(
     start: runs.Start, tmp_path: Path, kind: dict[str, Any], says: str
@@ -159,6 +162,21 @@ def test_processes_that_do_not_fit_together_are_refused(
     assert all(says in line for line in lines)
     assert not any("Traceback" in process.err() for process in made)
     assert not (tmp_path / "run" / "checkpoints").exists()
+
+
+def test_a_process_of_an_earlier_start_that_still_lives_is_named_not_waited_for(
+    start: runs.Start, tmp_path: Path
+) -> None:
+    workdir = tmp_path / "run"
+    flags = (*BRIEF, f"--workdir={workdir}")
+    assert runs.wait_all(start(*flags), 120) == [0, 0]
+    with files.locked(workdir / ".process-1") as handle:
+        files.write_holder(handle, "elsewhere pid 4711")
+        made = start(*flags, hooks={0: [["impatient"]], 1: [["impatient"]]})
+        assert runs.wait_all(made, 120) == [2, 2]
+    (line,) = made[1].errors()
+    assert "process 1 of an earlier start (elsewhere pid 4711) still holds" in line
+    assert all("process 1 of an earlier start" in line for line in made[0].errors())
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from fdl.checkpoint import weights
-from fdl.types import UserError, named_leaves, printable
+from fdl.types import UserError, leaf_name, named_leaves, printable
 
 T = TypeVar("T")
 _SHOWN = 3  # names that a line repeats of a list
@@ -44,7 +44,7 @@ class Transfer:
         """Replace the leaves of `variables` (the model's collections) that are taken, and keep the others."""
 
         def leaf(path: Any, drawn: Any) -> Any:
-            return self.arrays.get(jax.tree_util.keystr(path, simple=True, separator="/"), drawn)
+            return self.arrays.get(leaf_name(path), drawn)
 
         return jax.tree_util.tree_map_with_path(leaf, variables)
 

@@ -76,6 +76,20 @@ def other_data() -> None:
     _splits(lambda splits: dataclasses.replace(splits, sha256="of something else"))
 
 
+def other_code() -> None:
+    """This process has another version of the training step."""
+    from fdl.train.compiled import Compiled
+
+    Compiled.sha256 = property(lambda compiled: "of something else")
+
+
+def impatient() -> None:
+    """Wait a second, no more, for a process of an earlier start."""
+    from fdl.distributed import processes
+
+    processes.PRESENT_SECONDS = 1.0
+
+
 def other_disk(there: str) -> None:
     """The run directory is on a disk of this process's own: it does not see `there`."""
     from fdl.distributed import processes
