@@ -182,7 +182,7 @@ def birds(root: Path, classes: dict[str, tuple[int, int, int]], count: int = 12)
 def fdl(where: Path, *flags: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "fdl.main", *flags], cwd=where, capture_output=True, text=True, timeout=200,
-        env=os.environ | {"JAX_PLATFORMS": "cpu", "TFDS_DATA_DIR": str(where)},
+        env=os.environ | {"JAX_PLATFORMS": "cpu", "TFDS_DATA_DIR": str(where), "FDL_DATA_DIR": ""},
     )  # fmt: skip
 
 

@@ -16,7 +16,7 @@ import pytest
 from flax import linen as nn
 
 from fdl.checkpoint import weights
-from fdl.data import Data, Request, Splits, pipeline
+from fdl.data import Data, Facts, Request, Splits, pipeline
 from fdl.distributed import layouts
 from fdl.experiment import Experiment
 from fdl.models import MLP
@@ -69,7 +69,7 @@ def begin_with(path: Path, params: dict[str, np.ndarray]) -> str:
 
 def data_of(train: dict[str, Any], validation: dict[str, Any] | None = None, **changes: Any) -> Data:
     """Rows given as they are; the test split is the validation split or the training rows."""
-    splits = Splits("given", "builtin", "drawn", train, validation or train, "", validation, info={"vocabulary": "ab"})
+    splits = Splits("given", "builtin", "drawn", train, validation or train, validation, facts=Facts(vocabulary=("a", "b")))
     return Data(load=lambda request: splits, **changes)
 
 
