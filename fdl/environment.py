@@ -24,16 +24,15 @@ YNN_FLAG = "--xla_cpu_experimental_ynn_fusion_type"
 
 
 def set_defaults() -> None:
-    """Environment variables that JAX reads when it first meets a device, and TensorFlow when it is imported.
+    """Set environment variables that JAX reads when it first meets a device, and TensorFlow when it is imported.
 
     - jaxlib 0.10.2's default YNNPACK fusion gives wrong results for some vmapped products over 32,769 rows or more on
-      the CPU (jax-ml/jax#39103; tests/test_environment.py holds such a case) and slows convolutions 2 to 3 times.
-      `individual_dot` mends both. XLA aborts on a flag it does not know, so it is set for that release alone.
+      the CPU (jax-ml/jax#39103; tests/test_environment.py holds such a case) and slows convolutions (docs/speed.md).
+      `individual_dot` fixes both. XLA aborts on a flag it does not know, so it is set for that release alone.
     - XLA's collectives on virtual CPU devices need a thread a device, or they dead-lock on a machine with few cores.
     - NumPy's OpenBLAS keeps its threads spinning between products, which the rest of a step pays for where a core has
-      anything else to do (scratch_mlp on 2 busy cores: 2,000 images/s with two threads, 12,600 with one; on idle ones
-      17,500 and 14,100); with one, the
-      bits do not depend on the number of cores either. It counts where NumPy has not been imported before.
+      anything else to do (docs/speed.md); with one, the bits do not depend on the number of cores either. It takes effect
+      only where NumPy has not been imported before.
     - TensorFlow carries the input here; its start-up notices are noise.
     - libtpu, installed for --mode=plan on a machine without a TPU, would look for one, complain, and lock every other
       process out.
@@ -53,7 +52,7 @@ def set_defaults() -> None:
 
 
 def has_tpu() -> bool:
-    """Whether this machine has TPU chips, by their device files (v2 to v5e; v5p, v6e and newer v5e)."""
+    """Return whether this machine has TPU chips, by their device files (v2 to v5e; v5p, v6e and newer v5e)."""
     return any(Path("/dev").glob("accel*")) or any(Path("/dev/vfio").glob("[0-9]*"))
 
 
@@ -77,9 +76,7 @@ def keep_freed_memory() -> None:
 
     The same as MALLOC_MMAP_THRESHOLD_, MALLOC_TRIM_THRESHOLD_ and MALLOC_ARENA_MAX, without a restart of the process; to be
     called before there are threads. Blocks of over 64 MiB fit no arena but the main one, and a step's temporaries are
-    one block: without the last setting a step that grew from 63.8 to 73.9 MiB went from 30 to 55 ms (4.6 million page
-    faults in 240 steps), with it to 35 ms (10 thousand). The first two took the plain two-convolution step from 2,790 to
-    4,740 images/s (batch 128, 2 cores, AMD EPYC 9005, jax 0.10.2).
+    one block, hence the last setting (docs/speed.md has the figures).
     Other C libraries (macOS, musl) are left as they are.
     """
     if platform.libc_ver()[0] != "glibc" or "MALLOC_MMAP_THRESHOLD_" in os.environ:
@@ -92,7 +89,7 @@ def keep_freed_memory() -> None:
 
 
 def seconds_since_start() -> float:
-    """Seconds since the kernel started this process (since this file was imported, where /proc is missing)."""
+    """Return seconds since the kernel started this process (since this file was imported, where /proc is missing)."""
     try:
         ticks = int(Path("/proc/self/stat").read_text().rsplit(")", 1)[1].split()[19])
         return time.clock_gettime(time.CLOCK_BOOTTIME) - ticks / os.sysconf("SC_CLK_TCK")
@@ -101,7 +98,7 @@ def seconds_since_start() -> float:
 
 
 def cache_dir() -> Path:
-    """Where fdl keeps what can be made again: $XDG_CACHE_HOME/fdl or ~/.cache/fdl; without a home, in $TMPDIR."""
+    """Return where fdl keeps what can be made again: $XDG_CACHE_HOME/fdl or ~/.cache/fdl; without a home, in $TMPDIR."""
     try:
         return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "fdl"
     except RuntimeError:  # no HOME, and a user whom the system does not know, as in many containers
@@ -110,7 +107,7 @@ def cache_dir() -> Path:
 
 @functools.cache
 def _homeless_cache() -> Path:
-    """A folder in $TMPDIR that is this user's alone: what is read from it is trusted."""
+    """Return a folder in $TMPDIR that is this user's alone: what is read from it is trusted."""
     folder = Path(tempfile.gettempdir()) / f"fdl-{os.getuid()}"
     try:
         folder.mkdir(mode=0o700, exist_ok=True)
@@ -183,7 +180,7 @@ def drop_old_programs(folder: Path, max_bytes: int = MAX_CACHE_BYTES, idle_days:
 
 @functools.cache
 def _warn_once_of_a_full_cache(folder: Path) -> None:
-    """JAX warns of each program that could not be kept; the first of these warnings says it all."""
+    """Warn once of programs that could not be kept: JAX warns of each, and the first of these warnings says it all."""
     show = warnings.showwarning
     seen: list[str] = []
 

@@ -17,7 +17,7 @@ from fdl.types import UserError
 
 
 def numpy_call(function: Callable[..., Any], like: Any, *args: Any) -> Any:
-    """`function(*args)`, computed by the host's NumPy when the traced code runs.
+    """Compute `function(*args)` by the host's NumPy when the traced code runs.
 
     XLA hands its own buffers over as NumPy arrays. `jax.pure_callback` would make JAX arrays of them first, by a transfer
     that may wait for a free thread of the CPU client: on one core that is the thread which is waiting for the result.
@@ -55,7 +55,7 @@ def numpy_call(function: Callable[..., Any], like: Any, *args: Any) -> Any:
 
 
 def _source_digest(function: Callable[..., Any]) -> str:
-    """sha256 of the file that a function was written in; of its own text where it is in none, as in a notebook."""
+    """Return the sha256 of the file that a function was written in; of its own text where there is none, as in a notebook."""
     while isinstance(function, functools.partial):
         function = function.func
     function = inspect.unwrap(function)
@@ -78,7 +78,7 @@ def _view(buffer: Any) -> np.ndarray:
 
 
 def _fill(buffer: Any, value: Any) -> None:
-    """Copies `value` into XLA's buffer; a result of another shape or dtype is an error, never broadcast or cast."""
+    """Copy `value` into XLA's buffer; a result of another shape or dtype is an error, never broadcast or cast."""
     place, value = np.asarray(buffer), np.asarray(value)
     if (value.shape, value.dtype) != (place.shape, place.dtype):
         raise TypeError(f"NumPy made {value.dtype}{value.shape} where {place.dtype}{place.shape} was announced")

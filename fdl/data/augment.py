@@ -33,7 +33,7 @@ class Shift(Augmentation):
     """Images [B, H, W, C] moved by up to `pixels` down or up and right or left; what moves in is `fill`.
 
     Selected among a few shifted copies of the batch, rows first and then columns: no gather, which CPUs are slow at.
-    Every whole number of pixels is as likely as any other, in each direction by itself.
+    Every whole number of pixels is as likely as any other, in each direction independently.
     """
 
     pixels: Whole = 2
@@ -146,7 +146,7 @@ class RandomWindow(Augmentation):
 
 
 def pictures(x: Array, op: Op) -> Array:
-    """`x`, if it is a batch of pictures.
+    """Return `x` if it is a batch of pictures.
 
     Raises:
         UserError: it has no axes [B, H, W, C].
@@ -162,12 +162,12 @@ def _per_image(values_B: Array) -> Array:
 
 
 def _whole(uniform: Array, count: int) -> Array:
-    """Whole numbers 0 ... count - 1, each alike, from uniform ones in [0, 1)."""
+    """Turn uniform numbers in [0, 1) into whole numbers 0 ... count - 1, each equally likely."""
     return jnp.minimum((uniform * count).astype(jnp.int32), count - 1)  # the product may round up to count
 
 
 def _moved(x: Array, by: int, axis: int, fill: float) -> Array:
-    """`x` moved by `by` pixels along the axis, of the same shape."""
+    """Move `x` by `by` pixels along the axis, keeping its shape."""
     size = x.shape[axis]
     by = max(-size, min(size, by))
     widths = [(0, 0)] * x.ndim
@@ -177,7 +177,7 @@ def _moved(x: Array, by: int, axis: int, fill: float) -> Array:
 
 
 def _square(x: Array, uniform_Bx2: Array, side_B: Array) -> Array:
-    """[B, H, W, 1]: whether a pixel is within the square around a random one."""
+    """Return [B, H, W, 1]: whether a pixel is within the square around a random one."""
     inside = []
     for axis in (1, 2):
         centre = _whole(uniform_Bx2[:, axis - 1], x.shape[axis])
@@ -188,7 +188,7 @@ def _square(x: Array, uniform_Bx2: Array, side_B: Array) -> Array:
 
 
 def _neighbour(x: Array) -> Array:
-    """Examples 2i and 2i + 1 swapped; the last of an odd batch is its own neighbour."""
+    """Swap examples 2i and 2i + 1; the last of an odd batch is its own neighbour."""
     even = x.shape[0] // 2 * 2
     swapped = x[:even].reshape(even // 2, 2, *x.shape[1:])[:, ::-1].reshape(even, *x.shape[1:])
     return jnp.concatenate([swapped, x[even:]]) if even < x.shape[0] else swapped
@@ -200,7 +200,7 @@ def _mixed(x: Array, share_B: Array) -> Array:
 
 
 def _mixing(train: Arrays, classes: int, alpha: float) -> Statistics:
-    """What `Mixup` and `Cutmix` need: the number of classes, counted where it is 0, and how shares are distributed."""
+    """Return the number of classes (counted where it is 0) and how shares are distributed, for `Mixup` and `Cutmix`."""
     return {
         "classes": np.asarray(classes or int(np.max(train["targets"])) + 1),
         "beta": _beta_quantiles(alpha),
@@ -208,7 +208,7 @@ def _mixing(train: Arrays, classes: int, alpha: float) -> Statistics:
 
 
 def _share_kept(draw: Draw, statistics: Statistics) -> Array:
-    """For each example l ~ Beta(alpha, alpha), [B]."""
+    """Draw l ~ Beta(alpha, alpha) for each example, [B]."""
     beta = statistics["beta"]
     return jnp.interp(draw(()), jnp.linspace(0, 1, len(beta)), beta)
 
@@ -218,7 +218,7 @@ def _one_hot(targets: Array, classes: int) -> Array:
 
 
 def _beta_quantiles(alpha: float) -> np.ndarray:
-    """Quantiles of Beta(alpha, alpha), to turn one uniform number into one of that distribution."""
+    """Compute quantiles of Beta(alpha, alpha), to turn one uniform number into one of that distribution."""
     from scipy.special import betaincinv
 
     return betaincinv(alpha, alpha, np.linspace(0, 1, 1025)).astype(np.float32)

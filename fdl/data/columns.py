@@ -26,10 +26,10 @@ _DIGEST_BYTES = 1 << 28  # what is read of overlapping windows to compare them, 
 
 @runtime_checkable
 class Column(Protocol):
-    """Rows of one shape and type that stand where an array [N, ...] would; frozen.
+    """Rows of one shape and type in place of an array [N, ...]; frozen.
 
     Attributes:
-        shape, ndim, dtype: of the array it stands for.
+        shape, ndim, dtype: of the array it replaces.
         draws_shape: of the uniform numbers that choose what is seen of a row in training (a crop), or None: rows do not vary.
         ahead: reading takes long enough to be done in threads, some batches ahead.
     """
@@ -48,15 +48,15 @@ class Column(Protocol):
     def __len__(self) -> int: ...
 
     def __getitem__(self, rows: Any) -> Column:
-        """The column of these rows (a slice or an array of numbers); nothing is read."""
+        """Return the column of these rows (a slice or an array of numbers); nothing is read."""
         ...
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
-        """All rows, as evaluation sees them."""
+        """Read all rows, as evaluation sees them."""
         ...
 
     def read(self, rows: np.ndarray, draws: np.ndarray | None = None) -> np.ndarray:
-        """Rows (int64 [B]) as an array [B, ...]; called from any thread.
+        """Read rows (int64 [B]) as an array [B, ...]; called from any thread.
 
         Args:
             draws: uniform numbers [B, *draws_shape] in [0, 1) for training; None: as evaluation sees the rows.
@@ -67,30 +67,30 @@ class Column(Protocol):
         ...
 
     def fingerprint(self) -> np.ndarray:
-        """uint8: stands for the rows in a digest of the data set; equal for equal rows."""
+        """Return uint8 numbers that represent the rows in a digest of the data set; equal for equal rows."""
         ...
 
     def row_digests(self) -> np.ndarray | None:
-        """int64 [N], equal for equal rows, comparable within this process; None: reading them all would take too long."""
+        """Return int64 [N], equal for equal rows, comparable within this process; None: reading all rows would take too long."""
         ...
 
     def stretches(self) -> tuple[np.ndarray, np.ndarray] | None:
-        """(first, end), int64 [N] each: which part of a stored series a row reads; None: rows share nothing."""
+        """Return (first, end), int64 [N] each: which part of a stored series a row reads; None: rows share nothing."""
         ...
 
 
 def is_column(leaf: Any) -> bool:
-    """Whether a leaf of a split is read when needed, and no array in memory."""
+    """Return whether a leaf of a split is read when needed, and no array in memory."""
     return not isinstance(leaf, np.ndarray) and isinstance(leaf, Column)
 
 
 def has_columns(arrays: Any) -> bool:
-    """Whether any leaf of the tree is read when needed."""
+    """Return whether any leaf of the tree is read when needed."""
     return any(map(is_column, jax.tree.leaves(arrays)))
 
 
 def stretches(arrays: Any) -> tuple[np.ndarray, np.ndarray] | None:
-    """Which part of a stored series each row reads, all its columns together; None where rows share nothing."""
+    """Return which part of a stored series each row reads, all its columns together; None where rows share nothing."""
     found = [each for leaf in jax.tree.leaves(arrays) if is_column(leaf) and (each := leaf.stretches()) is not None]
     if not found:
         return None
@@ -163,7 +163,7 @@ class Windows:
 def windows(
     series: np.ndarray, window: int, horizon: int = 1, stride: int = 1, targets: np.ndarray | None = None
 ) -> dict[str, Windows]:
-    """{"inputs": [N, window, ...], "targets": [N, horizon, ...]}: every `stride` steps a window, and what follows it.
+    """Cut windows {"inputs": [N, window, ...], "targets": [N, horizon, ...]} every `stride` steps; targets follow inputs.
 
     Args:
         series: [T, ...].
@@ -214,7 +214,7 @@ class Reading:
 
 
 def read_batches(batches: Iterable[Batch]) -> Iterator[Batch]:
-    """The batches with what is `Pending` in them read: by all cores and AHEAD batches ahead, where a column asks for it.
+    """Read what is `Pending` in the batches: on all cores and AHEAD batches ahead, where a column asks for it.
 
     Raises:
         UserError: a row cannot be read.
@@ -237,7 +237,7 @@ def read_batches(batches: Iterable[Batch]) -> Iterator[Batch]:
 
 
 def read_all(column: Column, draws: np.ndarray | None = None) -> np.ndarray:
-    """Every row of a column, by all cores where it asks for it."""
+    """Read every row of a column, on all cores where it asks for it."""
     return next(read_batches([{"rows": Pending(column, np.arange(len(column)), draws)}]))["rows"]
 
 
@@ -246,5 +246,5 @@ def _finish(batch: Batch) -> Batch:
 
 
 def cores() -> int:
-    """How many of the machine's cores this process may use."""
+    """Count the machine's cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

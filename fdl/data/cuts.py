@@ -21,7 +21,7 @@ class Portion:
 
     @classmethod
     def parse(cls, text: str | int | Portion) -> Portion:
-        """`text` as a portion.
+        """Parse `text` as a portion.
 
         Raises:
             ValueError: it is neither a whole number nor a share below 100 %.
@@ -45,7 +45,7 @@ class Portion:
         return self.value > 0
 
     def rows(self, total: int) -> int:
-        """How many of `total` rows it is; of a share above 0 at least one."""
+        """Return how many of `total` rows to take; of a share above 0 at least one."""
         if not self.unit:
             return int(self.value)
         return max(1, round(self.value / 100 * total)) if self.value else 0
@@ -68,7 +68,7 @@ class Cut:
 
     @classmethod
     def parse(cls, text: str | Cut) -> Cut:
-        """`text` as a cut.
+        """Parse `text` as a cut.
 
         Raises:
             ValueError: it is none of the six rules.

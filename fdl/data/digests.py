@@ -15,7 +15,7 @@ _ROWS_AT_ONCE = 8192
 
 
 def sha256_of(*splits: Arrays | None) -> str:
-    """The digest of the arrays' bytes: split by split, each one's arrays in the order of their names.
+    """Digest the arrays' bytes: split by split, each one's arrays in the order of their names.
 
     For a column that is not in memory it is over the column's `fingerprint`.
     """
@@ -34,7 +34,7 @@ def _bytes_of(leaf: Any) -> Any:
 
 
 def row_digests(rows: Any) -> np.ndarray | None:
-    """int64 [N]: equal for rows that are equal byte for byte; comparable within this process. None: they cannot be had.
+    """Return int64 [N], equal for rows that are equal byte for byte, comparable within this process. None: not available.
 
     The hash is Python's own of bytes (SipHash, 64 bits, keyed anew in every process).
 
@@ -67,7 +67,7 @@ def _array_digests(array: np.ndarray) -> np.ndarray:
 
 
 def count_leaks(splits: Splits) -> tuple[dict[str, int], str]:
-    """How many rows of validation and test have inputs that are also in training; and why a split is left out ("": none is).
+    """Count rows of validation and test whose inputs are also in training; also say why a split is left out ("": none is).
 
     Left out are inputs whose rows differ in shape between the splits (windows of a text, padded otherwise), and columns that
     say themselves that reading every row for this would take too long.

@@ -39,7 +39,7 @@ class Vocabulary(HostOp):
     level: Literal["word", "character"] = "word"
 
     def tokens(self, text: str) -> list[str]:
-        """The text's words or characters."""
+        """Split the text into words or characters."""
         return list(text) if self.level == "character" else _TOKEN.findall(text.lower())
 
     def fit(self, train: Arrays) -> Any:

@@ -46,17 +46,17 @@ class Facts:
         object.__setattr__(self, "extra", _plain(self.extra))  # as it is read back: lists, no tuples
 
     def value(self, name: str) -> Any:
-        """The fact called `name`, of `extra` where it is no field; None where it is not known."""
+        """Return the fact called `name`, from `extra` where it is no field; None where it is not known."""
         known = getattr(self, name) if name in {field.name for field in dataclasses.fields(self)} else None
         return known or self.extra.get(name) or None
 
     def to_json(self) -> dict[str, Any]:
-        """A dict that `json.dumps` takes and `from_json` reads."""
+        """Return a dict that `json.dumps` takes and `from_json` reads."""
         return {field.name: _plain(getattr(self, field.name)) for field in dataclasses.fields(self)}
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Facts:
-        """The facts that `to_json` wrote; names that this version does not know are left out."""
+        """Read the facts that `to_json` wrote; names that this version does not know are left out."""
         known = {field.name: value[field.name] for field in dataclasses.fields(cls) if field.name in value}
         for name in ("classes", "vocabulary", "numeric", "input_shape"):
             known[name] = tuple(known.get(name, ()))
@@ -73,7 +73,7 @@ def _plain(value: Any) -> Any:
 
 
 def complete_facts(facts: Facts, train: Arrays) -> Facts:
-    """The facts with what the rows show, where the source has not said it: `outputs`, `input_shape`, the form of pictures."""
+    """Add to the facts what the rows show and the source has not said: `outputs`, `input_shape`, the form of pictures."""
     outputs, targets, inputs = facts.outputs or len(facts.classes), train.get("targets"), train.get("inputs")
     if not outputs and targets is not None and not isinstance(targets, Mapping):
         if not np.issubdtype(targets.dtype, np.integer):

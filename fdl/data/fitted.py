@@ -28,7 +28,7 @@ class FittedOps:
 
 
 def fit_ops(ops: tuple[Op, ...], train: Arrays) -> FittedOps:
-    """The ops with what each measures on the training rows.
+    """Fit each op to the training rows.
 
     Raises:
         UserError: an op does not suit these rows.

@@ -17,7 +17,7 @@ CUT_SEED = 0x5EED  # the held-out rows are the same in every run, whatever the r
 
 
 def hold_out(splits: Splits, data: Data, num_examples: int | None) -> Splits:
-    """The splits with test and validation rows (cut from training where there are none) and the subset to train on.
+    """Return the splits with test and validation rows (cut from training where there are none) and the training subset.
 
     Raises:
         UserError: too few rows for what is asked, or a cut that these rows do not allow.
@@ -46,7 +46,7 @@ def hold_out(splits: Splits, data: Data, num_examples: int | None) -> Splits:
 
 
 def _cut(splits: Splits, data: Data, order: np.ndarray, name: str, portion: Portion) -> tuple[np.ndarray, np.ndarray]:
-    """(rows held out, sorted; the rest of `order`)."""
+    """Return (rows held out, sorted; the rest of `order`)."""
     setting, count = f"data.{name}={portion}", portion.rows(len(order))
     cut, overlap = Cut.parse(data.cut), columns.stretches(splits.train)
     kind = ("last" if overlap is not None else "random") if cut.kind == "auto" else cut.kind
@@ -73,7 +73,7 @@ def _cut(splits: Splits, data: Data, order: np.ndarray, name: str, portion: Port
 
 
 def _stratified(splits: Splits, order: np.ndarray, count: int) -> np.ndarray:
-    """`count` rows, of every class its share to the nearest row (largest remainders first)."""
+    """Choose `count` rows, of every class its share to the nearest row (largest remainders first)."""
     targets = splits.train.get("targets")
     if not isinstance(targets, np.ndarray) or targets.ndim != 1 or not np.issubdtype(targets.dtype, np.integer):
         raise UserError(f"data.cut=stratified needs one class number for each row, which {splits.name} does not have")
@@ -86,7 +86,7 @@ def _stratified(splits: Splits, order: np.ndarray, count: int) -> np.ndarray:
 
 
 def _groups(splits: Splits, cut: Cut) -> np.ndarray:
-    """A number for each row [N], equal for rows that have to stay together."""
+    """Return a number for each row [N], equal for rows that have to stay together."""
     if cut.kind == "content":
         found = digests.row_digests(splits.train["inputs"])
         if found is None:
@@ -104,7 +104,7 @@ def _groups(splits: Splits, cut: Cut) -> np.ndarray:
 
 
 def _whole_groups(values: np.ndarray, order: np.ndarray, count: int) -> np.ndarray:
-    """Rows of whole groups, in the order in which `order` meets them, until there are `count` or more."""
+    """Collect rows of whole groups, in the order in which `order` meets them, until there are `count` or more."""
     _, first, number, sizes = np.unique(values[order], return_index=True, return_inverse=True, return_counts=True)
     met = np.argsort(first)
     chosen = met[: int(np.searchsorted(np.cumsum(sizes[met]), count)) + 1]
@@ -146,7 +146,7 @@ def check_columns(splits: Splits) -> None:
 
 
 def check_numbers(splits: Splits) -> Splits:
-    """The splits without columns of text that only the cut needed (a speaker's name).
+    """Remove columns of text that only the cut needed (a speaker's name) from the splits.
 
     Raises:
         UserError: "inputs" or "targets" are still text.

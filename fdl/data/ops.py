@@ -97,7 +97,7 @@ class NextToken(Op):
 
 
 def _largest(inputs: Any) -> int:
-    """What "white" is in pictures of an integer type: 255, or 65,535.
+    """Return the value of "white" in pictures of an integer type: 255, or 65,535.
 
     Raises:
         UserError: the inputs are no such pictures.
@@ -116,7 +116,7 @@ def _largest(inputs: Any) -> int:
 
 
 def channel_statistics(inputs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and standard deviation of each channel (last axis), float64 [C].
+    """Compute mean and standard deviation of each channel (last axis), float64 [C].
 
     In blocks of rows, so that a split of bytes is never held as floats; around the first row, so that a mean far from
     zero costs no digits.

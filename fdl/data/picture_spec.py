@@ -40,7 +40,7 @@ class PictureSpec:
         return Frame(self.shape[:2], self.shape[2] if len(self.shape) == 3 else 1, self.crop)  # type: ignore[arg-type]
 
     def match(self, pixels: np.ndarray) -> tuple[np.ndarray, bool]:
-        """A picture uint8 [H, W, C] in the data set's values, and whether it was inverted (`dark`, and its ground is bright)."""
+        """Return (picture uint8 [H, W, C] in the data set's values, whether it was inverted: `dark` and its ground bright)."""
         inverted = self.dark and bool(np.median(border(pixels)) >= 128)
         pixels = (255 - pixels if inverted else pixels).reshape(self.shape)
         return (pixels if self.dtype == "uint8" else (pixels * (self.high / 255)).astype(self.dtype)), inverted
@@ -54,7 +54,7 @@ class PictureSpec:
 
 
 def picture_spec(inputs: Any) -> PictureSpec | None:
-    """The form of rows [N, H, W, C] or [N, H, W] of 1 or 3 channels, by a look at some of the first; None of any others."""
+    """Find the form of rows [N, H, W, C] or [N, H, W] of 1 or 3 channels from some of the first; None for any others."""
     shape = tuple(map(int, getattr(inputs, "shape", ())[1:]))
     if len(shape) not in (2, 3) or (len(shape) == 3 and shape[2] not in (1, 3)) or not len(inputs):
         return None

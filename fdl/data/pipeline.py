@@ -25,16 +25,16 @@ _DRAWS = 1 << 63  # keeps the keys of a step's draws apart from those of the epo
 
 @functools.lru_cache(maxsize=4)
 def epoch_order(seed: int, epoch: int, num_examples: int) -> np.ndarray:
-    """Rows of one epoch, int64 [N]: a permutation that depends on these three numbers alone."""
+    """Return the rows of one epoch, int64 [N]: a permutation that depends on these three numbers alone."""
     order = np.random.Generator(np.random.Philox(key=np.array([seed, epoch], np.uint64))).permutation(num_examples)
     order.flags.writeable = False
     return order
 
 
 def rows_of_steps(seed: int, step: int, count: int, batch_size: int, num_examples: int) -> np.ndarray:
-    """Rows of the global batches of steps `step` ... `step` + `count` - 1, int64 [count, B].
+    """Return the rows of the global batches of steps `step` ... `step` + `count` - 1, int64 [count, B].
 
-    The epochs stand one behind the other and batches are cut from that line, so every epoch shows every example exactly
+    The epochs follow one another and batches are cut from that sequence, so every epoch shows every example exactly
     once, and a batch may hold the end of one epoch and the beginning of the next.
     """
     first, left = step * batch_size, count * batch_size
@@ -49,7 +49,7 @@ def rows_of_steps(seed: int, step: int, count: int, batch_size: int, num_example
 
 
 def rows_of_step(seed: int, step: int, batch_size: int, num_examples: int) -> np.ndarray:
-    """Those of one step, int64 [B]."""
+    """Return the rows of one step, int64 [B]."""
     return rows_of_steps(seed, step, 1, batch_size, num_examples)[0]
 
 
@@ -70,15 +70,15 @@ class Stream:
     num_shards: int = 1
 
     def rows(self, step: int) -> np.ndarray:
-        """This process's rows of one step, int64 [B / num_shards]."""
+        """Return this process's rows of one step, int64 [B / num_shards]."""
         return self._own(rows_of_step(self.seed, step, self.batch_size, self.num_examples))
 
     def rows_of_steps(self, step: int, count: int) -> np.ndarray:
-        """This process's rows of several steps, int64 [count, B / num_shards]."""
+        """Return this process's rows of several steps, int64 [count, B / num_shards]."""
         return self._own(rows_of_steps(self.seed, step, count, self.batch_size, self.num_examples).T).T
 
     def draws(self, step: int, shape: tuple[int, ...]) -> np.ndarray:
-        """[B / num_shards, *shape] uniform numbers in [0, 1) for this process's rows, by seed, step and place in the batch."""
+        """Draw [B / num_shards, *shape] uniform in [0, 1) for this process's rows, by seed, step and place in the batch."""
         key = np.array([self.seed, step + _DRAWS], np.uint64)
         return self._own(np.random.Generator(np.random.Philox(key=key)).random((self.batch_size, *shape)))
 
@@ -88,13 +88,13 @@ class Stream:
 
 
 def numpy_feed(arrays: Arrays, stream: Stream, start: int, stop: int) -> Iterator[Batch]:
-    """The batches of steps start..stop-1, gathered as they are asked for."""
+    """Yield the batches of steps start..stop-1, gathered as they are requested."""
     for step in range(start, stop):
         yield take(arrays, stream.rows(step))
 
 
 def tf_feed(arrays: Arrays, stream: Stream, start: int, stop: int) -> Iterator[Batch]:
-    """The same batches to the bit, gathered ahead of time by a tf.data pipeline.
+    """Yield the same batches to the bit, gathered ahead of time by a tf.data pipeline.
 
     The pipeline starts at `start` by construction, so nothing of it is saved or skipped on a resume.
     """
@@ -119,10 +119,10 @@ def tf_feed(arrays: Arrays, stream: Stream, start: int, stop: int) -> Iterator[B
 def feed(
     kind: Literal["auto", "tf", "numpy"], arrays: Arrays, stream: Stream, start: int, stop: int
 ) -> Iterator[Batch]:
-    """Training batches by the feed that `Data.feed` names.
+    """Yield training batches from the feed that `Data.feed` names.
 
     "auto" is tf.data for a GPU or TPU, where it gathers ahead on cores that are free, and NumPy on a CPU, where a gather
-    takes microseconds of a step's milliseconds and TensorFlow would take seconds to import and half a gigabyte to keep.
+    is a small part of a step and TensorFlow would cost a long import and much memory.
 
     Columns that are not in memory (`fdl.data.columns`), at any depth, are read by the same code whichever feed carries the
     rest; "auto" is then NumPy, for what is left is labels.
@@ -148,13 +148,13 @@ def feed(
 
 
 def _pending(column: columns.Column, rows: np.ndarray, stream: Stream, step: int) -> columns.Pending:
-    """A step's rows of a column. Columns of one batch share their numbers: a picture and its mask are cropped alike."""
+    """Return a step's rows of a column; columns share their draws: a picture and its mask are cropped alike."""
     shape = column.draws_shape
     return columns.Pending(column, rows, None if shape is None else stream.draws(step, shape))
 
 
 def padded_batches(arrays: Arrays, batch_size: int, shard: int = 0, num_shards: int = 1) -> Iterator[Batch]:
-    """Every row once, in order, in batches of one size: the last is filled up with row 0 under a mask of 0.
+    """Yield every row once, in order, in batches of one size: the last is filled up with row 0 under a mask of 0.
 
     A batch has "mask" float32 [B] (or the data's own, [B, T]). Each process gets its own part of every batch; all get
     the same number of batches. Columns that are not in memory are read.
@@ -198,7 +198,7 @@ def load(data: Data, request: Request, num_examples: int | None = None) -> Prepa
 
 
 def encode(splits: Splits, ops: Sequence[HostOp]) -> tuple[Splits, tuple[Any, ...]]:
-    """The splits with each host op fitted on the training rows and applied to every split; and what each has learnt."""
+    """Fit each host op on the training rows and apply it to every split; also return what each has learnt."""
     states = []
     for op in ops:
         state = op.fit(splits.train)
@@ -213,5 +213,5 @@ def encode(splits: Splits, ops: Sequence[HostOp]) -> tuple[Splits, tuple[Any, ..
 
 
 def row_spec(arrays: Arrays, batch_size: int) -> Batch:
-    """Shapes and dtypes of a batch of these rows, for compiling before the first one exists."""
+    """Return shapes and dtypes of a batch of these rows, for compiling before the first one exists."""
     return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((batch_size, *leaf.shape[1:]), leaf.dtype), arrays)

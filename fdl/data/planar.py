@@ -1,6 +1,6 @@
 """Toy problems in the plane, each a function Request -> Splits: small enough to watch a net learn, and to draw what it learned.
 
-They are drawn by NumPy from a fixed seed and stand in for nothing: the drawn points are the data set, the same on every
+NumPy draws them from a fixed seed and they replace no real data: the drawn points are the data set, the same on every
 machine. Inputs are float32 [N, 2], targets int32 [N], the classes one after the other in equal shares; the test split is
 drawn anew from the same distribution, and neither split depends on the size of the other.
 
@@ -28,7 +28,7 @@ _Curve = Callable[[np.random.Generator, int, int], np.ndarray]
 def moons(
     request: Request, *, examples: Count = 300, test_examples: Count = 1000, noise: NonNegative = 0.2
 ) -> Splits:  # fmt: skip
-    """Two half circles of radius 1 that reach into each other: two classes.
+    """Draw two interlocking half circles of radius 1: two classes.
 
     Args:
         examples, test_examples: points of the training and of the test split.
@@ -47,7 +47,7 @@ def circles(
     request: Request, *, examples: Count = 300, test_examples: Count = 100, noise: NonNegative = 0.05,
     factor: Fraction = 0.8,
 ) -> Splits:  # fmt: skip
-    """A circle of radius 1 and one of radius `factor` within: two classes. Other arguments as those of `moons`."""
+    """Draw a circle of radius 1 and one of radius `factor` within: two classes. Other arguments as those of `moons`."""
 
     def curve(rng: np.random.Generator, label: int, count: int) -> np.ndarray:
         angle = np.linspace(0, 2 * np.pi, count, endpoint=False)
@@ -61,7 +61,7 @@ def flower(
     request: Request, *, examples: Count = 400, test_examples: Count = 400, petals: Count = 4,
     noise: NonNegative = 0.2,
 ) -> Splits:  # fmt: skip
-    """The rose r = 4 sin(petals t), its left half one class and its right half the other, but for what noise mixes.
+    """Draw the rose r = 4 sin(petals t): its left half is one class, its right half the other, except for noise.
 
     Args:
         petals: as the sine counts them; an even number draws twice as many.
@@ -81,7 +81,7 @@ def fields(
     request: Request, *, examples: Count = 211, test_examples: Count = 200, overlap: NonNegative = 0.05,
     flipped: Fraction = 0.05,
 ) -> Splits:  # fmt: skip
-    """Points all over a square of side 1.6, one class below its diagonal and one above, with some on the wrong side.
+    """Draw points all over a square of side 1.6, one class below its diagonal and one above, with some on the wrong side.
 
     A net that is free to wind around those overfits: what L2 and dropout are shown on.
 
@@ -103,7 +103,7 @@ def blobs(
     request: Request, *, examples: Count = 300, test_examples: Count = 300, classes: Count = 3,
     deviation: NonNegative = 1.0,
 ) -> Splits:  # fmt: skip
-    """Round normal clouds whose centres stand evenly on a circle of radius 3.
+    """Draw round normal clouds whose centres are spaced evenly on a circle of radius 3.
 
     Args:
         classes: the number of clouds.
@@ -121,7 +121,7 @@ def spirals(
     request: Request, *, examples: Count = 300, test_examples: Count = 300, classes: Count = 3,
     turns: Positive = 0.64, noise: NonNegative = 0.2,
 ) -> Splits:  # fmt: skip
-    """Arms that wind out from the origin to radius 1.
+    """Draw arms that wind out from the origin to radius 1.
 
     Args:
         classes: the number of arms.

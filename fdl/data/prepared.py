@@ -50,7 +50,7 @@ class Prepared:
     unchecked: str = ""
 
     def encode(self, rows: Arrays) -> Arrays:
-        """A user's own rows, as the source would have given them, encoded like the training rows.
+        """Encode a user's own rows, as the source would have given them, like the training rows.
 
         Raises:
             UserError: a row cannot be encoded.
@@ -101,7 +101,7 @@ class PreparedState:
     unchecked: str = ""
 
     def restore(self, data: Data) -> Prepared:
-        """What predictions and exports need, without the data set: the rows are zeros of the right shapes.
+        """Rebuild what predictions and exports need, without the data set: the rows are zeros of the right shapes.
 
         Raises:
             UserError: the experiment's preparation has other ops than the run's had.
@@ -126,7 +126,7 @@ class PreparedState:
         )
 
     def difference(self, now: Splits) -> str:
-        """What is another than it was in training, for a person ("the data was X, is Y"); "" where nothing is."""
+        """Describe what differs from training, for a person ("the data was X, is Y"); "" where nothing does."""
         pairs = (
             ("the data set was", self.name, "is", now.name),
             ("the class names were", self.facts.classes, "are", now.facts.classes),
@@ -150,7 +150,7 @@ def _columns(rows: Arrays) -> Any:
 
 
 def _zeros(columns: Any, count: int) -> Any:
-    """Rows of zeros that take no memory."""
+    """Return rows of zeros that take no memory."""
     if isinstance(columns, Mapping):
         return {name: _zeros(inner, count) for name, inner in columns.items()}
     dtype, shape = columns
@@ -187,7 +187,7 @@ def save_prepared(folder: Path, prepared: Prepared) -> list[Path]:
 
 
 def load_prepared_state(folder: Path) -> PreparedState:
-    """What `save_prepared` wrote.
+    """Read what `save_prepared` wrote.
 
     Raises:
         UserError: it is not there, or damaged.

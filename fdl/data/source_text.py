@@ -30,7 +30,7 @@ _QUICK_BYTES = 4 << 20  # a file of this size is read in a moment
 
 
 def parse_source(text: str) -> LoadFunction:
-    """The source that `text` names, with its options.
+    """Return the source that `text` names, with its options.
 
     A comma that no "option=" follows belongs to what is before it: "csv:a,b.csv,numeric=x,y" has two options' worth of commas
     but one option.
@@ -93,7 +93,7 @@ def _data_set(name: str) -> LoadFunction:
 
 
 def quick_facts(load: LoadFunction, request: Request) -> Facts | None:
-    """What a source's data will decide, as far as that is known in a moment and without the network; else None."""
+    """Return what a source's data will decide, as far as it is known at once and without the network; else None."""
     function, given = getattr(load, "func", load), getattr(load, "keywords", {})
     look = _QUICK.get(getattr(function, "__name__", ""))
     try:
@@ -107,7 +107,7 @@ def _classes(names: tuple[str, ...]) -> Callable[..., Facts]:
 
 
 def _loaded(load: LoadFunction, request: Request, **given: Any) -> Facts | None:
-    """By loading it: for points drawn in a moment, and for small files."""
+    """Get the facts by loading the data: for points drawn quickly, and for small files."""
     if path := given.get("path"):
         found = request.find(path)
         if found is None or not found.is_file() or found.stat().st_size > _QUICK_BYTES:

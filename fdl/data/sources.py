@@ -1,7 +1,7 @@
 """Public data sets, each a function Request -> Splits; `request.source` chooses the form, "auto" the first there is.
 
 Forms in the order of "auto": prepared TFDS and the publisher's files, in --data_dir and then in TFDS' own folder; a
-TFDS download; the stand-in drawn by code. What was used stands in `Splits.source` and `Splits.where`.
+TFDS download; the stand-in drawn by code. `Splits.source` and `Splits.where` say what was used.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ _HOUSING_FILES = ("tabular/california-housing.csv", "california-housing/housing.
 
 
 def fashion_mnist(request: Request) -> Splits:
-    """Fashion-MNIST (Xiao, Rasul and Vollgraf 2017): 60,000 + 10,000 grey images [28, 28, 1] of ten kinds of garments.
+    """Load Fashion-MNIST (Xiao, Rasul and Vollgraf 2017): 60,000 + 10,000 grey images [28, 28, 1] of ten kinds of garments.
 
     Raises:
         UserError: the form asked for is not there, or is damaged; so for every source.
@@ -49,7 +49,7 @@ def fashion_mnist(request: Request) -> Splits:
 
 
 def fashion_pair(request: Request, *, first: str = "Pullover", second: str = "Coat") -> Splits:
-    """Two of Fashion-MNIST's classes, 6,000 + 1,000 images of each: the targets are 0 for `first` and 1 for `second`.
+    """Load two of Fashion-MNIST's classes, 6,000 + 1,000 images of each: targets are 0 for `first` and 1 for `second`.
 
     Raises:
         UserError: one of them is no class, or both are the same.
@@ -86,17 +86,17 @@ def fashion_pair(request: Request, *, first: str = "Pullover", second: str = "Co
 
 
 def mnist(request: Request) -> Splits:
-    """MNIST (LeCun, Cortes and Burges 1998): 60,000 + 10,000 grey images [28, 28, 1] of handwritten digits."""
+    """Load MNIST (LeCun, Cortes and Burges 1998): 60,000 + 10,000 grey images [28, 28, 1] of handwritten digits."""
     return _labelled("mnist", handwriting.CLASSES, standin.digits, _MNIST_URL, _idx, request)
 
 
 def cifar10(request: Request) -> Splits:
-    """CIFAR-10 (Krizhevsky 2009): 50,000 + 10,000 colour images [32, 32, 3] of ten kinds of animals and vehicles."""
+    """Load CIFAR-10 (Krizhevsky 2009): 50,000 + 10,000 colour images [32, 32, 3] of ten kinds of animals and vehicles."""
     return _labelled("cifar10", cifar.CLASSES, cifar.drawn, _CIFAR_URL, lambda root, *_: cifar.load(root), request)
 
 
 def digits(request: Request) -> Splits:
-    """scikit-learn's bundled 1,797 real digits [8, 8, 1] (Alpaydin and Kaynak 1998); no network and no files needed.
+    """Load scikit-learn's bundled 1,797 real digits [8, 8, 1] (Alpaydin and Kaynak 1998); needs no network and no files.
 
     A fifth of every class, by a fixed seed, is the test split.
     """
@@ -116,7 +116,7 @@ def digits(request: Request) -> Splits:
 
 
 def tiny_shakespeare(request: Request, *, length: Count = 128, eval_length: Count = 512) -> Splits:
-    """Tiny Shakespeare (Karpathy 2015): 1,115,394 characters of plays, cut 90/5/5 in order as TFDS does.
+    """Load Tiny Shakespeare (Karpathy 2015): 1,115,394 characters of plays, cut 90/5/5 in order as TFDS does.
 
     Args:
         length: training rows are chunks of 2 * length characters, from which windows of length + 1 are cut.
@@ -153,11 +153,11 @@ def tiny_shakespeare(request: Request, *, length: Count = 128, eval_length: Coun
 
 
 def california_housing(request: Request) -> Splits:
-    """California housing (Pace and Barry 1997) with Géron's text column and 207 missing cells: 20,640 block groups.
+    """Load California housing (Pace and Barry 1997) with Géron's text column and 207 missing cells: 20,640 block groups.
 
     Rows: "inputs" {"numeric": float32 [N, 8], NaN where missing, "category": int32 [N, 1]}, "targets" float32 [N] in
     100,000 dollars (965 of them at the census's cap, 5.00001, are left as they are). A fifth is the test split.
-    `facts` name the columns, the categories (the last stands for any other), the target and its unit.
+    `facts` name the columns, the categories (the last is for any other), the target and its unit.
     """
     name = "california_housing"
 
@@ -190,7 +190,7 @@ DATA_SETS: dict[str, LoadFunction] = {source.__name__: source for source in (
     fashion_mnist, fashion_pair, mnist, cifar10, digits, tiny_shakespeare, california_housing, imagenet,
     planar.moons, planar.circles, planar.flower, planar.fields, planar.blobs, planar.spirals,
 )}  # fmt: skip
-"""Every data set that a name alone stands for, as in `--set data=mnist` (`fdl.data.source_text`)."""
+"""Every data set that a name alone selects, as in `--set data=mnist` (`fdl.data.source_text`)."""
 
 FORMATS: dict[str, str] = {
     "folder": "fdl.data.formats.folders.folder", "imagenet": "fdl.data.formats.imagenet.imagenet",

@@ -37,7 +37,7 @@ class Request:
     on_bad: OnBad = "stop"
 
     def find(self, path: str) -> Path | None:
-        """A user's file or folder: "~" is their home; relative to `data_dir` if it is there, else to the current folder.
+        """Find a user's file or folder: "~" is their home; relative to `data_dir` if it is there, else to the current folder.
 
         Returns None where there is nothing of that name.
         """
@@ -99,14 +99,14 @@ class Op:
     """
 
     def fit(self, train: Arrays) -> Statistics:
-        """What `transform` needs of the training rows (host arrays); called once. Statistics come from nowhere else.
+        """Return what `transform` needs of the training rows (host arrays); called once. Statistics come from nowhere else.
 
         They are kept with the run, so that predictions are prepared by the same numbers.
         """
         return {}
 
     def transform(self, batch: Batch, draw: Draw | None, statistics: Statistics) -> Batch:
-        """The batch, changed: pure, for a whole batch at a time; columns it does not name are handed through.
+        """Transform a whole batch: a pure function; columns it does not name are handed through.
 
         Args:
             batch: name -> array [B, ...].
@@ -121,7 +121,7 @@ class Augmentation(Op):
     """A random change of a training batch's "inputs": a new one overrides `change` alone."""
 
     def change(self, x: Array, draw: Draw) -> Array:
-        """The inputs x [B, ...], changed at random; `draw(shape)` gives uniform numbers [B, *shape] in [0, 1)."""
+        """Change the inputs x [B, ...] at random; `draw(shape)` gives uniform numbers [B, *shape] in [0, 1)."""
         raise NotImplementedError
 
     def transform(self, batch: Batch, draw: Draw | None, statistics: Statistics) -> Batch:
@@ -137,11 +137,11 @@ class HostOp:
     """
 
     def fit(self, train: Arrays) -> Any:
-        """What `encode` needs of the training rows: JSON values, kept with the run."""
+        """Return what `encode` needs of the training rows: JSON values, kept with the run."""
         return None
 
     def encode(self, rows: Arrays, state: Any) -> Arrays:
-        """The rows of any split, or of a user's own to predict (these may lack "targets").
+        """Encode the rows of any split, or of a user's own to predict (these may lack "targets").
 
         Raises:
             UserError: a row cannot be encoded.
@@ -149,7 +149,7 @@ class HostOp:
         raise NotImplementedError
 
     def update_facts(self, facts: Facts, state: Any) -> Facts:
-        """The facts, with what was learnt."""
+        """Return the facts, with what was learnt."""
         return facts
 
 
@@ -158,7 +158,7 @@ class SourceName:
 
     @classmethod
     def parse(cls, text: str) -> LoadFunction:
-        """A data set's name ("mnist"), or "folder:PATH", "csv:FILE", "text:FILE", "series:FILE", with options after commas.
+        """Parse a data set's name ("mnist"), or "folder:PATH", "csv:FILE", "text:FILE", "series:FILE", with options after commas.
 
         Raises:
             ValueError: there is no such data set, format or option; the nearest is named.
@@ -213,7 +213,7 @@ class Data:
             object.__setattr__(self, "load", SourceName.parse(self.load))
 
     def changes_of(self, text: str) -> tuple[dict[str, Any], dict[str, Any]]:
-        """What `--set data=TEXT` changes: (the source; what was chosen for the old one, unless it is set as well).
+        """Return what `--set data=TEXT` changes: (the source; what was chosen for the old one, unless it is set as well).
 
         A number of validation rows becomes a tenth, for the other data may be few.
         """

@@ -50,7 +50,7 @@ class Tabular(Op):
         }
 
     def _fit_column(self, column: np.ndarray) -> dict[str, np.ndarray]:
-        """The statistics of one column [N], which is all that is ever held as float64."""
+        """Compute the statistics of one column [N], which is all that is ever held as float64."""
         missing = np.isnan(column)
         median = 0.0 if missing.all() else np.median(column[~missing])
         filled = np.where(missing, median, column)
@@ -86,7 +86,7 @@ class Tabular(Op):
         ranks = _ranks(statistics["quantiles"].shape[1], statistics["quantiles"].shape[1])
 
         def rank(x: Array, at: Array) -> Array:
-            # Equal quantiles, as of a column with a cap, stand for the middle of their ranks: the mean of both
+            # Equal quantiles, as of a column with a cap, are given the middle of their ranks: the mean of both
             # directions.
             return (jnp.interp(x, at, ranks) - jnp.interp(-x, -at[::-1], -ranks[::-1])) / 2
 
@@ -123,7 +123,7 @@ class ScaleTargets(Op):
 
 
 def unscale_outputs(outputs: Array, batch: Batch) -> Array:
-    """Outputs z of a model, in units of the training targets' deviation around their mean, in the targets' own unit.
+    """Convert outputs z of a model, in units of the training targets' deviation around their mean, to the targets' own unit.
 
     Outputs [B, ...] of as many numbers as the targets, such as [B, 1] for [B], keep their shape; without `ScaleTargets` they
     are returned as they are.
@@ -142,7 +142,7 @@ def unscale_outputs(outputs: Array, batch: Batch) -> Array:
 
 
 def scale_of(deviation: np.ndarray, mean: np.ndarray, count: int) -> np.ndarray:
-    """The deviation, or 1 where it is only the rounding of a constant column's mean (as sklearn's StandardScaler has it).
+    """Return the deviation, or 1 where it is only the rounding of a constant column's mean (as scikit-learn's StandardScaler).
 
     Args:
         deviation, mean: of `count` float64 values each.
@@ -153,18 +153,18 @@ def scale_of(deviation: np.ndarray, mean: np.ndarray, count: int) -> np.ndarray:
 
 
 def _ranks(quantiles: int, count: int) -> np.ndarray:
-    """Ranks inside (0, 1), so that no value becomes infinite, float32."""
+    """Return ranks inside (0, 1), so that no value becomes infinite, float32."""
     count = min(quantiles, count)
     return ((np.arange(count) + 0.5) / count).astype(np.float32)
 
 
 def _columns(inputs: Batch) -> Array:
-    """The category columns [B, K]."""
+    """Return the category columns [B, K]."""
     return inputs["category"].reshape(len(inputs["category"]), -1)
 
 
 def _same_category(inputs: Batch, statistics: Statistics) -> list[Array]:
-    """For each category column bool [B, its categories in training]: the row is of that category."""
+    """Return for each category column bool [B, its categories in training]: the row is of that category."""
     known = np.split(statistics["categories"], np.cumsum(statistics["category_counts"])[:-1])
     columns = _columns(inputs)
     return [columns[:, place, None] == values[None] for place, values in enumerate(known)]

@@ -46,7 +46,7 @@ class HandMLP(nn.Module):
 
     @nn.compact
     def __call__(self, x: Array, train: bool = False) -> Array:
-        """[B, ...] (flattened) -> [B, outputs]; needs a "dropout" key where `train` and `dropout`."""
+        """Compute [B, ...] (flattened) -> [B, outputs]; needs a "dropout" key where `train` and `dropout`."""
         initialiser = _INITIALISERS[self.initializer]
         layers = [network.flatten()]
         for width in self.widths:
@@ -84,7 +84,7 @@ class HandCNN(nn.Module):
 
     @nn.compact
     def __call__(self, x: Array, train: bool = False) -> Array:
-        """[B, H, W, C] -> [B, outputs]; needs a "dropout" key where `train` and `dropout`.
+        """Compute [B, H, W, C] -> [B, outputs]; needs a "dropout" key where `train` and `dropout`.
 
         Raises:
             ValueError: the map has grown smaller than what is to be done with it.
@@ -132,7 +132,7 @@ class HandLayer(nn.Module):
 
     @nn.compact
     def __call__(self, params: Any, stats: Any, output: jax.ShapeDtypeStruct) -> jax.ShapeDtypeStruct:
-        """Declares the arrays, with their first values; hands `output` back for the table of layers to read."""
+        """Declare the arrays, with their first values; return `output` for the table of layers to read."""
         for name, value in params.items():
             self.param(name, lambda _: value)
         for name, value in stats.items():
@@ -145,7 +145,7 @@ class HandLayer(nn.Module):
 
 
 def _apply(module: nn.Module, layers: network.Network, x: Array, train: bool) -> Array:
-    """The network applied to x [B, ...], to be called inside the compact method of the module that it is."""
+    """Apply the network to x [B, ...], inside the compact method of the module that it is."""
     x = x.astype(jnp.float32)
     start = network.init(np.random.default_rng(0), layers, x.shape[1:])  # for its shapes
     params, stats = jax.tree.map(jnp.zeros_like, start)
@@ -178,7 +178,7 @@ def _apply(module: nn.Module, layers: network.Network, x: Array, train: bool) ->
 
 
 def _show_maps(module: nn.Module, layers: network.Network, params: Any, stats: Any, x: Array) -> None:
-    """Sows the output of every convolution as `CNN` does; each is computed anew, for this is asked for a few rows."""
+    """Sow the output of every convolution as `CNN` does; each is computed anew, for this is requested for a few rows."""
     for place, (name, layer) in enumerate(zip(network.names(layers), layers, strict=True), 1):
         if layer.kind == "Conv":
             call = lambda params, stats, x, place=place: network.forward(layers[:place], params, stats, x)[0]  # noqa: E731
@@ -188,7 +188,7 @@ def _show_maps(module: nn.Module, layers: network.Network, params: Any, stats: A
 
 
 def _differentiable(layers: network.Network, train: bool, y: np.ndarray, caches: list) -> Any:
-    """(params, stats, x, uniforms) -> (y, new stats), with its gradient by hand.
+    """Build (params, stats, x, uniforms) -> (y, new stats), with its gradient by hand.
 
     What the layers keep for their way back goes from the one NumPy call to the other as arrays that JAX holds, so that
     both calls are pure and the network runs forward once.

@@ -58,7 +58,7 @@ class CNN(nn.Module):
 
     @nn.compact
     def __call__(self, x: Array, train: bool = False) -> Array:
-        """[B, H, W, C] -> [B, outputs]; needs a "dropout" key where `train` and one of the dropouts.
+        """Compute [B, H, W, C] -> [B, outputs]; needs a "dropout" key where `train` and one of the dropouts.
 
         Raises:
             ValueError: the map has grown smaller than a pooling window.

@@ -14,7 +14,7 @@ from fdl.types import DATA_AXIS, Activation, Array, DType, Initializer
 
 
 def known(size: int, name: str) -> int:
-    """`size`, once it is no longer 0, which stands for "from the data".
+    """Return `size`, once it is no longer 0, which means "from the data".
 
     Raises:
         ValueError: it still is.
@@ -27,7 +27,7 @@ def known(size: int, name: str) -> int:
 
 
 def activation(name: Activation) -> Callable[[Array], Array]:
-    """The elementwise function of that name; "leaky_relu" has slope 0.01 below zero, "gelu" is by tanh."""
+    """Return the elementwise function of that name; "leaky_relu" has slope 0.01 below zero, "gelu" is by tanh."""
     functions: dict[str, Callable[[Array], Array]] = {
         "relu": nn.relu,
         "leaky_relu": nn.leaky_relu,
@@ -46,7 +46,7 @@ RISING: frozenset[Activation] = frozenset({"relu", "leaky_relu", "tanh", "sigmoi
 
 
 def initializer(name: Initializer) -> jax.nn.initializers.Initializer:
-    """How kernels are drawn.
+    """Return the function that draws kernels.
 
     - "he": normal, variance 2 / fan_in (He et al. 2015, https://arxiv.org/abs/1502.01852), for ReLU and its kin
     - "xavier": uniform, variance 2 / (fan_in + fan_out) (Glorot and Bengio 2010), for tanh and sigmoid
@@ -72,7 +72,7 @@ def initializer(name: Initializer) -> jax.nn.initializers.Initializer:
 class Conv(nn.Module):
     """A square convolution, [B, H, W, C] -> [B, H', W', filters], with the parameters of `nn.Conv`; `pool`: then `max_pool`.
 
-    The bias is added behind the pool, to fewer numbers: the maximum of sums with one number is the sum with the maximum.
+    The bias is added after the pool, to fewer numbers: the maximum of sums with one number is the sum with the maximum.
     """
 
     filters: int

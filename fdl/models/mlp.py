@@ -34,7 +34,7 @@ class MLP(nn.Module):
 
     @nn.compact
     def __call__(self, x: Array, train: bool = False) -> Array:
-        """[B, ...] (flattened) -> [B, outputs]; needs a "dropout" key where `train` and `dropout`."""
+        """Compute [B, ...] (flattened) -> [B, outputs]; needs a "dropout" key where `train` and `dropout`."""
         dtype, kernel_init = jnp.dtype(self.dtype), layers.initializer(self.initializer)
         x = x.reshape(x.shape[0], -1)
         for number, width in enumerate(self.widths, 1):

@@ -1,10 +1,10 @@
 """Convolutions, pools and sums over channels, in the form that is fast on the platform they are compiled for.
 
-On CPUs XLA (jax 0.10.2) makes a convolution itself about as fast as a matrix product, and slow work of what stands around
-it: a sum over B, H and W takes ten times the reading of its input; a convolution with one or three input channels is bound
+On CPUs XLA (jax 0.10.2) makes a convolution itself about as fast as a matrix product, but what surrounds it
+slow: a sum over B, H and W takes far longer than reading its input; a convolution with one or three input channels is bound
 by its own arrangements; and the transpositions that the kernel's gradient needs are computed together with everything that
-their input is made of, element by element. Here stand, for each, the plain form that accelerators are given and the one
-that CPUs are: plain JAX both, equal in value and gradient but for the order in which numbers are added. Which of them is
+their input is made of, element by element. This file has, for each, the plain form for accelerators and the one
+for CPUs: both plain JAX, equal in value and gradient but for the order in which numbers are added. Which of them is
 compiled is decided by the platform that the program is compiled for, not by the one that it is traced on.
 
 The price is forward-mode differentiation: `add_bias`, `normalise`, `conv`, `conv_max_pool` and `max_pool` define their own
@@ -29,10 +29,10 @@ from jax import lax
 from fdl.types import Array
 
 Padding = str | tuple[tuple[int, int], tuple[int, int]]
-"""Of rows and columns: "VALID", "SAME", or zeros before and behind each."""
+"""Of rows and columns: "VALID", "SAME", or zeros before and after each."""
 _MOST_TAPS = 18
 """Numbers of a kernel, K * K * C, up to which a convolution is computed tap by tap together with its pool: from 25 on the
-forward pass alone is slower so (docs/speed.md)."""
+forward pass alone is slower that way (docs/speed.md)."""
 
 
 def _by_platform(cpu: Callable[..., Any], others: Callable[..., Any], *arrays: Array) -> Any:
@@ -40,12 +40,12 @@ def _by_platform(cpu: Callable[..., Any], others: Callable[..., Any], *arrays: A
 
 
 def _along(values_C: Array, x: Array) -> Array:
-    """[C] as [1, ..., 1, C], to stand beside x."""
+    """Reshape [C] to [1, ..., 1, C], to broadcast against x."""
     return values_C.reshape((1,) * (x.ndim - 1) + (-1,))
 
 
 def channel_sum(x: Array) -> Array:
-    """The sum over all axes but the last, [C].
+    """Sum over all axes but the last, [C].
 
     On a CPU as a product with ones, which is faster and more exact. Example by example first, so that over several devices
     only the [C] of each are added up.
@@ -62,7 +62,7 @@ def channel_sum(x: Array) -> Array:
 
 @jax.custom_vjp
 def add_bias(x: Array, bias_C: Array) -> Array:
-    """x + bias."""
+    """Compute x + bias."""
     return x + _along(bias_C, x)
 
 
@@ -71,7 +71,7 @@ add_bias.defvjp(lambda x, bias: (add_bias(x, bias), None), lambda _, dy: (dy, ch
 
 @jax.custom_vjp
 def normalise(x: Array, mean_C: Array, factor_C: Array, bias_C: Array) -> Array:
-    """(x - mean) * factor + bias."""
+    """Compute (x - mean) * factor + bias."""
     return (x - _along(mean_C, x)) * _along(factor_C, x) + _along(bias_C, x)
 
 
@@ -86,7 +86,7 @@ normalise.defvjp(lambda x, mean, *rest: (normalise(x, mean, *rest), (x, mean, re
 
 
 def _kept(number: Array, *arrays: Array) -> tuple[Array, ...]:
-    """The arrays as they are, but made once: what they are computed from is not computed again where they are used.
+    """Return the arrays as they are, but made once: what they are computed from is not computed again where they are used.
 
     A CPU program forgets optimization_barrier before it fuses; a condition's operands it has to make. Which of its branches
     is taken (by a number that XLA cannot know) is all the same: both are what they are given.
@@ -104,7 +104,7 @@ def _conv(x: Array, kernel: Array, stride: int, padding: Padding) -> Array:
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
 def conv(x_BxHxWxC: Array, kernel_KxKxCxO: Array, stride: int = 1, padding: Padding = "VALID") -> Array:
-    """A square convolution (that is, a correlation), [B, H', W', O]."""
+    """Compute a square convolution (that is, a correlation), [B, H', W', O]."""
     return _conv(x_BxHxWxC, kernel_KxKxCxO, stride, padding)
 
 
@@ -123,10 +123,10 @@ conv.defvjp(lambda x, kernel, *how: (_conv(x, kernel, *how), (x, kernel)), _conv
 
 
 def conv_max_pool(x_BxHxWxC: Array, kernel_KxKxCxO: Array, padding: Padding, window: int) -> Array:
-    """`max_pool` of `conv`, [B, H' // P, W' // P, O].
+    """Compute `max_pool` of `conv`, [B, H' // P, W' // P, O].
 
     The first layer of a CNN for grey images is little but its maps' way to memory and back. On a CPU its few products are
-    computed where the maximum is taken, and once more for the gradient; the maps before the pool are never written.
+    computed where the maximum is taken, and again for the gradient; the maps before the pool are never written.
 
     Raises:
         ValueError: the window is larger than the convolution's map.
@@ -157,7 +157,7 @@ def _pads(x: Array, shape: tuple[int, ...], padding: Padding) -> Sequence[tuple[
 
 
 def _taps(x: Array, shape: tuple[int, ...], padding: Padding, window: int) -> Array:
-    """What each number of a kernel meets, [K * K * C, B, H' // P, W' // P, P * P]."""
+    """Gather what each number of a kernel meets, [K * K * C, B, H' // P, W' // P, P * P]."""
     rows, columns, channels, _ = shape
     x = jnp.pad(x, ((0, 0), *_pads(x, shape, padding), (0, 0)))
     high, wide = (x.shape[1] - rows + 1) // window, (x.shape[2] - columns + 1) // window
@@ -173,7 +173,7 @@ def _taps(x: Array, shape: tuple[int, ...], padding: Padding, window: int) -> Ar
 
 
 def _tiles_of(taps: Array, kernel: Array) -> Array:
-    """The convolution, tile by tile: [B, H' // P, W' // P, P * P, O]."""
+    """Compute the convolution, tile by tile: [B, H' // P, W' // P, P * P, O]."""
     products = (
         tap[..., None] * _along(weights, tap[..., None])
         for tap, weights in zip(taps, kernel.reshape(len(taps), -1), strict=True)
@@ -202,9 +202,9 @@ _pooled.defvjp(_pooled_forward, _pooled_backward)
 
 
 def _to_first(dy: Array, first: Array, window: int) -> Array:
-    """The maximum's gradient [B, H', W', C] at the place in its tile that has been noted, [B, H', W', P * P, C].
+    """Put the maximum's gradient [B, H', W', C] at the place noted in its tile, [B, H', W', P * P, C].
 
-    Noted in the forward pass, by one reduction. To ask again which entries equal the maximum would be no safe thing: what
+    Noted in the forward pass, by one reduction. To ask again which entries equal the maximum would not be safe: what
     XLA computes in two places may differ in the last bit, and then none does.
     """
     places = jnp.arange(window * window, dtype=first.dtype).reshape(1, 1, 1, -1, 1)
@@ -213,16 +213,16 @@ def _to_first(dy: Array, first: Array, window: int) -> Array:
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(1,))
 def max_pool(x_BxHxWxC: Array, window: int) -> Array:
-    """The maximum of each P x P tile, [B, H // P, W // P, C]; what fills no tile is cropped.
+    """Take the maximum of each P x P tile, [B, H // P, W // P, C]; what fills no tile is cropped.
 
     Values and gradient equal those of `nn.max_pool(x, (P, P), strides=(P, P))`: of several maxima the first takes the whole
-    gradient. The gradient of XLA's window reductions is many times slower on CPUs.
+    gradient. The gradient of XLA's window reductions is slow on CPUs.
     """
     return _flat_tiles(x_BxHxWxC, window).max(-2)
 
 
 def _flat_tiles(x: Array, window: int) -> Array:
-    """[B, H // P, W // P, P * P, C]."""
+    """Return the tiles [B, H // P, W // P, P * P, C]."""
     tiles = _tiles(x, window).transpose(0, 1, 3, 2, 4, 5)
     return tiles.reshape(*tiles.shape[:3], window * window, -1)
 
@@ -242,7 +242,7 @@ max_pool.defvjp(_max_pool_forward, _max_pool_backward)
 
 
 def overlapping_max_pool(x_BxHxWxC: Array) -> Array:
-    """The maximum of each 3 x 3 window at a stride of 2, one pixel of padding around: [B, ceil(H / 2), ceil(W / 2), C].
+    """Take the maximum of each 3 x 3 window, stride 2, one pixel of padding: [B, ceil(H / 2), ceil(W / 2), C].
 
     Values and gradient equal those of `nn.max_pool(x, (3, 3), strides=(2, 2), padding=((1, 1), (1, 1)))`, the pool of
     ResNet's stem: of several maxima the leftmost of the topmost row takes the gradient. By strided slices, because the
@@ -257,12 +257,12 @@ def overlapping_max_pool(x_BxHxWxC: Array) -> Array:
 
 
 def _larger(a: Array, b: Array) -> Array:
-    """jnp.maximum, NaN included, whose gradient asks which is larger, not which equals the result (see `_to_first`)."""
+    """Compute jnp.maximum, NaN included; its gradient asks which is larger, not which equals the result (see `_to_first`)."""
     return jnp.where((a >= b) | jnp.isnan(a), a, b)
 
 
 def avg_pool(x_BxHxWxC: Array, window: int) -> Array:
-    """The mean of each `window` x `window` tile, [B, H // window, W // window, C]; what fills no tile is cropped."""
+    """Average each `window` x `window` tile, [B, H // window, W // window, C]; what fills no tile is cropped."""
     return jnp.mean(_tiles(x_BxHxWxC, window), axis=(2, 4))
 
 

@@ -57,18 +57,18 @@ class Recurrent(nn.Module):
         super().__post_init__()
 
     def __call__(self, tokens_BxT: Array, train: bool = False) -> Array:
-        """Logits [B, T, V] of the token after each, from a state of zeros; needs a "dropout" key in training."""
+        """Compute logits [B, T, V] of the token after each, from a state of zeros; needs a "dropout" key in training."""
         return self.with_carry(tokens_BxT, self.initial_carry(tokens_BxT.shape[0]), train)[0]
 
     @nn.nowrap
     def initial_carry(self, batch_size: int) -> Carry:
-        """A state of zeros for every layer."""
+        """Return a state of zeros for every layer."""
         zeros = jnp.zeros((batch_size, self.width), jnp.float32)
         return tuple((zeros, zeros) if self.cell == "lstm" else zeros for _ in range(self.layers))
 
     @nn.compact
     def with_carry(self, tokens_BxT: Array, carry: Carry, train: bool = False) -> tuple[Array, Carry]:
-        """Logits [B, T, V] and the state after the last token, for sampling token by token:
+        """Compute logits [B, T, V] and the state after the last token, for sampling token by token:
 
         `logits, carry = model.apply(variables, tokens, carry, method="with_carry")`
         """

@@ -37,7 +37,7 @@ class Block(nn.Module):
 
     @nn.compact
     def __call__(self, x: Array, train: bool) -> Array:
-        """[B, H, W, C] -> [B, ceil(H / stride), ceil(W / stride), channels * expansion]."""
+        """Compute [B, H, W, C] -> [B, ceil(H / stride), ceil(W / stride), channels * expansion]."""
         norm = functools.partial(layers.BatchNorm, self.batch_norm_momentum, self.dtype)
         outputs = self.channels * EXPANSION[self.block]
         shapes = {
@@ -88,7 +88,7 @@ class ResNet(nn.Module):
 
     @nn.compact
     def __call__(self, x: Array, train: bool = False) -> Array:
-        """[B, H, W, C] -> [B, outputs]."""
+        """Compute [B, H, W, C] -> [B, outputs]."""
         kernel, stride = (7, 2) if self.stem == "imagenet" else (3, 1)
         x = conv(x, self.width, kernel, stride, self.dtype, "stem_conv")
         x = layers.BatchNorm(self.batch_norm_momentum, self.dtype, name="stem_norm")(x, train)
@@ -120,7 +120,7 @@ class ResNet(nn.Module):
 
 
 def conv(x: Array, channels: int, kernel: int, stride: int, dtype: DType, name: str) -> Array:
-    """A square convolution without bias, padded alike on both sides as PyTorch does ("SAME" pads one side at a stride)."""
+    """Build a square convolution without bias, padded alike on both sides as PyTorch does ("SAME" pads one side at a stride)."""
     pad = (kernel // 2, kernel // 2)
     return layers.Conv(
         channels, kernel, stride, (pad, pad), use_bias=False, kernel_init=_HE_OUT, dtype=jnp.dtype(dtype), name=name

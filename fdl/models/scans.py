@@ -22,7 +22,7 @@ from fdl.types import Array
 
 
 def _before(first_BxH: Array, all_TxBxH: Array) -> Array:
-    """The state each step started from."""
+    """Return the state each step started from."""
     return jnp.concatenate([first_BxH[None], all_TxBxH[:-1]])
 
 
@@ -32,7 +32,7 @@ def _kernel_gradient(before_TxBxH: Array, d_TxBxG: Array) -> Array:
 
 @jax.custom_vjp
 def lstm(x_TxBx4H: Array, carry: tuple[Array, Array], kernel_Hx4H: Array) -> tuple[Array, tuple[Array, Array]]:
-    """Long short-term memory with forget gate and no peepholes (Hochreiter and Schmidhuber 1997; Gers et al. 2000).
+    """Run long short-term memory with forget gate and no peepholes (Hochreiter and Schmidhuber 1997; Gers et al. 2000).
 
     With i, f, g, o the four quarters of a_t = x_t + h_{t-1} W, in that order:
 
@@ -89,7 +89,7 @@ lstm.defvjp(_lstm_forward, _lstm_backward)
 
 @jax.custom_vjp
 def gru(x_TxBx3H: Array, carry_BxH: Array, kernel_Hx3H: Array, bias_H: Array) -> tuple[Array, Array]:
-    """Gated recurrent unit (Cho et al. 2014) with the reset gate after the product, as cuDNN, PyTorch and Flax have it.
+    """Run the gated recurrent unit (Cho et al. 2014), reset gate after the product, as in cuDNN, PyTorch and Flax.
 
     With r, z, n the three thirds of x_t, U_r, U_z, U_n those of W, and b `bias_H`:
 
@@ -153,7 +153,7 @@ gru.defvjp(_gru_forward, _gru_backward)
 
 @jax.custom_vjp
 def rnn(x_TxBxH: Array, carry_BxH: Array, kernel_HxH: Array) -> tuple[Array, Array]:
-    """The simple recurrent network (Elman 1990): h_t = tanh(x_t + h_{t-1} W).
+    """Run the simple recurrent network (Elman 1990): h_t = tanh(x_t + h_{t-1} W).
 
     Args:
         x_TxBxH: the inputs' share.

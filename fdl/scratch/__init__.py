@@ -21,7 +21,7 @@ One form runs through all of them. A layer is two pure functions,
     y, cache  = layer(x, params)              the forward pass; the cache is what the way back needs
     dx, grads = layer_backward(dy, cache)     the chain rule, one layer of it
 
-where dz stands for dL/dz, the gradient of the scalar loss L, and always has z's shape. `grads` has the
+where dz means dL/dz, the gradient of the scalar loss L, and always has z's shape. `grads` has the
 names and shapes of `params`. Layouts and names are Flax Linen's (images NHWC, kernels HWIO, dense kernels
 [in, out]), so weights go across unchanged, and the results keep the dtype of what they are given.
 """

@@ -20,7 +20,7 @@ Padding = str | int
 
 
 def pad_widths(size: int, window: int, stride: int, padding: Padding) -> tuple[int, int]:
-    """(before, after) along one axis. An odd number of "same" puts the extra one after, as XLA and TensorFlow do.
+    """Return (before, after) along one axis. An odd number of "same" puts the extra one after, as XLA and TensorFlow do.
 
     Raises:
         ValueError: the padding is neither "valid", "same" nor an integer of 0 or more.
@@ -36,7 +36,7 @@ def pad_widths(size: int, window: int, stride: int, padding: Padding) -> tuple[i
 
 
 def pad(x: Array, window: tuple[int, int], stride: int, padding: Padding, value: float = 0) -> tuple[Array, tuple]:
-    """x [B, H, W, C] with a border of `value`, and the crop (an index) that takes the border off again."""
+    """Pad x [B, H, W, C] with a border of `value`, and return the crop (an index) that takes the border off again."""
     widths = [pad_widths(size, k, stride, padding) for size, k in zip(x.shape[1:3], window, strict=True)]
     crop = tuple(slice(before, before + size) for (before, _), size in zip(widths, x.shape[1:3], strict=True))
     if any(map(any, widths)):
@@ -45,7 +45,7 @@ def pad(x: Array, window: tuple[int, int], stride: int, padding: Padding, value:
 
 
 def offset_slices(window: tuple[int, int], stride: int, out_size: tuple[int, int]) -> Iterator[tuple]:
-    """For each place (m, n) in the window: ((m, n), the index of all pixels that ever stand there).
+    """Return for each place (m, n) in the window ((m, n), the index of all pixels that are ever there).
 
     Indexing an image [B, H, W, C] by it gives [B, *out_size, C]: a handful of slices in place of one step per window.
     """
@@ -56,7 +56,7 @@ def offset_slices(window: tuple[int, int], stride: int, out_size: tuple[int, int
 
 
 def conv(x: Array, params: Tree, stride: int = 1, padding: Padding = "valid") -> tuple[Array, Cache]:
-    """Convolution by patches.
+    """Convolve by patches.
 
     Args:
         x: [B, H, W, C].
@@ -80,7 +80,7 @@ def conv(x: Array, params: Tree, stride: int = 1, padding: Padding = "valid") ->
 
 
 def conv_backward(dy: Array, cache: Cache) -> tuple[Array, Tree]:
-    """The dense layer's gradients on patches; dx sends each patch's gradient back to the pixels it was cut from.
+    """Apply the dense layer's gradients to patches; dx sends each patch's gradient back to the pixels it was cut from.
 
     dkernel = patches^T dy;  dbias = sum of dy over B, Ho, Wo;
     dx[b, i*stride + m, j*stride + n, c] += sum over o of dy[b, i, j, o] * kernel[m, n, c, o].
@@ -104,7 +104,7 @@ def conv_backward(dy: Array, cache: Cache) -> tuple[Array, Tree]:
 
 
 def conv_loop(x: Array, params: Tree, stride: int = 1, padding: Padding = "valid") -> tuple[Array, Cache]:
-    """`conv` as its equation reads: one output number at a time. To compare and to time, not to use."""
+    """Compute `conv` as its equation reads: one output number at a time. To compare and to time, not to use."""
     kernel, bias = params["kernel"], params["bias"]
     kh, kw, _, features = kernel.shape
     padded, crop = pad(x, (kh, kw), stride, padding)
@@ -117,7 +117,7 @@ def conv_loop(x: Array, params: Tree, stride: int = 1, padding: Padding = "valid
 
 
 def conv_loop_backward(dy: Array, cache: Cache) -> tuple[Array, Tree]:
-    """Each output number y = sum(patch * kernel) + bias gives dy * kernel to its patch and dy * patch to its kernel."""
+    """Give dy * kernel to the patch and dy * patch to the kernel of each output number y = sum(patch * kernel) + bias."""
     padded, params, crop, stride = cache
     kernel, bias = params["kernel"], params["bias"]
     kh, kw, _, _ = kernel.shape

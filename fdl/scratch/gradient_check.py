@@ -15,7 +15,7 @@ from fdl.scratch.trees import Array, Tree, leaves, tree_map
 
 
 def numerical_gradient(f: Callable[[Tree], float], tree: Tree, step: float = 1e-5) -> Tree:
-    """df/dw by centred differences for every number w of the tree, two calls of f each.
+    """Compute df/dw by centred differences for every number w of the tree, two calls of f each.
 
     Args:
         f: a scalar function of the tree; it must not keep what it is given.
@@ -44,7 +44,7 @@ def numerical_gradient(f: Callable[[Tree], float], tree: Tree, step: float = 1e-
 
 
 def relative_difference(analytic: Tree, numeric: Tree) -> float:
-    """||a - n|| / (||a|| + ||n||) over all numbers of both trees; 0 where both are zero.
+    """Compute ||a - n|| / (||a|| + ||n||) over all numbers of both trees; 0 where both are zero.
 
     Below 1e-7 the gradient is right; above 1e-3 it is wrong; between, look for a kink or a step too large.
     """
@@ -55,13 +55,13 @@ def relative_difference(analytic: Tree, numeric: Tree) -> float:
 
 
 def check_gradient(f: Callable[[Tree], tuple[float, Tree]], tree: Tree, step: float = 1e-5) -> float:
-    """The relative difference of a function that returns (value, gradient) and finite differences of its value."""
+    """Compare a function that returns (value, gradient) with finite differences of its value: the relative difference."""
     _, analytic = f(tree)
     return relative_difference(analytic, numerical_gradient(lambda tree: f(tree)[0], tree, step))
 
 
 def check_layer(forward: Callable, backward: Callable, x: Array, params: Tree, rng: np.random.Generator) -> float:
-    """The relative difference for one layer, `x` and `params` together.
+    """Return the relative difference for one layer, `x` and `params` together.
 
     A layer has no scalar to differentiate, so the loss is L = sum of r * y with random r; then dy = r.
 

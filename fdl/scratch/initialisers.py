@@ -16,23 +16,23 @@ Shape = tuple[int, ...]
 
 
 def fans(shape: Shape) -> tuple[int, int]:
-    """(fan in, fan out) of a kernel: [in, out] dense, or [kh, kw, in, out], where each counts kh*kw times."""
+    """Return (fan in, fan out) of a kernel: [in, out] dense, or [kh, kw, in, out], where each counts kh*kw times."""
     field = math.prod(shape[:-2])
     return field * shape[-2], field * shape[-1]
 
 
 def zeros(rng: np.random.Generator, shape: Shape, dtype: DType = np.float32) -> Array:
-    """All zero: right for biases. Kernels of zeros make every unit of a layer equal, and equal they stay."""
+    """Return all zeros: right for biases. Kernels of zeros make every unit of a layer equal, and they remain equal."""
     return np.zeros(shape, dtype)
 
 
 def random(rng: np.random.Generator, shape: Shape, dtype: DType = np.float32, scale: float = 0.01) -> Array:
-    """Normal(0, scale^2), whatever the shape. scale=10 shows what too large a start does."""
+    """Draw Normal(0, scale^2), whatever the shape. scale=10 shows what too large a start does."""
     return (scale * rng.standard_normal(shape)).astype(dtype)
 
 
 def xavier(rng: np.random.Generator, shape: Shape, dtype: DType = np.float32) -> Array:
-    """Uniform(-a, a), a = sqrt(6 / (fan_in + fan_out)): Var = 2 / (fan_in + fan_out), for tanh and linear units.
+    """Draw Uniform(-a, a), a = sqrt(6 / (fan_in + fan_out)): Var = 2 / (fan_in + fan_out), for tanh and linear units.
 
     Glorot & Bengio 2010, "Understanding the difficulty of training deep feedforward neural networks", eq. 16.
     """
@@ -41,7 +41,7 @@ def xavier(rng: np.random.Generator, shape: Shape, dtype: DType = np.float32) ->
 
 
 def he(rng: np.random.Generator, shape: Shape, dtype: DType = np.float32) -> Array:
-    """Normal(0, 2 / fan_in): twice 1 / fan_in, because a ReLU passes half of its inputs.
+    """Draw Normal(0, 2 / fan_in): twice 1 / fan_in, because a ReLU passes half of its inputs.
 
     He et al. 2015, "Delving deep into rectifiers", eq. 10.
     """

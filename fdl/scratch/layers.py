@@ -8,7 +8,7 @@ from fdl.scratch.trees import Array, Cache, Tree
 
 
 def dense(x: Array, params: Tree) -> tuple[Array, Cache]:
-    """y = x W + b.
+    """Compute y = x W + b.
 
     Args:
         x: [..., in].
@@ -24,9 +24,9 @@ def dense(x: Array, params: Tree) -> tuple[Array, Cache]:
 
 
 def dense_backward(dy: Array, cache: Cache) -> tuple[Array, Tree]:
-    """dW = x^T dy, db = sum of dy over the examples, dx = dy W^T. Rumelhart, Hinton & Williams 1986.
+    """Compute dW = x^T dy, db = sum of dy over the examples, dx = dy W^T. Rumelhart, Hinton & Williams 1986.
 
-    The shapes alone leave no other choice: [in, B] [B, out], [out], [B, out] [out, in].
+    Only this order fits the shapes: [in, B] [B, out], [out], [B, out] [out, in].
 
     Args:
         dy: [..., out].
@@ -46,7 +46,7 @@ def dense_backward(dy: Array, cache: Cache) -> tuple[Array, Tree]:
 
 
 def embedding(ids: Array, params: Tree) -> tuple[Array, Cache]:
-    """y = E[ids]: a dense layer on one-hot rows, without making them.
+    """Compute y = E[ids]: a dense layer on one-hot rows, without making them.
 
     Args:
         ids: integers [...] in [0, V).
@@ -59,7 +59,7 @@ def embedding(ids: Array, params: Tree) -> tuple[Array, Cache]:
 
 
 def embedding_backward(dy: Array, cache: Cache) -> tuple[None, Tree]:
-    """dE[v] = sum of dy over the places where ids = v. Integers have no gradient: dx is None."""
+    """Compute dE[v] = sum of dy over the places where ids = v. Integers have no gradient: dx is None."""
     ids, table = cache
     grad = np.zeros_like(table)
     np.add.at(grad, ids, dy)  # `grad[ids] += dy` would count an id that occurs twice only once
@@ -67,7 +67,7 @@ def embedding_backward(dy: Array, cache: Cache) -> tuple[None, Tree]:
 
 
 def dropout(x: Array, rate: float, uniforms: Array) -> tuple[Array, Array]:
-    """Inverted dropout: y = x * keep / (1 - rate), so that E[y] = x and inference needs no scaling. In training only.
+    """Apply inverted dropout: y = x * keep / (1 - rate), so that E[y] = x and inference needs no scaling. In training only.
 
     Srivastava et al. 2014, "Dropout", section 10.
 
@@ -81,5 +81,5 @@ def dropout(x: Array, rate: float, uniforms: Array) -> tuple[Array, Array]:
 
 
 def dropout_backward(dy: Array, scale: Array) -> Array:
-    """dx = dy * keep / (1 - rate): what was dropped learns nothing from this batch."""
+    """Compute dx = dy * keep / (1 - rate): what was dropped learns nothing from this batch."""
     return dy * scale

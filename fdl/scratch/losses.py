@@ -19,7 +19,7 @@ Loss = tuple[Callable[[Array, Array], tuple[Any, tuple]], Callable[[Any, tuple],
 
 
 def softmax_cross_entropy(logits: Array, labels: Array) -> tuple[Array, Cache]:
-    """L = mean over the examples of -log p[label], p = softmax(logits); log p = x - max - log sum exp(x - max).
+    """Compute L = mean over the examples of -log p[label], p = softmax(logits); log p = x - max - log sum exp(x - max).
 
     Args:
         logits: [..., K].
@@ -32,7 +32,7 @@ def softmax_cross_entropy(logits: Array, labels: Array) -> tuple[Array, Cache]:
 
 
 def softmax_cross_entropy_backward(dloss: Any, cache: Cache) -> Array:
-    """dlogits = (p - onehot(label)) / N: the logarithm and the exponential cancel, no factor can vanish."""
+    """Compute dlogits = (p - onehot(label)) / N: the logarithm and the exponential cancel, no factor can vanish."""
     logits, labels = cache
     p, _ = softmax(logits)
     onehot = labels[..., None] == np.arange(logits.shape[-1])
@@ -40,7 +40,7 @@ def softmax_cross_entropy_backward(dloss: Any, cache: Cache) -> Array:
 
 
 def binary_cross_entropy(logits: Array, targets: Array) -> tuple[Array, Cache]:
-    """L = mean of -t log p - (1 - t) log(1 - p), p = sigmoid(logit), written as max(x, 0) - x t + log(1 + exp(-|x|)).
+    """Compute L = mean of -t log p - (1 - t) log(1 - p), p = sigmoid(logit), as max(x, 0) - x t + log(1 + exp(-|x|)).
 
     Args:
         logits: any shape.
@@ -51,50 +51,50 @@ def binary_cross_entropy(logits: Array, targets: Array) -> tuple[Array, Cache]:
 
 
 def binary_cross_entropy_backward(dloss: Any, cache: Cache) -> Array:
-    """dlogits = (p - t) / N."""
+    """Compute dlogits = (p - t) / N."""
     logits, targets = cache
     p, _ = sigmoid(logits)
     return dloss * (p - targets) / logits.size
 
 
 def squared_error(y: Array, targets: Array) -> tuple[Array, Cache]:
-    """L = mean of (y - t)^2: its minimum is the mean of the targets."""
+    """Compute L = mean of (y - t)^2: its minimum is the mean of the targets."""
     error = y - targets
     return (error * error).mean(), (error,)
 
 
 def squared_error_backward(dloss: Any, cache: Cache) -> Array:
-    """dy = 2 (y - t) / N."""
+    """Compute dy = 2 (y - t) / N."""
     (error,) = cache
     return dloss * 2 * error / error.size
 
 
 def absolute_error(y: Array, targets: Array) -> tuple[Array, Cache]:
-    """L = mean of |y - t|: its minimum is the median, which outliers do not move."""
+    """Compute L = mean of |y - t|: its minimum is the median, which outliers do not move."""
     error = y - targets
     return np.abs(error).mean(), (error,)
 
 
 def absolute_error_backward(dloss: Any, cache: Cache) -> Array:
-    """dy = sign(y - t) / N."""
+    """Compute dy = sign(y - t) / N."""
     (error,) = cache
     return dloss * np.sign(error) / error.size
 
 
 def hinge(y: Array, targets: Array) -> tuple[Array, Cache]:
-    """L = mean of max(0, 1 - t y), targets -1 or 1: nothing to pay beyond the margin. Cortes & Vapnik 1995."""
+    """Compute L = mean of max(0, 1 - t y), targets -1 or 1: nothing to pay beyond the margin. Cortes & Vapnik 1995."""
     margin = 1 - targets * y
     return np.maximum(margin, 0).mean(), (margin, targets)
 
 
 def hinge_backward(dloss: Any, cache: Cache) -> Array:
-    """dy = -t / N where 1 - t y > 0, else 0."""
+    """Compute dy = -t / N where 1 - t y > 0, else 0."""
     margin, targets = cache
     return dloss * -(targets * (margin > 0)) / margin.size
 
 
 def huber(y: Array, targets: Array, delta: float = 1.0) -> tuple[Array, Cache]:
-    """L = mean of e^2 / 2 where |e| <= delta, else delta (|e| - delta / 2), e = y - t. Huber 1964."""
+    """Compute L = mean of e^2 / 2 where |e| <= delta, else delta (|e| - delta / 2), e = y - t. Huber 1964."""
     error = y - targets
     size = np.abs(error)
     losses = np.where(size <= delta, 0.5 * error * error, delta * (size - 0.5 * delta))
@@ -102,13 +102,13 @@ def huber(y: Array, targets: Array, delta: float = 1.0) -> tuple[Array, Cache]:
 
 
 def huber_backward(dloss: Any, cache: Cache) -> Array:
-    """dy = e / N, clipped to [-delta, delta] / N."""
+    """Compute dy = e / N, clipped to [-delta, delta] / N."""
     error, delta = cache
     return dloss * np.clip(error, -delta, delta) / error.size
 
 
 def l2(params: Tree, strength: float) -> tuple[float, Tree]:
-    """(penalty, grads): strength / 2 * the sum of squares of all kernels, and strength * kernel; biases go free.
+    """Return (penalty, grads): strength / 2 * the sum of squares of all kernels, and strength * kernel; biases go free.
 
     With strength = lambda / N this is the penalty lambda / (2 N) * sum of W^2 beside a mean over N examples.
     """

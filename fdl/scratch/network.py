@@ -30,7 +30,7 @@ class Layer(NamedTuple):
     """One entry of a network.
 
     Attributes:
-        kind: parameters stand under "{kind}_{number}" as in a compact Linen module.
+        kind: parameters are named "{kind}_{number}" as in a compact Linen module.
         init: (rng, size of x's last axis, dtype) -> (params, stats).
         forward: (x, params, stats, train, rng) -> (y, cache, stats).
         backward: (dy, cache) -> (dx, grads).
@@ -46,18 +46,18 @@ Network = tuple[Layer, ...]
 
 
 def dense(features: int, initialiser: Callable = he) -> Layer:
-    """[..., in] -> [..., features]."""
+    """Build a dense layer [..., in] -> [..., features]."""
     return _weighted("Dense", (features,), initialiser, layers.dense, layers.dense_backward)
 
 
 def conv(features: int, kernel: int = 3, stride: int = 1, padding: convolution.Padding = "same") -> Layer:
-    """[B, H, W, C] -> [B, Ho, Wo, features]."""
+    """Build a convolution [B, H, W, C] -> [B, Ho, Wo, features]."""
     forward = partial(convolution.conv, stride=stride, padding=padding)
     return _weighted("Conv", (kernel, kernel, features), he, forward, convolution.conv_backward)
 
 
 def _weighted(kind: str, shape: tuple[int, ...], initialiser: Callable, f: Callable, f_backward: Callable) -> Layer:
-    """A layer with a kernel [*window, in, features], where `shape` is (*window, features), and a bias [features]."""
+    """Build a layer with a kernel [*window, in, features], where `shape` is (*window, features), and a bias [features]."""
     *window, features = shape
 
     def start(rng: Rng, inputs: int, dtype: DType) -> tuple[Tree, Tree]:
@@ -68,7 +68,7 @@ def _weighted(kind: str, shape: tuple[int, ...], initialiser: Callable, f: Calla
 
 
 def batch_norm(momentum: float = 0.99) -> Layer:
-    """Normalises every feature; its running statistics are the network's `stats`."""
+    """Normalise every feature; its running statistics are the network's `stats`."""
 
     def start(rng: Rng, inputs: int, dtype: DType) -> tuple[Tree, Tree]:
         ones: Array = np.ones(inputs, dtype)
@@ -81,7 +81,7 @@ def batch_norm(momentum: float = 0.99) -> Layer:
 
 
 def plain(f: Callable, f_backward: Callable) -> Layer:
-    """A layer without parameters, from x -> (y, cache) and (dy, cache) -> dx: an activation, a pool, ..."""
+    """Build a layer without parameters from x -> (y, cache) and (dy, cache) -> dx: an activation, a pool, ..."""
     return Layer(
         kind="Plain",
         init=lambda rng, inputs, dtype: ({}, {}),
@@ -91,7 +91,7 @@ def plain(f: Callable, f_backward: Callable) -> Layer:
 
 
 def dropout(rate: float) -> Layer:
-    """Drops units in training, does nothing in inference."""
+    """Drop units in training, do nothing in inference."""
 
     def call(x: Array, params: Tree, stats: Tree, train: bool, rng: Rng | None) -> tuple[Array, Any, Tree]:
         if not train or rate == 0:
@@ -104,7 +104,7 @@ def dropout(rate: float) -> Layer:
 
 
 def flatten() -> Layer:
-    """[B, ...] -> [B, the product of the rest]."""
+    """Build a layer [B, ...] -> [B, the product of the rest]."""
     return plain(lambda x: (x.reshape(len(x), -1), x.shape), lambda dy, shape: dy.reshape(shape))
 
 
@@ -115,7 +115,7 @@ def mlp(
     initialiser: Callable = he,
     dropout_rate: float = 0.0,
 ) -> Network:
-    """Flatten, then a dense layer and its activation for every width, then the logits."""
+    """Build a flattening, a dense layer and its activation for every width, then the logits."""
     hidden: list[Layer] = []
     for width in widths:
         hidden += [dense(width, initialiser), plain(*activation), dropout(dropout_rate)]
@@ -123,7 +123,7 @@ def mlp(
 
 
 def cnn(features: tuple[int, ...], classes: int, hidden: int | None = None, normalise: bool = False) -> Network:
-    """For each entry of `features` 3x3 convolution, ReLU, 2x2 maximum pool; then `hidden` units, if any; the logits."""
+    """Build 3x3 convolution, ReLU, 2x2 maximum pool for each of `features`; then `hidden` units, if any; the logits."""
     network: list[Layer] = []
     for count in features:
         network += [conv(count), *([batch_norm()] if normalise else []), plain(*RELU)]
@@ -133,13 +133,13 @@ def cnn(features: tuple[int, ...], classes: int, hidden: int | None = None, norm
 
 
 def names(network: Network) -> list[str]:
-    """Each layer's name: its kind and how many of that kind stand before it."""
+    """Return each layer's name: its kind and how many of that kind come before it."""
     kinds = [layer.kind for layer in network]
     return [f"{kind}_{kinds[:place].count(kind)}" for place, kind in enumerate(kinds)]
 
 
 def init(rng: Rng, network: Network, shape: tuple[int, ...], dtype: DType = np.float32) -> tuple[Tree, Tree]:
-    """(params, stats) for inputs of the given shape (without the batch), found by sending one row of zeros through."""
+    """Return (params, stats) for inputs of the given shape (without the batch), found by sending one row of zeros through."""
     params: Tree = {}
     stats: Tree = {}
     x: Array = np.zeros((1, *shape), dtype)
@@ -154,7 +154,7 @@ def init(rng: Rng, network: Network, shape: tuple[int, ...], dtype: DType = np.f
 def forward(
     network: Network, params: Tree, stats: Tree, x: Array, train: bool = False, rng: Rng | None = None
 ) -> tuple[Array, Cache, Tree]:
-    """(outputs, the caches of all layers, the new stats)."""
+    """Return (outputs, the caches of all layers, the new stats)."""
     caches: list[Cache] = []
     new_stats: Tree = {}
     for name, layer in zip(names(network), network, strict=True):
@@ -165,7 +165,7 @@ def forward(
 
 
 def backward(network: Network, dy: Array, caches: list) -> tuple[Array, Tree]:
-    """(dx, grads) from the gradient of the outputs: the layers from the last to the first."""
+    """Return (dx, grads) from the gradient of the outputs: the layers from the last to the first."""
     grads: Tree = {}
     for name, layer, cache in reversed(list(zip(names(network), network, caches, strict=True))):
         dy, made = layer.backward(dy, cache)
@@ -182,7 +182,7 @@ def loss_and_gradient(
     l2: float = 0,
     rng: Rng | None = None,
 ) -> tuple[float, Tree, Tree]:
-    """(loss with its L2 penalty, grads, new stats) of one batch (x, targets) in training."""
+    """Return (loss with its L2 penalty, grads, new stats) of one batch (x, targets) in training."""
     x, targets = batch
     outputs, caches, stats = forward(network, params, stats, x, train=True, rng=rng)
     value, cache = loss[0](outputs, targets)
@@ -202,7 +202,7 @@ def train(
     state: Tree = None,
     **options: Any,
 ) -> tuple[Tree, Tree, Tree, list[float]]:
-    """One step for every batch of the feed; options (loss, l2, rng) are those of `loss_and_gradient`.
+    """Take one step for every batch of the feed; options (loss, l2, rng) are those of `loss_and_gradient`.
 
     Returns:
         params, stats, the optimizer's state (to go on with), and each batch's loss before its step.
@@ -217,6 +217,6 @@ def train(
 
 
 def predict(network: Network, params: Tree, stats: Tree, x: Array, batch_size: int = 256) -> Array:
-    """Outputs in inference, for any number of rows of 1 or more."""
+    """Compute outputs in inference, for any number of rows of 1 or more."""
     parts = (x[start : start + batch_size] for start in range(0, len(x), batch_size))
     return np.concatenate([forward(network, params, stats, part)[0] for part in parts])

@@ -11,7 +11,7 @@ from fdl.scratch.trees import Array, Cache, Tree
 
 
 def _normalised_backward(dxhat: Array, xhat: Array, inverse: Array, axes: tuple[int, ...]) -> Array:
-    """The way back through xhat = (x - mean) * inverse, where mean and inverse themselves depend on x:
+    """Differentiate xhat = (x - mean) * inverse, where mean and inverse themselves depend on x:
 
     dx = inverse * (dxhat - mean(dxhat) - xhat * mean(dxhat * xhat)), means over `axes`. Ioffe & Szegedy 2015, sec. 3.
     """
@@ -22,7 +22,7 @@ def _normalised_backward(dxhat: Array, xhat: Array, inverse: Array, axes: tuple[
 def batch_norm(
     x: Array, params: Tree, stats: Tree, train: bool = False, momentum: float = 0.99, eps: float = 1e-5
 ) -> tuple[Array, Cache, Tree]:
-    """Batch normalisation. Ioffe & Szegedy 2015, algorithms 1 and 2; defaults and running averages as Flax's.
+    """Normalise over the batch. Ioffe & Szegedy 2015, algorithms 1 and 2; defaults and running averages as Flax's.
 
     In training mean and variance are the batch's, and the running ones move a little towards them,
     running = momentum * running + (1 - momentum) * batch (the variance divides by N, not N - 1).
@@ -48,7 +48,7 @@ def batch_norm(
 
 
 def batch_norm_backward(dy: Array, cache: Cache) -> tuple[Array, Tree]:
-    """dscale = sum of dy * xhat, dbias = sum of dy, and dx through the batch's mean and variance.
+    """Compute dscale = sum of dy * xhat, dbias = sum of dy, and dx through the batch's mean and variance.
 
     In inference mean and variance are constants: dx = dy * scale * inverse.
     """
@@ -60,7 +60,7 @@ def batch_norm_backward(dy: Array, cache: Cache) -> tuple[Array, Tree]:
 
 
 def layer_norm(x: Array, params: Tree, eps: float = 1e-6) -> tuple[Array, Cache]:
-    """Layer normalisation over the last axis, the same in training and inference. Ba, Kiros & Hinton 2016, eq. 3 and 4.
+    """Normalise over the last axis, the same in training and inference. Ba, Kiros & Hinton 2016, eq. 3 and 4.
 
     Args:
         x: [..., D].
@@ -73,7 +73,7 @@ def layer_norm(x: Array, params: Tree, eps: float = 1e-6) -> tuple[Array, Cache]
 
 
 def layer_norm_backward(dy: Array, cache: Cache) -> tuple[Array, Tree]:
-    """dscale and dbias sum over the examples, dx is taken over each example's own features."""
+    """Compute dscale and dbias as sums over the examples, dx over each example's own features."""
     xhat, inverse, params = cache
     axes = tuple(range(dy.ndim - 1))
     grads = {"scale": (dy * xhat).sum(axis=axes), "bias": dy.sum(axis=axes)}

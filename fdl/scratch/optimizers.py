@@ -32,7 +32,7 @@ def _rate(rate: Rate, step: int) -> float:
 
 
 def gradient_descent(learning_rate: Rate) -> Optimizer:
-    """w <- w - lr * g."""
+    """Build the update w <- w - lr * g."""
 
     def update(params: Tree, grads: Tree, state: Tree) -> tuple[Tree, Tree]:
         lr = _rate(learning_rate, state["step"])
@@ -42,7 +42,7 @@ def gradient_descent(learning_rate: Rate) -> Optimizer:
 
 
 def momentum(learning_rate: Rate, beta: float = 0.9, nesterov: bool = False) -> Optimizer:
-    """v <- beta v + (1 - beta) g;  w <- w - lr * v: an average of gradients, where the zigzag cancels. Polyak 1964.
+    """Build v <- beta v + (1 - beta) g;  w <- w - lr * v: an average of gradients, where the zigzag cancels. Polyak 1964.
 
     Nesterov looks ahead: w <- w - lr * (beta v + (1 - beta) g) with the new v (Sutskever et al. 2013, section 2).
     Many libraries leave the factor (1 - beta) out: their lr is this one's times (1 - beta).
@@ -58,7 +58,7 @@ def momentum(learning_rate: Rate, beta: float = 0.9, nesterov: bool = False) -> 
 
 
 def rmsprop(learning_rate: Rate, decay: float = 0.9, eps: float = 1e-8) -> Optimizer:
-    """s <- decay s + (1 - decay) g^2;  w <- w - lr * g / (sqrt(s) + eps): a rate for each w. Hinton 2012."""
+    """Build s <- decay s + (1 - decay) g^2;  w <- w - lr * g / (sqrt(s) + eps): a rate for each w. Hinton 2012."""
 
     def update(params: Tree, grads: Tree, state: Tree) -> tuple[Tree, Tree]:
         lr = _rate(learning_rate, state["step"])
@@ -72,7 +72,7 @@ def rmsprop(learning_rate: Rate, decay: float = 0.9, eps: float = 1e-8) -> Optim
 def adamw(
     learning_rate: Rate, b1: float = 0.9, b2: float = 0.999, eps: float = 1e-8, weight_decay: float = 1e-4
 ) -> Optimizer:
-    """Adam whose weights also shrink by themselves. Loshchilov & Hutter 2019, algorithm 2.
+    """Build Adam with weight decay apart from the gradient. Loshchilov & Hutter 2019, algorithm 2.
 
     m <- b1 m + (1 - b1) g;  s <- b2 s + (1 - b2) g^2                    averages of g and g^2, which start at 0, so
     mhat = m / (1 - b1^(t+1));  shat = s / (1 - b2^(t+1))                the first ones are too small: corrected
@@ -95,32 +95,32 @@ def adamw(
 
 
 def adam(learning_rate: Rate, b1: float = 0.9, b2: float = 0.999, eps: float = 1e-8) -> Optimizer:
-    """AdamW without the decay. Kingma & Ba 2015, algorithm 1."""
+    """Build AdamW without the decay. Kingma & Ba 2015, algorithm 1."""
     return adamw(learning_rate, b1, b2, eps, weight_decay=0.0)
 
 
 def inverse_time_decay(rate: float, decay: float, interval: int = 1) -> Callable[[int], float]:
-    """lr_t = rate / (1 + decay * floor(t / interval))."""
+    """Compute lr_t = rate / (1 + decay * floor(t / interval))."""
     return lambda step: rate / (1 + decay * (step // interval))
 
 
 def exponential_decay(rate: float, factor: float, interval: int) -> Callable[[int], float]:
-    """lr_t = rate * factor^(t / interval)."""
+    """Compute lr_t = rate * factor^(t / interval)."""
     return lambda step: rate * factor ** (step / interval)
 
 
 def cosine_decay(rate: float, steps: int) -> Callable[[int], float]:
-    """lr_t = rate / 2 * (1 + cos(pi t / steps)), 0 from then on. Loshchilov & Hutter 2017, eq. 5."""
+    """Compute lr_t = rate / 2 * (1 + cos(pi t / steps)), 0 from then on. Loshchilov & Hutter 2017, eq. 5."""
     return lambda step: 0.5 * rate * (1 + math.cos(math.pi * min(step, steps) / steps))
 
 
 def clip_by_value(grads: Tree, limit: float) -> Tree:
-    """Every number of the gradient cut to [-limit, limit]: recurrent nets' gradients may explode."""
+    """Cut every number of the gradient to [-limit, limit]: recurrent nets' gradients may explode."""
     return tree_map(lambda g: np.clip(g, -limit, limit), grads)
 
 
 def batches(rng: np.random.Generator, x: Array, targets: Array, batch_size: int) -> Iterator[tuple[Array, Array]]:
-    """One epoch in random order, batch_size rows at a time: all (batch), a few (mini-batch) or one (stochastic)."""
+    """Yield one epoch in random order, batch_size rows at a time: all (batch), a few (mini-batch) or one (stochastic)."""
     order = rng.permutation(len(x))
     for start in range(0, len(x), batch_size):
         rows = order[start : start + batch_size]

@@ -9,14 +9,14 @@ from fdl.scratch.trees import Array, Cache
 
 
 def _windows(x: Array, window: int, stride: int, padding: Padding, value: float) -> tuple[Array, list, tuple]:
-    """The padded x, for each place in a window the slice of it that stands there in all windows, and the crop."""
+    """Return the padded x, for each place in a window the slice of x at that place in all windows, and the crop."""
     padded, crop = pad(x, (window, window), stride, padding, value)
     out_size = tuple((size - window) // stride + 1 for size in padded.shape[1:3])
     return padded, [pixels for _, pixels in offset_slices((window, window), stride, out_size)], crop
 
 
 def max_pool(x: Array, window: int = 2, stride: int | None = None, padding: Padding = "valid") -> tuple[Array, Cache]:
-    """y[b, i, j, c] = the largest x of window (i, j); a border of padding never wins.
+    """Compute y[b, i, j, c] = the largest x of window (i, j); a border of padding never wins.
 
     Args:
         x: [B, H, W, C].
@@ -35,7 +35,7 @@ def max_pool(x: Array, window: int = 2, stride: int | None = None, padding: Padd
 
 
 def max_pool_backward(dy: Array, cache: Cache) -> Array:
-    """dx: each window hands its dy to the one pixel that won; of several equal ones to the first in reading order."""
+    """Compute dx: each window hands its dy to the one pixel that won; of several equal ones to the first in reading order."""
     padded, y, slices, crop = cache
     dx = np.zeros(padded.shape, dy.dtype)
     open_windows = np.ones(y.shape, bool)
@@ -49,7 +49,7 @@ def max_pool_backward(dy: Array, cache: Cache) -> Array:
 def average_pool(
     x: Array, window: int = 2, stride: int | None = None, padding: Padding = "valid"
 ) -> tuple[Array, Cache]:
-    """y[b, i, j, c] = the mean of window (i, j); a border of padding counts as zeros (Flax's count_include_pad).
+    """Compute y[b, i, j, c] = the mean of window (i, j); a border of padding counts as zeros (Flax's count_include_pad).
 
     Arguments and result as in `max_pool`.
     """
@@ -59,7 +59,7 @@ def average_pool(
 
 
 def average_pool_backward(dy: Array, cache: Cache) -> Array:
-    """dx: each window hands an equal share, dy / window^2, to each of its pixels."""
+    """Compute dx: each window hands an equal share, dy / window^2, to each of its pixels."""
     shape, slices, crop = cache
     dx = np.zeros(shape, dy.dtype)
     share = dy / len(slices)
@@ -69,11 +69,11 @@ def average_pool_backward(dy: Array, cache: Cache) -> Array:
 
 
 def global_average_pool(x: Array) -> tuple[Array, Cache]:
-    """y[b, c] = the mean of x[b, :, :, c]: [B, H, W, C] -> [B, C]. Lin et al. 2014, "Network in network", 3.2."""
+    """Compute y[b, c] = the mean of x[b, :, :, c]: [B, H, W, C] -> [B, C]. Lin et al. 2014, "Network in network", 3.2."""
     return x.mean(axis=(1, 2)), x.shape
 
 
 def global_average_pool_backward(dy: Array, shape: Cache) -> Array:
-    """dx[b, i, j, c] = dy[b, c] / (H * W)."""
+    """Compute dx[b, i, j, c] = dy[b, c] / (H * W)."""
     _, height, width, _ = shape
     return np.broadcast_to(dy[:, None, None, :] / (height * width), shape)

@@ -23,7 +23,7 @@ Carry = Any
 
 
 def rnn_cell(h: Array, x: Array, params: Tree) -> tuple[Carry, Array, Cache]:
-    """h' = tanh(x W_i + b_i + h W_h). Elman 1990.
+    """Compute h' = tanh(x W_i + b_i + h W_h). Elman 1990.
 
     Args:
         h: [B, H].
@@ -36,7 +36,7 @@ def rnn_cell(h: Array, x: Array, params: Tree) -> tuple[Carry, Array, Cache]:
 
 
 def rnn_cell_backward(dcarry: Array, dy: Array, cache: Cache) -> tuple[Array, Array, Tree]:
-    """da = (dcarry + dy) * (1 - h'^2) goes to x through W_i and to the step before through W_h.
+    """Send da = (dcarry + dy) * (1 - h'^2) to x through W_i and to the step before through W_h.
 
     T steps multiply by W_h^T T times: the gradient vanishes or explodes (Bengio, Simard & Frasconi 1994).
     """
@@ -47,7 +47,7 @@ def rnn_cell_backward(dcarry: Array, dy: Array, cache: Cache) -> tuple[Array, Ar
 
 
 def gru_cell(h: Array, x: Array, params: Tree) -> tuple[Carry, Array, Cache]:
-    """Cho et al. 2014, in the form of Flax and cuDNN, where the reset gate r acts on the projected state:
+    """Apply the GRU of Cho et al. 2014, in the form of Flax and cuDNN: the reset gate r acts on the projected state:
 
     r = sigmoid(x W_ir + b_ir + h W_hr)        z = sigmoid(x W_iz + b_iz + h W_hz)
     n = tanh(x W_in + b_in + r * (h W_hn + b_hn))
@@ -67,7 +67,7 @@ def gru_cell(h: Array, x: Array, params: Tree) -> tuple[Carry, Array, Cache]:
 
 
 def gru_cell_backward(dcarry: Array, dy: Array, cache: Cache) -> tuple[Array, Array, Tree]:
-    """The chain rule from the last equation to the first; the path z * h hands the gradient back undiminished."""
+    """Apply the chain rule from the last equation to the first; the path z * h hands the gradient back undiminished."""
     h, r, z, n, projected, caches = cache
     dnew = dcarry + dy
     da_z = sigmoid_backward(dnew * (h - n), z)
@@ -79,7 +79,7 @@ def gru_cell_backward(dcarry: Array, dy: Array, cache: Cache) -> tuple[Array, Ar
 
 
 def lstm_cell(carry: tuple[Array, Array], x: Array, params: Tree) -> tuple[Carry, Array, Cache]:
-    """Hochreiter & Schmidhuber 1997 with the forget gate of Gers et al. 2000:
+    """Apply the LSTM of Hochreiter & Schmidhuber 1997 with the forget gate of Gers et al. 2000:
 
     i = sigmoid(x W_ii + h W_hi + b_hi)        f = sigmoid(x W_if + h W_hf + b_hf)
     g = tanh(x W_ig + h W_hg + b_hg)           o = sigmoid(x W_io + h W_ho + b_ho)
@@ -101,7 +101,7 @@ def lstm_cell(carry: tuple[Array, Array], x: Array, params: Tree) -> tuple[Carry
 
 
 def lstm_cell_backward(dcarry: tuple[Array, Array], dy: Array, cache: Cache) -> tuple[tuple, Array, Tree]:
-    """dc = dc' + dh' * o * (1 - tanh(c')^2) reaches the step before times f alone: there gradients live long."""
+    """Compute dc = dc' + dh' * o * (1 - tanh(c')^2), which reaches the step before times f alone: there gradients live long."""
     c, i, f, g, o, squashed, caches = cache
     dc, dh = dcarry
     dh = dh + dy
@@ -117,20 +117,20 @@ def lstm_cell_backward(dcarry: tuple[Array, Array], dy: Array, cache: Cache) -> 
 
 
 def _gates(h: Array, x: Array, params: Tree) -> tuple[dict[str, Array], dict[str, tuple]]:
-    """Every dense layer of a cell, those named "i.." applied to x, those named "h.." to h: (outputs, caches)."""
+    """Apply every dense layer of a cell, those named "i.." to x, those named "h.." to h: (outputs, caches)."""
     made = {name: dense(x if name[0] == "i" else h, params[name]) for name in params}
     return {name: a for name, (a, _) in made.items()}, {name: cache for name, (_, cache) in made.items()}
 
 
 def _through_gates(da: dict[str, Array], caches: dict[str, tuple]) -> tuple[Array, Array, Tree]:
-    """Back through every gate's two dense layers: (dx, dh, grads), summed over the gates that x and h feed."""
+    """Go back through every gate's two dense layers: (dx, dh, grads), summed over the gates that x and h feed."""
     back = {name: dense_backward(da[name], cache) for name, cache in caches.items()}
     dx, dh = (reduce(np.add, [d for name, (d, _) in back.items() if name[0] == side]) for side in "ih")
     return dx, dh, {name: grads for name, (_, grads) in back.items()}
 
 
 def sequence(cell: Callable, carry: Carry, x: Array, params: Tree) -> tuple[Carry, Array, Cache]:
-    """The cell over x [B, T, D] from left to right, the same parameters at every step.
+    """Apply the cell over x [B, T, D] from left to right, the same parameters at every step.
 
     Returns:
         the last carry, the outputs of all steps [B, T, H], and the cache.
@@ -146,7 +146,7 @@ def sequence(cell: Callable, carry: Carry, x: Array, params: Tree) -> tuple[Carr
 def sequence_backward(
     cell_backward: Callable, dy: Array, cache: tuple, dcarry: Carry | None = None
 ) -> tuple[Carry, Array, Tree]:
-    """Backpropagation through time: the steps in reverse, their gradients of the shared parameters added. Werbos 1990.
+    """Backpropagate through time: steps in reverse, their gradients of the shared parameters added. Werbos 1990.
 
     Args:
         dy: [B, T, H], zero at steps whose output no loss reads.
@@ -174,7 +174,7 @@ LSTM_GATES = {"ii": False, "if": False, "ig": False, "io": False, "hi": True, "h
 def init_cell(
     rng: np.random.Generator, gates: dict[str, bool], inputs: int, hidden: int, dtype: DType = np.float32
 ) -> Tree:
-    """Parameters of a cell: for every gate a Xavier kernel, [D, H] from x ("i..") or [H, H] from h, and zero biases."""
+    """Draw a cell's parameters: for every gate a Xavier kernel, [D, H] from x ("i..") or [H, H] from h, and zero biases."""
     params: Tree = {}
     for name, biased in gates.items():
         params[name] = {"kernel": xavier(rng, (inputs if name[0] == "i" else hidden, hidden), dtype)}

@@ -2,7 +2,7 @@
 
 He et al. 2015, "Deep residual learning for image recognition": y = relu(F(x) + x). Backwards, dx = dF + dy: whatever F
 does, the gradient also has a way around it, so that depth does no harm. The form is that of the common implementations
-("v1.5"): a stage's stride stands in the 3x3 convolution, no convolution has a bias (batch normalisation has one).
+("v1.5"): a stage's stride is in the 3x3 convolution, no convolution has a bias (batch normalisation has one).
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ EXPANSION = 4
 def conv_norm(
     x: Array, params: Tree, stats: Tree, stride: int = 1, padding: Padding = 0, train: bool = False
 ) -> tuple[Array, Cache, Tree]:
-    """Convolution, then batch normalisation: params {"conv": {"kernel"}, "norm": {"scale", "bias"}}, stats {"norm"}."""
+    """Convolve, then normalise: params {"conv": {"kernel"}, "norm": {"scale", "bias"}}, stats {"norm"}."""
     y, conv_cache = conv(x, params["conv"], stride, padding)
     y, norm_cache, norm_stats = batch_norm(y, params["norm"], stats["norm"], train, momentum=0.9)
     return y, (conv_cache, norm_cache), {"norm": norm_stats}
 
 
 def conv_norm_backward(dy: Array, cache: Cache) -> tuple[Array, Tree]:
-    """The two layers in reverse."""
+    """Go back through the two layers in reverse."""
     conv_cache, norm_cache = cache
     dy, norm_grads = batch_norm_backward(dy, norm_cache)
     dx, conv_grads = conv_backward(dy, conv_cache)
@@ -39,7 +39,7 @@ def conv_norm_backward(dy: Array, cache: Cache) -> tuple[Array, Tree]:
 
 
 def bottleneck(x: Array, params: Tree, stats: Tree, stride: int = 1, train: bool = False) -> tuple[Array, Cache, Tree]:
-    """y = relu(expand(relu(spatial(relu(reduce(x))))) + shortcut(x)). Figure 5 of the paper.
+    """Compute y = relu(expand(relu(spatial(relu(reduce(x))))) + shortcut(x)). Figure 5 of the paper.
 
     reduce is 1x1 C -> F, spatial 3x3 F -> F with the stride, expand 1x1 F -> 4F. The shortcut is the identity or, where
     params has a "shortcut" (in blocks that change the shape), a projection: 1x1 C -> 4F with the same stride (eq. 2).
@@ -66,7 +66,7 @@ def bottleneck(x: Array, params: Tree, stats: Tree, stride: int = 1, train: bool
 
 
 def bottleneck_backward(dy: Array, caches: Cache) -> tuple[Array, Tree]:
-    """The sum gives its gradient to both branches, and x, which fed both, gets the sum of theirs."""
+    """Give the sum's gradient to both branches, and x, which fed both, the sum of theirs."""
     grads = {}
     dsum = relu_backward(dy, caches["sum"])
     dx = dsum
@@ -81,7 +81,7 @@ def bottleneck_backward(dy: Array, caches: Cache) -> tuple[Array, Tree]:
 
 
 def resnet(x: Array, params: Tree, stats: Tree, train: bool = False) -> tuple[Array, Cache, Tree]:
-    """The whole network: 7x7/2 convolution, 3x3/2 maximum pool, the blocks, global average pool, dense.
+    """Apply the whole network: 7x7/2 convolution, 3x3/2 maximum pool, the blocks, global average pool, dense.
 
     Args:
         x: [B, H, W, C].
@@ -104,7 +104,7 @@ def resnet(x: Array, params: Tree, stats: Tree, train: bool = False) -> tuple[Ar
 
 
 def resnet_backward(dlogits: Array, caches: Cache) -> tuple[Array, Tree]:
-    """Every layer in reverse: dx [B, H, W, C] and grads as params."""
+    """Go back through every layer in reverse: dx [B, H, W, C] and grads as params."""
     grads = {}
     dy, grads["head"] = dense_backward(dlogits, caches["head"])
     dy = global_average_pool_backward(dy, caches["average"])
@@ -127,7 +127,7 @@ def init_resnet(
     channels: int = 3,
     dtype: DType = np.float32,
 ) -> tuple[Tree, Tree]:
-    """(params, stats) of a bottleneck network; the defaults are ResNet-50 with its 25,557,032 parameters.
+    """Return (params, stats) of a bottleneck network; the defaults are ResNet-50 with its 25,557,032 parameters.
 
     Args:
         stages: blocks in each stage; stage s has width * 2^s features in its 3x3 convolutions.

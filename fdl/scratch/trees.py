@@ -16,7 +16,7 @@ DType = type[np.floating[Any]]
 
 
 def tree_map(f: Callable[..., Any], tree: Tree, *rest: Tree) -> Tree:
-    """f(leaf, leaf of each of `rest`) for every leaf; the result is nested as `tree` is.
+    """Return f(leaf, leaf of each of `rest`) for every leaf; the result is nested as `tree` is.
 
     Raises:
         KeyError: a dict of `rest` lacks a name that `tree` has.
@@ -29,22 +29,22 @@ def tree_map(f: Callable[..., Any], tree: Tree, *rest: Tree) -> Tree:
 
 
 def leaves(tree: Tree) -> list[Array]:
-    """Every array of the tree, in the order of its dicts."""
+    """Return every array of the tree, in the order of its dicts."""
     found: list[Array] = []
     tree_map(found.append, tree)
     return found
 
 
 def count_parameters(tree: Tree) -> int:
-    """How many numbers the tree holds."""
+    """Count the numbers that the tree holds."""
     return sum(leaf.size for leaf in leaves(tree))
 
 
 def zeros_like(tree: Tree) -> Tree:
-    """The same shapes and dtypes, all zero."""
+    """Return the same shapes and dtypes, all zero."""
     return tree_map(np.zeros_like, tree)
 
 
 def add(one: Tree, other: Tree) -> Tree:
-    """The sum, leaf by leaf: how gradients of a parameter used twice combine."""
+    """Add leaf by leaf: how gradients of a parameter used twice combine."""
     return tree_map(np.add, one, other)

@@ -22,7 +22,7 @@ _MAX_READ = 1 << 20  # the most that is asked of a tar at once, but for a header
 
 
 class Member(NamedTuple):
-    """A plain file in an archive: its name as it stands there, the bytes it says to have, and its content."""
+    """A plain file in an archive: its name as written there, its declared size in bytes, and its content."""
 
     name: str
     size: int
@@ -34,7 +34,7 @@ class RefusedError(Exception):
 
 
 def zip_members(path: Path) -> Generator[Member, None, None]:
-    """The files in a zip.
+    """Yield the files in a zip.
 
     Raises:
         RefusedError: one is a link, a device, encrypted, or packed by a method that Python lacks; whatever zipfile raises.
@@ -57,7 +57,7 @@ def zip_members(path: Path) -> Generator[Member, None, None]:
 
 
 def _decode_name(info: zipfile.ZipInfo) -> str:
-    """A member's name: UTF-8 even where the archive does not say so, as macOS writes it."""
+    """Decode a member's name: UTF-8 even where the archive does not say so, as macOS writes it."""
     if not info.flag_bits & 0x800:
         with contextlib.suppress(UnicodeError):
             return info.orig_filename.encode("cp437").decode("utf-8")
@@ -65,7 +65,7 @@ def _decode_name(info: zipfile.ZipInfo) -> str:
 
 
 def tar_members(path: Path, kind: str, limit: int) -> Generator[Member, None, None]:
-    """The files in a tar, compressed or not.
+    """Yield the files in a tar, compressed or not.
 
     Args:
         kind: a key of COMPRESSIONS.

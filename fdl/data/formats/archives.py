@@ -43,7 +43,7 @@ class Unpacked(NamedTuple):
 
 
 def unpack(path: Path) -> Unpacked:
-    """Unpack the archive at `path` unless it is unpacked already; folders around everything in it are stepped into.
+    """Unpack the archive at `path` unless it is unpacked already; folders around everything in it are skipped.
 
     Pictures and tables are written, under plain relative names. Its content decides what it is, not its name.
 
@@ -71,7 +71,7 @@ def unpack(path: Path) -> Unpacked:
 
 
 def _kind(path: Path, where: str) -> str:
-    """A key of COMPRESSIONS, or "a zip file"."""
+    """Return a key of COMPRESSIONS, or "a zip file"."""
     try:
         with path.open("rb") as file:
             kind = content_name(file.read(LENGTH))
@@ -86,7 +86,7 @@ def _kind(path: Path, where: str) -> str:
 
 
 def _unpack_anew(path: Path, kind: str, where: str, final: Path) -> dict[str, Any]:
-    """Into a folder beside `final`, which then takes its name; the record of what was done."""
+    """Unpack into a folder beside `final`, which then takes its name; return the record of what was done."""
     for left in final.parent.glob(f".{final.name}.*"):  # by a start that was killed: it held the lock that is ours now
         shutil.rmtree(left)
     if final.exists():
@@ -138,7 +138,7 @@ def _write_members(members: Iterable[Member], folder: Path, limit: int) -> str:
 
 
 def _clean_name(name: str) -> PurePosixPath:
-    """A member's name as a relative path; Windows' backslashes are slashes.
+    """Return a member's name as a relative path; Windows' backslashes become slashes.
 
     Raises:
         RefusedError: it leads out of the folder.
@@ -174,7 +174,7 @@ def _measure(folder: Path) -> dict[str, Any]:
 
 
 def _read_record(folder: Path) -> dict[str, Any] | None:
-    """What `_unpack_anew` wrote down, None where that is not what is there."""
+    """Read what `_unpack_anew` wrote; None where it does not match what is there."""
     try:
         record = json.loads((folder / _RECORD).read_text())
         return record if _measure(folder).items() <= record.items() and "left_out" in record else None

@@ -40,7 +40,7 @@ class BadInputs(UserError):
 
 
 def settle(rows: Sequence[Bad], total: int, kind: str, on_bad: OnBad) -> tuple[Bad, ...]:
-    """What was skipped, for `Splits.skipped`, after a warning with their number.
+    """Return what was skipped, for `Splits.skipped`, after a warning with their number.
 
     Args:
         rows: the bad ones of `total` images or rows (`kind`, in the plural).
@@ -66,7 +66,7 @@ def write_bad_inputs(rows: Iterable[Bad], folder: Path) -> Path:
 
 
 def as_csv(rows: Iterable[Bad]) -> str:
-    """The text of bad_inputs.csv, in which no cell is a formula to a spreadsheet."""
+    """Format the text of bad_inputs.csv, in which no cell is a formula to a spreadsheet."""
     table = io.StringIO()
     writer = csv.writer(table, lineterminator="\n")
     writer.writerow(Bad._fields)

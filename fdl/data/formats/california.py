@@ -22,7 +22,7 @@ TEST_SEED, TEST_SHARE = 0, 0.2
 
 
 def arrays(held: Cells, on_bad: OnBad = "stop") -> tuple[Arrays, Arrays, Facts, tuple[Bad, ...]]:
-    """(train, test, facts, rows left out) of a table with California housing's columns, in any order.
+    """Return (train, test, facts, rows left out) of a table with California housing's columns, in any order.
 
     Each split is {"inputs": {"numeric": float32 [N, 8], NaN where missing, "category": int32 [N, 1]}, "targets": float32
     [N], 100,000 dollars}. A fifth of the rows, by a permutation with a fixed seed, is for testing. The categories are

@@ -50,7 +50,7 @@ class Cells:
         columns: one array of strings [N] (NumPy's StringDType) a column.
         lines: int64 [N], the number of each row's line in the file.
         bad: lines that are no rows.
-        decimal: what stands before a number's fraction.
+        decimal: the character before a number's fraction.
         missing: the spellings of a missing value, in small letters.
         found: what was recognised and is not the rule ("semicolons", "decimal commas").
     """
@@ -71,14 +71,14 @@ class Cells:
         return str(self.column(name)[row])
 
     def place(self, row: int, name: str) -> str:
-        """Where the cell is, for a message."""
+        """Say where the cell is, for a message."""
         return f"line {self.lines[row]}, column {name}"
 
     def is_missing(self, cell: str) -> bool:
         return cell.strip().lower() in self.missing
 
     def numbers(self, name: str, rows: slice = slice(None)) -> tuple[np.ndarray, np.ndarray]:
-        """(values float64 [N], wrong bool [N]) of a column's cells; NaN where the cell is missing or wrong.
+        """Return (values float64 [N], wrong bool [N]) of a column's cells; NaN where the cell is missing or wrong.
 
         Wrong is what is neither missing nor a decimal number of at most `LARGEST`: words, `1_000`, `inf`, `1e39`.
         """
@@ -90,7 +90,7 @@ class Cells:
 
 
 def read(path: Path, header: Header = "auto", missing: Sequence[str] = ()) -> Cells:
-    """The cells of a file.
+    """Read the cells of a file.
 
     Args:
         header: whether the first line names the columns; "auto": where no cell of it is a number.
@@ -111,7 +111,7 @@ def read(path: Path, header: Header = "auto", missing: Sequence[str] = ()) -> Ce
 
 
 def parse(data: bytes, where: str, header: Header = "auto", missing: Sequence[str] = ()) -> Cells:
-    """The cells of a file's bytes; see `read`."""
+    """Parse the cells of a file's bytes; see `read`."""
     if data[:2] in (b"\xff\xfe", b"\xfe\xff"):
         raise UserError(f"{where} is UTF-16, not UTF-8 text: save it as UTF-8 CSV")
     marked = data.startswith(b"\xef\xbb\xbf")
@@ -143,13 +143,13 @@ def parse(data: bytes, where: str, header: Header = "auto", missing: Sequence[st
 
 
 def of_rows(rows: Sequence[Sequence[str]], where: str) -> Cells:
-    """Cells that a program made: header first."""
+    """Make cells from a program's rows: header first."""
     columns = tuple(np.array(column, np.dtypes.StringDType()) for column in zip(*rows[1:], strict=True))
     return Cells(where, tuple(rows[0]), columns, np.arange(2, len(rows) + 1))
 
 
 def why_wrong(cell: str, decimal: str = ".") -> str:
-    """What is wrong with a cell that `Cells.numbers` refuses, and what to write."""
+    """Say what is wrong with a cell that `Cells.numbers` refuses, and what to write."""
     shown = repr(printable(cell.strip(), 40))
     if _is_number(cell.replace(decimal, ".")):
         return f"{shown} is beyond {LARGEST:g}; write a smaller number"
@@ -161,7 +161,7 @@ def why_wrong(cell: str, decimal: str = ".") -> str:
 
 
 def is_decorated(cell: str) -> bool:
-    """Whether the cell looks like a number for people: 1,234.50 or $3 or 5 %."""
+    """Return whether the cell looks like a number for people: 1,234.50 or $3 or 5 %."""
     return bool(_DECORATED.fullmatch(cell.strip()))
 
 
@@ -180,7 +180,7 @@ def _numbers(cells: list[str], decimal: str, missing: frozenset[str]) -> tuple[n
         if not set("".join(present)) <= set("0123456789+-.e"):
             raise ValueError
         values[known] = np.fromiter(map(float, present), np.float64, len(present))
-    except ValueError:  # some are no numbers: each by itself
+    except ValueError:  # some are no numbers: each separately
         values[known] = [float(cell) if _NUMBER.fullmatch(cell) else np.inf for cell in present]
     wrong[known] = np.abs(values[known]) > LARGEST
     values[wrong] = np.nan
@@ -188,7 +188,7 @@ def _numbers(cells: list[str], decimal: str, missing: frozenset[str]) -> tuple[n
 
 
 def _cells(line: bytes, separator: str) -> list[str] | str:
-    """The cells of one line, or why there are none."""
+    """Split one line into cells, or say why there are none."""
     try:
         text = line.decode()
     except UnicodeDecodeError as error:
@@ -204,7 +204,7 @@ def _cells(line: bytes, separator: str) -> list[str] | str:
 
 
 def _rows(lines: Sequence[tuple[int, bytes]], separator: str) -> Iterable[list[str] | str]:
-    """The cells of each line, or why there are none: all at once where no line needs care."""
+    """Split each line into cells, or say why there are none: all at once where no line needs care."""
     whole = b"\n".join(line for _, line in lines)
     if b'"' not in whole and b"\0" not in whole:
         try:
@@ -217,7 +217,7 @@ def _rows(lines: Sequence[tuple[int, bytes]], separator: str) -> Iterable[list[s
 def _columns(
     lines: Sequence[tuple[int, bytes]], separator: str, width: int, where: str
 ) -> tuple[tuple[np.ndarray, ...], np.ndarray, list[Bad]]:
-    """(columns, numbers of their lines, bad lines)."""
+    """Return (columns, numbers of their lines, bad lines)."""
     bad: list[Bad] = []
     blocks: list[list[np.ndarray]] = [[np.empty(0, np.dtypes.StringDType())] for _ in range(width)]
     places: list[int] = []
@@ -255,7 +255,7 @@ def _names(cells: Sequence[str], where: str, line: int) -> tuple[str, ...]:
 
 
 def _separator(sample: Sequence[str]) -> str:
-    """The one by which most lines have the same number of cells; of equals the one that leaves most numbers."""
+    """Choose the separator that gives most lines the same number of cells; of equals the one that leaves most numbers."""
 
     def score(separator: str) -> tuple[float, float]:
         rows = [row for line in sample if not isinstance(row := _cells(line.encode(), separator), str)]
@@ -267,7 +267,7 @@ def _separator(sample: Sequence[str]) -> str:
 
 
 def _decimal(sample: Sequence[str], separator: str) -> str:
-    """A comma where numbers are written so and none is written with a point, and it cannot be a separator of thousands."""
+    """Return a comma where numbers have one and none has a point, and it cannot be a separator of thousands."""
     rows = [row for line in sample if not isinstance(row := _cells(line.encode(), separator), str)]
     cells = [cell.strip() for row in rows for cell in row]
     commas = [cell for cell in cells if _WITH_COMMA.fullmatch(cell)]

@@ -15,7 +15,7 @@ _BLOCK = 1 << 22  # characters encoded at once, so that their four-byte forms ar
 
 
 def read(path: Path) -> str:
-    """A text file as it is, line ends included, without the byte-order mark.
+    """Read a text file as it is, line ends included, without the byte-order mark.
 
     Raises:
         UserError: it is not UTF-8, or a web page in the place of the text.
@@ -34,20 +34,20 @@ def read(path: Path) -> str:
 
 
 def split(text: str) -> tuple[str, str, str]:
-    """(train, validation, test): 90, 5 and 5 % in order, cut where TFDS' tiny_shakespeare cuts."""
+    """Split a text into (train, validation, test): 90, 5 and 5 % in order, cut where TFDS' tiny_shakespeare cuts."""
     first = int(len(text) * 0.9)
     second = first + int((len(text) - first) * 0.5)
     return text[:first], text[first:second], text[second:]
 
 
 def vocabulary(train: str, *others: str) -> list[str]:
-    """The characters of the training text, sorted; UNKNOWN behind them only where the other texts need it."""
+    """Sort the characters of the training text; UNKNOWN follows them only where the other texts need it."""
     known = sorted(set(train))
     return known + [UNKNOWN] * bool(set().union(*others) - set(known))
 
 
 def encode(text: str, known: list[str]) -> np.ndarray:
-    """Each character's number, [len(text)]: uint8 where 256 numbers are enough, else int32; the last for an unknown one."""
+    """Return each character's number, [len(text)]: uint8 where 256 numbers are enough, else int32; the last if unknown."""
     table = np.full(0x110000, len(known) - 1, np.uint8 if len(known) <= 256 else np.int32)
     table[[ord(character) for character in known]] = np.arange(len(known))
     parts = [
@@ -58,7 +58,7 @@ def encode(text: str, known: list[str]) -> np.ndarray:
 
 
 def chunks(tokens: np.ndarray, length: int) -> Arrays:
-    """Training rows {"inputs": [N, 2 * length]}: row i is tokens [i * length, (i + 2) * length).
+    """Cut training rows {"inputs": [N, 2 * length]}: row i is tokens [i * length, (i + 2) * length).
 
     A window of length + 1 cut from row i at an offset below `length` is any window of the text, each in exactly one way
     (but for the last few: fewer than `length`, none where `length` divides the text).
@@ -68,7 +68,7 @@ def chunks(tokens: np.ndarray, length: int) -> Arrays:
 
 
 def windows(tokens: np.ndarray, length: int) -> Arrays:
-    """Evaluation rows {"inputs": [M, length + 1], "mask": float32 [M, length]}.
+    """Cut evaluation rows {"inputs": [M, length + 1], "mask": float32 [M, length]}.
 
     Row i is tokens [i * length, i * length + length], both ends included. Column t + 1 is the target of column t, so
     every token but the first is a target exactly once; the last row is padded with zeros, and the mask is 0 there.
@@ -90,7 +90,7 @@ def splits_of(
     eval_length: int,
     standin: bool = False,
 ) -> Splits:
-    """A character model's data: `chunks` of the training text, `windows` of the validation and test texts.
+    """Prepare a character model's data: `chunks` of the training text, `windows` of the validation and test texts.
 
     Args:
         texts: train, validation and test. The vocabulary is the first one's; characters that only the others have count

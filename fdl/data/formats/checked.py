@@ -26,7 +26,7 @@ Found = tuple[dict[int, str], list[int]]
 def check_all(
     read: Callable[[int], bytes], groups: Sequence[Hashable], identities: Sequence[str], where: str
 ) -> tuple[dict[int, str], np.ndarray]:
-    """({number: what is wrong} of the pictures that cannot be decoded, int64 [N] digests of all files' bytes).
+    """Return ({number: what is wrong} of the pictures that cannot be decoded, int64 [N] digests of all files' bytes).
 
     What is found is kept in fdl's cache, group by group: later only groups that have changed are read again.
 
@@ -68,7 +68,7 @@ def _kept(*identities: str) -> Path:
 
 
 def _load(path: Path, count: int) -> Found | None:
-    """None where it is not there, or not whole: it is found out again."""
+    """Load what was found; None where it is absent or incomplete: it is found out again."""
     try:
         wrong, digests = json.loads(path.read_text())
         found = {int(place): str(reason) for place, reason in wrong.items()}

@@ -28,7 +28,7 @@ _ARCHIVES = ("cifar10/cifar-10-binary.tar.gz", "cifar-10-binary.tar.gz")
 
 
 def load(root: Path) -> tuple[str, dict[str, Arrays]] | None:
-    """(where they were, {split: {"inputs": uint8 [N, 32, 32, 3], "targets": int32 [N]}}), None where there is none.
+    """Return (where they were, {split: {"inputs": uint8 [N, 32, 32, 3], "targets": int32 [N]}}), None where there is none.
 
     The six files are looked for in the folders that unpacking the official archive makes, then in the archive. Any whole
     number of records is taken; what differs from 50,000 + 10,000 is said in the first value.
@@ -52,7 +52,7 @@ def _bytes(path: Path) -> bytes:
 
 
 def _unpacked(archive: Path) -> dict[str, bytes]:
-    """The six files' bytes, held in memory alone: nothing is written."""
+    """Read the six files' bytes into memory alone: nothing is written."""
     held = {}
     try:
         with tarfile.open(archive, "r:gz") as tar:
@@ -84,7 +84,7 @@ def _arrays(where: Path, files: dict[str, bytes]) -> tuple[str, dict[str, Arrays
 
 
 def _records(path: Path, data: bytes) -> np.ndarray:
-    """uint8 [N, RECORD] of one file's bytes."""
+    """Return uint8 [N, RECORD] of one file's bytes."""
     if not data or len(data) % RECORD:
         found = content_name(data[:LENGTH]) or "damaged"
         raise UserError(
@@ -97,7 +97,7 @@ def _records(path: Path, data: bytes) -> np.ndarray:
 
 
 def drawn(num_train: int = 50_000, num_test: int = 10_000) -> tuple[Arrays, Arrays]:
-    """The stand-in, (train, test): ten kinds of emblems of any colour, kept in fdl's cache once they are drawn."""
+    """Draw the stand-in, (train, test): ten kinds of emblems of any colour, kept in fdl's cache."""
 
     def make() -> Arrays:
         arrays: Arrays = {}

@@ -36,13 +36,13 @@ class Labelled:
 
 
 def split_named(folder: str) -> SplitName | None:
-    """The split that a folder's name stands for ("Training", "val", "test_set"), None where it stands for none."""
+    """Return the split that a folder's name means ("Training", "val", "test_set"), None where it means none."""
     match = _SPLIT.fullmatch(folder)
     return None if match is None else "train" if match[1] else "validation" if match[2] else "test"
 
 
 def label_by_folder(listing: Listing) -> Labelled:
-    """A picture's label is the name of its class folder, however much deeper it lies.
+    """Label each picture with the name of its class folder, however deep the picture is below it.
 
     Class folders lie in the folders of the splits where there is one for training, else at the top. Folders around
     everything are stepped into.
@@ -79,13 +79,13 @@ def label_by_folder(listing: Listing) -> Labelled:
 
 
 def other_files(paths: Iterable[str]) -> list[str]:
-    """The note that files are left out because they are not named like pictures; none where there are none."""
+    """Note which files are left out because they are not named like pictures; no note where there are none."""
     paths = list(paths)
     return [f"files not named like pictures are left out: {count_by_suffix(paths)}"] if paths else []
 
 
 def _folders_around_everything(listing: Listing, folders: list[tuple[str, ...]]) -> int:
-    """How many folders deep the first one lies that has more than one folder, or pictures, or a split's name."""
+    """Return the depth of the first folder that has more than one folder, or pictures, or a split's name."""
     depth = 0
     while True:
         here = [parts for parts in folders if len(parts) == depth + 1]
@@ -96,7 +96,7 @@ def _folders_around_everything(listing: Listing, folders: list[tuple[str, ...]])
 
 
 def _has_splits(listing: Listing, folders: list[tuple[str, ...]], start: int) -> bool:
-    """Whether the folders at depth `start` are splits: one is called train and holds folders, or another one is a split too."""
+    """Return whether the folders at depth `start` are splits: one is train and holds folders, or another one is a split too."""
     named = {parts: split_named(parts[-1]) for parts in folders if len(parts) == start + 1}
     training = [parts for parts, split in named.items() if split == "train"]
     if named and not training and all(named.values()):

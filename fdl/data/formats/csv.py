@@ -18,7 +18,7 @@ def csv_file(
     numeric: tuple[str, ...] = (), categorical: tuple[str, ...] = (), ignore: tuple[str, ...] = (),
     missing: tuple[str, ...] = (), text: str = "", test: str = "",
 ) -> Splits:  # fmt: skip
-    """A CSV file: "inputs" {"numeric": float32 [N, F], NaN where missing, "category": int32 [N, K]} and "targets" [N].
+    """Read a CSV file: "inputs" {"numeric": float32 [N, F], NaN where missing, "category": int32 [N, K]} and "targets" [N].
 
     "category" is absent where there are no such columns. Targets are int32 class numbers or float32 values.
 
@@ -30,7 +30,7 @@ def csv_file(
         header: whether the first line names the columns ("column 1", ... are their names otherwise).
         numeric, categorical: columns that are not what they look like, such as postcodes. By default a column is numeric
             where at least half of its first 20,000 known cells are numbers; then the others are faults.
-        ignore: columns to leave out. So are, by themselves, indices (a column of different values without a name or named id),
+        ignore: columns to leave out. So are, unasked, indices (a column of different values without a name or named id),
             columns of one value, and texts that nearly all differ; `Splits.where` names them.
         missing: further spellings of a missing value, such as -999.
         text: a column of texts; "inputs" is then that column as strings [N], for a tokeniser in `Data.encode`.
@@ -76,7 +76,7 @@ def csv_file(
 
 
 def _kept(held: Cells, missing: tuple[str, ...], text: str) -> dict[str, Any]:
-    """What else a prediction needs to read rows by the same rules."""
+    """Return what else a prediction needs to read rows by the same rules."""
     kept = {"columns": list(held.names) if "no header" in held.found else [], "missing": list(missing), "text": text}
     return {name: value for name, value in kept.items() if value}
 

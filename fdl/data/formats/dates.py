@@ -27,7 +27,7 @@ BARE_NUMBERS = frozenset({"YYYYMMDD", "year"})
 
 
 def parse(column: Sequence[str], form: str) -> np.ndarray:
-    """datetime64[s] [N] of cells written in one of `FORMS`; NaT where a cell is not, or is no day of the calendar.
+    """Return datetime64[s] [N] of cells written in one of `FORMS`; NaT where a cell is not, or is no day of the calendar.
 
     What is left out (the day of a month, the time of a day) is its beginning; a zone is subtracted, giving UTC.
     """

@@ -38,19 +38,19 @@ class UnavailableError(Exception):
 
 
 def damaged(path: Path, error: Exception) -> UserError:
-    """What to raise when a publisher's file cannot be unpacked."""
+    """Return the error to raise when a publisher's file cannot be unpacked."""
     size = path.stat().st_size if path.is_file() else 0
     return UserError(f"{path} ({size:,} bytes) is damaged: {one_line(error)}; {MEND}")
 
 
 def sha256_of(path: Path) -> str:
-    """The digest of a file's bytes."""
+    """Digest a file's bytes."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def reach(url: str) -> None:
-    """Returns if the host gives the file, and does not wait for it.
+    """Check that the host offers the file, without waiting for all of it.
 
     Raises:
         UnavailableError: it does not, or not within GIVE_UP_SECONDS.
@@ -59,7 +59,7 @@ def reach(url: str) -> None:
 
 
 def fetch(remote: Remote, to: Path, attempts: int = 2) -> Path:
-    """Downloads the file, checks size and sha256, and puts it at `to`, whole.
+    """Download the file, check size and sha256, and put it at `to`, whole.
 
     A host that does not answer is given up at once; a transfer that breaks off is tried again, `attempts` in all.
 
@@ -94,7 +94,7 @@ def fetch(remote: Remote, to: Path, attempts: int = 2) -> Path:
 
 
 def _open(url: str) -> Any:
-    """The answer to a GET, headers read, body not; proxies as the environment has them."""
+    """Return the answer to a GET, headers read, body not; proxies as the environment has them."""
     import requests
 
     answer: list[Any] = []
@@ -128,7 +128,7 @@ def _transfer(response: Any, to: Path, size: int) -> None:
 
 
 def _first_line(error: Exception) -> str:
-    """The innermost reason, on one line: requests wraps the system's message three deep."""
+    """Return the innermost reason, on one line: requests wraps the system's message three deep."""
     while error.args and isinstance(error.args[0], Exception):
         error = error.args[0]
     reason = getattr(error, "reason", None)

@@ -21,7 +21,7 @@ from fdl.types import UserError, printable
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Encoded:
-    """A column of pictures that stands where an array uint8 [N, H, W, C] would.
+    """A column of pictures in place of an array uint8 [N, H, W, C].
 
     `len`, `shape`, `dtype` and rows by slice or by array of numbers (another such column) cost nothing; `np.asarray`
     decodes.
@@ -72,23 +72,23 @@ class Encoded:
         return pixels if dtype is None else pixels.astype(dtype, copy=False)
 
     def read(self, rows: np.ndarray, draws: np.ndarray | None = None) -> np.ndarray:
-        """Pictures uint8 [B, H, W, C]; draws [B, *DRAWS] choose a random crop of each."""
+        """Read pictures uint8 [B, H, W, C]; draws [B, *DRAWS] choose a random crop of each."""
         return np.stack([self._image(int(row), None if draws is None else draws[i]) for i, row in enumerate(rows)])
 
     def row_digests(self) -> np.ndarray | None:
-        """Of the files' bytes, where they have been read before; None where they have not."""
+        """Return digests of the files' bytes, where they have been read before; None where they have not."""
         return None if self.digests is None else self.digests[self.rows]
 
     def stretches(self) -> None:
         return None
 
     def fingerprint(self) -> np.ndarray:
-        """uint8 [32]: stands for the pixels in a digest of the data set; two columns of the same files have the same."""
+        """Return uint8 [32] that represents the pixels in a digest of the data set; equal for columns of the same files."""
         seen = f"{self.shape}{'' if self.frame.crop else ' whole'}"
         return np.frombuffer(hashlib.sha256(self.content + seen.encode() + self.rows.tobytes()).digest(), np.uint8)
 
     def _image(self, place: int, draws: np.ndarray | None) -> np.ndarray:
-        """Picture `place` of the column, uint8 [H, W, C]."""
+        """Decode picture `place` of the column, uint8 [H, W, C]."""
         row = int(self.rows[place])
         try:
             return self.frame.apply(images.decode(self.content_of(row)), draws)

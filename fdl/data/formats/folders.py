@@ -26,7 +26,7 @@ def folder(
     request: Request, *, path: str, size: tuple[Count, Count] = (28, 28), channels: Literal[1, 3] = 3, labels: str = "",
     label_column: str = "", crop: bool = False, lazy: bool | None = None,
 ) -> Splits:  # fmt: skip
-    """Your own images: PATH/CLASS/*, or PATH/train/CLASS/* with test/ and val/ beside it, or any with a table of labels.
+    """Read your own images: PATH/CLASS/*, or PATH/train/CLASS/* with test/ and val/ beside it, or any with a table of labels.
 
     Folders inside a class's folder belong to the class. A split's folder may have any of the usual names (training, valid,
     dev, test_set, ...). Where there is no test/, val/ is the test split, for it chooses nothing then; where there is neither, a
@@ -52,7 +52,7 @@ def folder(
 
 
 def folder_classes(request: Request, path: str, labels: str = "", label_column: str = "") -> tuple[str, ...] | None:
-    """The names of a folder's classes without opening a picture; None where it has to be unpacked, or cannot be read."""
+    """Return a folder's class names without opening a picture; None where it must be unpacked, or cannot be read."""
     found = request.find(path)
     if found is None or not (found.is_dir() or _is_table(found)):
         return None
@@ -106,7 +106,7 @@ def read_folder(
     request: Request, place: Place, frame: Frame, lazy: bool | None = None, label_column: str = "",
     test_share: float = TEST_SHARE,
 ) -> Splits:  # fmt: skip
-    """As `folder`, of a folder that is there.
+    """Read a folder that exists, as `folder` does.
 
     Args:
         test_share: how much of every class is cut from training where there is no other test split; 0 for nothing.
@@ -143,7 +143,7 @@ def read_folder(
 
 
 def _classes(labelled: Labelled, where: str) -> tuple[str, ...]:
-    """The classes of the training split: in the order of their names, or of their values where all are whole numbers.
+    """Return the training split's classes in the order of their names, or of their values where all are whole numbers.
 
     Raises:
         UserError: there are not two, or another split holds others.

@@ -1,4 +1,4 @@
-"""Choosing among the forms of a data set: what is at hand first, a stand-in last, and what was used said plainly."""
+"""Choosing among the forms of a data set: what is at hand first, a stand-in last, and a clear record of what was used."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def forms_of(
     name: str, request: Request, from_tfds: Callable[[str, Path], Splits], from_files: Callable[[Path], Splits | None],
     made: Callable[[], Splits], url: str,
 ) -> list[Form]:  # fmt: skip
-    """The forms of a set that TFDS has, in the order of "auto"; `url` is one of its publisher's files."""
+    """Return the forms of a set that TFDS has, in the order of "auto"; `url` is one of its publisher's files."""
 
     def prepared(root: Path) -> Splits | None:
         found = tfds.prepared(name, root)
@@ -47,7 +47,7 @@ def forms_of(
 
 
 def choose(name: str, request: Request, forms: list[Form]) -> Splits:
-    """The first form there is. A form that is there but damaged is an error, never passed over for the next."""
+    """Return the first form there is. A form that is there but damaged is an error, never passed over for the next."""
     known = {"auto", *(source for source, _ in forms)}
     if request.source not in known:
         raise UserError(f"{name} has no form data.source={request.source}: choose one of {', '.join(sorted(known))}")
@@ -73,12 +73,12 @@ def choose(name: str, request: Request, forms: list[Form]) -> Splits:
 def splits(
     name: str, source: str, where: str, train: Arrays, test: Arrays | None, *, classes: tuple[str, ...] = (), **more: Any
 ) -> Splits:  # fmt: skip
-    """Splits whose facts are the class names, unless `facts` are given."""
+    """Return splits whose facts are the class names, unless `facts` are given."""
     return Splits(name, source, where, train, test, **{"facts": Facts(classes=classes)} | more)
 
 
 def roots(request: Request) -> list[Path]:
-    """Where to look: --data_dir first, then TFDS' own folder."""
+    """Return where to look: --data_dir first, then TFDS' own folder."""
     given = [] if request.data_dir is None else [Path(request.data_dir).expanduser()]
     return list(dict.fromkeys([*given, tfds.default_dir()]))
 
@@ -92,7 +92,7 @@ def first(root: Path, *names: str) -> Path | None:
 
 
 def stratified(targets: np.ndarray, share: float) -> np.ndarray:
-    """bool [N]: true for this share of the rows of every class (at least one), by a fixed seed."""
+    """Return bool [N]: true for this share of the rows of every class (at least one), by a fixed seed."""
     chosen = np.zeros(len(targets), bool)
     rng = np.random.default_rng(SPLIT_SEED)
     for label in np.unique(targets):

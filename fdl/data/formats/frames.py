@@ -41,7 +41,7 @@ class Frame:
         return (*self.size, self.channels)
 
     def apply(self, image: Image.Image, uniforms: np.ndarray | None = None) -> np.ndarray:
-        """The picture (mode L or RGB) in the frame; `uniforms` [*DRAWS] choose a random crop."""
+        """Put the picture (mode L or RGB) in the frame; `uniforms` [*DRAWS] choose a random crop."""
         from PIL import Image
 
         mode = "L" if self.channels == 1 else "RGB"
@@ -54,7 +54,7 @@ class Frame:
 
 
 def fit(image: Image.Image, height: int, width: int) -> np.ndarray:
-    """The whole picture, scaled to fit with its shape kept, the rest filled with the median colour of its border.
+    """Scale the whole picture to fit with its shape kept; the rest has the median colour of its border.
 
     The bilinear filter is as wide as the reduction: a large picture is averaged, not sampled. One of the right size is
     not resampled.
@@ -76,13 +76,13 @@ def fit(image: Image.Image, height: int, width: int) -> np.ndarray:
 
 
 def border(images: np.ndarray) -> np.ndarray:
-    """The outermost pixels of images [..., H, W, C], as [..., 2 * (H + W), C] (the corners twice)."""
+    """Return the outermost pixels of images [..., H, W, C], as [..., 2 * (H + W), C] (the corners twice)."""
     sides = (images[..., 0, :, :], images[..., -1, :, :], images[..., :, 0, :], images[..., :, -1, :])
     return np.concatenate(sides, axis=-2)
 
 
 def middle(width: int, height: int, shape: float = 1.0) -> Box:
-    """The evaluation crop: EVALUATED of the largest middle part whose width / height is `shape`.
+    """Return the evaluation crop: EVALUATED of the largest middle part whose width / height is `shape`.
 
     For a square of 224 pixels that is the usual recipe: the shorter side to 256, the middle 224.
     """
@@ -92,7 +92,7 @@ def middle(width: int, height: int, shape: float = 1.0) -> Box:
 
 
 def random_box(width: int, height: int, uniforms: np.ndarray) -> Box:
-    """A random crop after Szegedy et al. 2015 (https://arxiv.org/abs/1409.4842, section 6), as torchvision has it.
+    """Choose a random crop after Szegedy et al. 2015 (https://arxiv.org/abs/1409.4842, section 6), as torchvision has it.
 
     Area uniform in AREA of the picture's, the logarithm of width / height uniform in that of RATIO, place uniform: of
     ATTEMPTS the first that fits, else the largest middle part within RATIO.

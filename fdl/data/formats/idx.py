@@ -28,7 +28,7 @@ MAX_BYTES = 1 << 30
 
 
 def find(folder: Path) -> dict[str, tuple[Path, Path]] | None:
-    """The paths {split: (images, labels)}, each .gz or not; None where the folder holds not one of the four.
+    """Find the paths {split: (images, labels)}, each .gz or not; None where the folder has none of the four.
 
     Raises:
         UserError: some of the four are missing.
@@ -50,7 +50,7 @@ def find(folder: Path) -> dict[str, tuple[Path, Path]] | None:
 
 
 def load(paths: dict[str, tuple[Path, Path]], num_classes: int) -> dict[str, Arrays]:
-    """{split: {"inputs": uint8 [N, H, W, 1], "targets": int32 [N]}}.
+    """Load {split: {"inputs": uint8 [N, H, W, 1], "targets": int32 [N]}}.
 
     Raises:
         UserError: a file is damaged, or the files do not belong together.
@@ -73,7 +73,7 @@ def load(paths: dict[str, tuple[Path, Path]], num_classes: int) -> dict[str, Arr
 
 
 def read(path: Path, ndim: int) -> np.ndarray:
-    """One file of unsigned bytes, uint8 with `ndim` dimensions.
+    """Read one file of unsigned bytes, uint8 with `ndim` dimensions.
 
     Raises:
         UserError: not IDX, another number of dimensions, cut short, too long, or a gzip whose checksum is wrong.
@@ -100,7 +100,7 @@ def read(path: Path, ndim: int) -> np.ndarray:
 
 
 def _read_at_most(file: IO[bytes] | gzip.GzipFile, size: int) -> bytearray:
-    """Up to `size` bytes, in steps: a single `read` would allocate all that a header promises, however short the file is."""
+    """Read up to `size` bytes, in steps: a single `read` would allocate all that a header promises, however short the file."""
     data = bytearray()
     while len(data) < size and (chunk := file.read(min(1 << 20, size - len(data)))):
         data += chunk

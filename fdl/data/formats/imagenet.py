@@ -27,7 +27,7 @@ STANDIN_HEIGHT, STANDIN_WIDTH = 375, 500
 
 
 def imagenet(request: Request, *, path: str = "imagenet", size: Count = 224) -> Splits:
-    """ImageNet (Deng et al. 2009; Russakovsky et al. 2015): 1,281,167 + 50,000 photographs of 1,000 classes.
+    """Load ImageNet (Deng et al. 2009; Russakovsky et al. 2015): 1,281,167 + 50,000 photographs of 1,000 classes.
 
     Its test split's labels are not published; what is called test here is the publisher's validation split, which
     chooses nothing. Forms, in the order of "auto": imagenet2012 prepared by TFDS with file_format=array_record; a folder
@@ -68,7 +68,7 @@ def _from_folder(request: Request, folder: Path, frame: Frame) -> Splits | None:
 
 
 def _from_tfds(request: Request, root: Path, frame: Frame) -> Splits | None:
-    """The prepared set through TFDS' random access: records are read one by one, their JPEGs left as they are."""
+    """Read the prepared set through TFDS' random access: one record at a time, their JPEGs left as they are."""
     folder = tfds.prepared(TFDS_NAME, root)
     if folder is None:
         return None
@@ -79,7 +79,7 @@ def _from_tfds(request: Request, root: Path, frame: Frame) -> Splits | None:
 
 
 def _made(frame: Frame) -> Splits:
-    """JPEGs of emblems; each is drawn when it is read, so that the stand-in costs nothing at the start."""
+    """Make JPEGs of emblems; each is drawn when it is read, so that the stand-in costs nothing at the start."""
 
     def column(number: int, count: int) -> Arrays:
         targets = np.random.default_rng((SEED, number)).permutation(np.arange(count) % STANDIN_CLASSES)
@@ -95,7 +95,7 @@ def _made(frame: Frame) -> Splits:
 
 
 def _draw(number: int, targets: np.ndarray, row: int) -> bytes:
-    """One JPEG: the class's three digits are its form, its hue and the ground's hue."""
+    """Draw one JPEG: the class's three digits are its form, its hue and the ground's hue."""
     from PIL import Image
 
     ground, hue, form = (np.array([int(digit)]) for digit in f"{targets[row]:03d}")

@@ -36,7 +36,7 @@ _BLOCK = 32  # files that a thread takes at once
 
 
 def read(path: Path, size: tuple[int, int], channels: int = 3) -> np.ndarray:
-    """The picture at `path` as uint8 [H, W, channels], `size` = (H, W): upright and whole (`fdl.data.formats.frames.fit`).
+    """Read the picture at `path` as uint8 [H, W, channels], `size` = (H, W): upright and whole (`fdl.data.formats.frames.fit`).
 
     Raises:
         UserError: not an image, damaged, cut short, or more than MAX_PIXELS.
@@ -48,9 +48,9 @@ def read(path: Path, size: tuple[int, int], channels: int = 3) -> np.ndarray:
 
 
 def decode(source: Path | bytes) -> Image.Image:
-    """A picture's file, or its bytes, as an image of mode L or RGB, upright.
+    """Decode a picture's file, or its bytes, as an image of mode L or RGB, upright.
 
-    Transparent pixels become black behind bright content and white behind dark; 65535 of 16 bits becomes 255, and 1 of
+    Transparent pixels become black if the content is bright and white if it is dark; 65535 of 16 bits becomes 255, and 1 of
     floats. Of an animation, and of a file of several pictures, it is the first.
 
     Raises:
@@ -76,7 +76,7 @@ def decode(source: Path | bytes) -> Image.Image:
 
 
 def read_bytes(path: Path) -> bytes:
-    """A file's bytes.
+    """Read a file's bytes.
 
     Raises:
         ValueError: it is no regular file, or may not be read.
@@ -107,7 +107,7 @@ def try_each(work: Callable[[int], object], count: int) -> dict[int, str]:
 
 @contextlib.contextmanager
 def decoding_threads() -> Iterator[Executor]:
-    """A thread for each core (Pillow lets go of Python's lock); what still waits at the end is dropped."""
+    """Return a thread for each core (Pillow lets go of Python's lock); what still waits at the end is dropped."""
     pool = ThreadPoolExecutor(cores())
     try:
         yield pool
@@ -117,7 +117,7 @@ def decoding_threads() -> Iterator[Executor]:
 
 @functools.cache
 def _known_formats() -> tuple[str, ...]:
-    """The formats that may be decoded here: of AVIF and HEIF, where Pillow has them or a plugin is installed."""
+    """Return the formats that may be decoded here: AVIF and HEIF only where Pillow has them or a plugin is installed."""
     from PIL import Image
 
     with contextlib.suppress(ImportError):
@@ -129,14 +129,14 @@ def _known_formats() -> tuple[str, ...]:
 
 
 def decoder_version() -> str:
-    """Changes when other files can be read, or the same files otherwise."""
+    """Return a text that changes when other files can be read, or the same files are read differently."""
     import PIL
 
     return f"{PIL.__version__} {' '.join(_known_formats())}"
 
 
 def _silence_warnings() -> None:
-    """Of odd metadata and large sizes; `warnings.catch_warnings` would not do, for it is not safe in threads."""
+    """Silence warnings of odd metadata and large sizes; `warnings.catch_warnings` is not safe in threads."""
     if ("ignore", None, Warning, _PILLOW, 0) not in warnings.filters:
         warnings.filterwarnings("ignore", module=_PILLOW.pattern)
 
@@ -163,7 +163,7 @@ def _why_unknown(source: Path | bytes) -> str:
 
 
 def _eight_bits(image: Image.Image, deep: bool) -> Image.Image:
-    """An image of any mode as L or RGB, without transparency; `deep`: 32-bit grey values run to 65535.
+    """Convert an image of any mode to L or RGB, without transparency; `deep`: 32-bit grey values run to 65535.
 
     Pillow's own `convert` would clip 16 bits at 255. Wide grey values are handled in place and in float32: at
     MAX_PIXELS each copy of them is 200 MB.

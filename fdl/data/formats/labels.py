@@ -21,7 +21,7 @@ Find = Callable[[str], list[Picture]]
 
 
 def label_by_table(listing: Listing, table: Path, label_column: str = "") -> Labelled:
-    """The label of each picture that the table names; where there is a training folder, the folders are the splits.
+    """Return the label of each picture in the table; where there is a training folder, the folders are the splits.
 
     The column of names is the one whose cells name pictures: by path or file name, with the suffix or without. Where the
     same name is in several folders, the one in the training folder is meant. The label is the other column where there
@@ -65,7 +65,7 @@ def label_by_table(listing: Listing, table: Path, label_column: str = "") -> Lab
 
 
 def _finder(listing: Listing) -> Find:
-    """Cells are looked up as paths, paths without suffix, file names, and these without suffix, in this order."""
+    """Look up cells as paths, paths without suffix, file names, and these without suffix, in this order."""
     keys: tuple[Callable[[str], str], ...] = (
         lambda path: path,
         lambda path: str(PurePosixPath(path).with_suffix("")),
@@ -101,7 +101,7 @@ def _file_column(rows: Sequence[Row], find: Find, where: str) -> int:
 
 
 def _label_column(names: Sequence[str], file_at: int, wanted: str, where: str) -> int:
-    """Where the label is; a column without a name, as an index has none, is no label."""
+    """Find the label's column; a column without a name, as an index has none, is no label."""
     others = [
         place for place, name in enumerate(names) if place != file_at and name and not name.startswith("Unnamed:")
     ]
@@ -116,7 +116,7 @@ def _label_column(names: Sequence[str], file_at: int, wanted: str, where: str) -
 
 
 def _picture_of(name: str, label: str, find: Find) -> Picture | str:
-    """The picture that a row labels, or what is wrong with the row."""
+    """Find the picture that a row labels, or what is wrong with the row."""
     if not label:
         return "it has no label"
     found = find(name)
@@ -126,7 +126,7 @@ def _picture_of(name: str, label: str, find: Find) -> Picture | str:
 
 
 def _by_split(listing: Listing, labels: dict[Picture, str]) -> dict[SplitName, list[tuple[Picture, str]]]:
-    """The labelled pictures in the order of their paths."""
+    """Sort the labelled pictures by their paths."""
     has_splits = any(split_named(parts_of(path)[0]) == "train" for path in listing.folders)
     splits: dict[SplitName, list[tuple[Picture, str]]] = {}
     for picture in listing.pictures:

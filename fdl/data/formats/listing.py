@@ -47,12 +47,12 @@ class Listing:
     bad: list[Bad]
 
     def file(self, picture: Picture) -> Path:
-        """Where it is."""
+        """Return the path of a picture on disk."""
         return self.root / picture.path
 
 
 def parts_of(path: str) -> tuple[str, ...]:
-    """ "cat/wild/1.png" -> ("cat", "wild", "1.png")"""
+    """Split a path: "cat/wild/1.png" -> ("cat", "wild", "1.png")"""
     return tuple(path.split("/"))
 
 
@@ -113,12 +113,12 @@ def _identity(path: Path) -> tuple[int, int]:
 
 
 def is_ignored(name: str) -> bool:
-    """Whether a file or folder of this name is passed over without a word."""
+    """Return whether a file or folder of this name is passed over without a word."""
     return name.startswith(".") or name.lower() in IGNORED
 
 
 def count_by_suffix(paths: Iterable[str]) -> str:
-    """ "12 .heic, 2 without a suffix": the commonest first."""
+    """Count files by suffix: "12 .heic, 2 without a suffix", the commonest first."""
     counts = Counter(PurePosixPath(path).suffix.lower() for path in paths)
     ranked = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
     named = [f"{count:,} {printable(suffix, 12) or 'without a suffix'}" for suffix, count in ranked[:6]]

@@ -22,7 +22,7 @@ IN_MEMORY_BYTES = 1 << 30
 
 
 def is_lazy(count: int, frame: Frame, wanted: bool | None = None) -> bool:
-    """Whether `count` pictures are decoded batch by batch: where random crops are cut from them, and where they are many.
+    """Return whether `count` pictures are decoded batch by batch: for random crops, and where they are many.
 
     Raises:
         UserError: they are wanted in memory and do not fit there, or random crops are wanted of them; or a frame is too large.
@@ -48,7 +48,7 @@ def is_lazy(count: int, frame: Frame, wanted: bool | None = None) -> bool:
 def picture_rows(
     root: Path, pictures: Sequence[Picture], targets: np.ndarray, frame: Frame, lazy: bool
 ) -> tuple[Arrays, list[Bad]]:
-    """({"inputs": uint8 [N, H, W, C] or such a column, "targets": int32 [N]} of the good pictures, the others)."""
+    """Return ({"inputs": uint8 [N, H, W, C] or a column, "targets": int32 [N]} of the good pictures, the others)."""
     if lazy:
         folders = [picture.path.rpartition("/")[0] for picture in pictures]
         identities = [f"{picture.path}\0{picture.size}\0{picture.modified}" for picture in pictures]

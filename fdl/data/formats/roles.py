@@ -41,7 +41,7 @@ def assign(
     held: Cells, target: str = "", numeric: Sequence[str] = (), categorical: Sequence[str] = (),
     ignore: Sequence[str] = (), text: str = "",
 ) -> Roles:  # fmt: skip
-    """The role of every column, from what the user says and else from its cells.
+    """Assign a role to every column, from what the user says and else from its cells.
 
     Raises:
         UserError: a name that is no column, or no column is left to predict from.
@@ -71,7 +71,7 @@ def assign(
 
 
 def require_column(held: Cells, name: str) -> None:
-    """Raises UserError with the nearest name unless there is a column of that name."""
+    """Raise UserError with the nearest name unless there is a column of that name."""
     if name not in held.names:
         near = difflib.get_close_matches(name, held.names, 1, cutoff=0)[0]
         raise UserError(
@@ -81,14 +81,14 @@ def require_column(held: Cells, name: str) -> None:
 
 
 def look_at(held: Cells, ignore: Sequence[str] = ()) -> dict[str, str]:
-    """What each column looks like: "numeric" or "categorical"; else why it should be left out."""
+    """Say what each column looks like: "numeric" or "categorical"; else why it should be left out."""
     return {
         name: _looks_like(held, name, first=place == 0) for place, name in enumerate(held.names) if name not in ignore
     }
 
 
 def _looks_like(held: Cells, name: str, first: bool) -> str:
-    """ "numeric" or "categorical"; else why the column should be left out."""
+    """Return "numeric" or "categorical"; else why the column should be left out."""
     column = held.column(name)
     if len(column) == 0 or (column == column[0]).all():
         return "one value"
@@ -111,12 +111,12 @@ def _looks_like(held: Cells, name: str, first: bool) -> str:
 
 
 def _decorated(column: np.ndarray) -> int:
-    """How many cells are numbers as people write them: faults of a numeric column rather than categories."""
+    """Count cells that are numbers as people write them: faults of a numeric column rather than categories."""
     return sum(map(cells.is_decorated, column.tolist()))
 
 
 def classes_of(held: Cells, target: str, kind: Kind = "auto") -> tuple[str, ...]:
-    """The classes in the order of their numbers; empty where the target is a value.
+    """Return the classes in the order of their numbers; empty where the target is a value.
 
     Raises:
         UserError: `kind` is "auto" and the target could be either, or it cannot be what is asked for.

@@ -22,7 +22,7 @@ def series_file(
     ignore: tuple[str, ...] = (), calendar: bool = True, gaps: Literal["break", "bridge"] = "break",
     validation: Fraction = 0.2, test: Fraction = 0.2, header: Header = "auto", missing: tuple[str, ...] = (),
 ) -> Splits:  # fmt: skip
-    """A CSV file with a column of dates: `horizon` steps of the target are forecast from `window` steps of all columns.
+    """Read a CSV file with dates: `horizon` steps of the target are forecast from `window` steps of all columns.
 
     Rows are read when needed from one stored series: "inputs" float32 [N, W, C], "targets" float32 [N, H], or [N, H, targets]
     where there are several. The last rows are the test part and those before them the validation part; their windows may
@@ -85,7 +85,7 @@ def series_file(
 def split_by_time(
     starts: np.ndarray, total: int, window: int, horizon: int, validation: float, test: float
 ) -> dict[str, np.ndarray]:
-    """The windows (by their first rows, ascending) of "train", "validation" and "test"; a part with a share of 0 is absent.
+    """Split windows (by their first rows, ascending) into "train", "validation" and "test"; a part of share 0 is absent.
 
     Of `total` rows the last share is the test part, the one before it the validation part. A window belongs to the part that
     all its targets are in; one with targets in two parts is left out.
@@ -103,7 +103,7 @@ def split_by_time(
 
 
 def _starts(series: Series, places: list[int], window: int, horizon: int, gaps: str) -> np.ndarray:
-    """The first rows of the windows whose targets are all known, and that no gap breaks."""
+    """Return the first rows of the windows whose targets are all known, and that no gap breaks."""
     length = window + horizon
     starts = np.arange(max(0, len(series.times) - length + 1))
     if gaps == "break":

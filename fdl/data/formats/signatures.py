@@ -1,4 +1,4 @@
-"""What a file is, told by its first bytes: for errors that say what was found where something else was expected."""
+"""Kinds of files, recognised by their first bytes: for errors that say what was found where something else was expected."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _BRANDS = {"HEIC": (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1
 
 
 def content_name(start: bytes) -> str:
-    """ "an HTML page", "a zip file", "a HEIC picture", ...; "empty" for no bytes, "" for what is not known here."""
+    """Return "an HTML page", "a zip file", "a HEIC picture", ...; "empty" for no bytes, "" for what is not known here."""
     if not start:
         return "empty"
     text = start.removeprefix(b"\xef\xbb\xbf").lstrip().lower()

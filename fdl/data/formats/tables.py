@@ -17,12 +17,12 @@ OTHER, ABSENT = "(other)", "(missing)"
 
 
 def category_names(held: Cells, name: str) -> tuple[str, ...]:
-    """The categories of a column in the order of their numbers; the last is for any other value."""
+    """Return the categories of a column in the order of their numbers; the last is for any other value."""
     return (*sorted(set(labels_of(held, name)) - {OTHER}), OTHER)
 
 
 def inputs_of(held: Cells, facts: Facts) -> tuple[Arrays, dict[int, Bad]]:
-    """(the rows' "numeric" float32 [N, F] and "category" int32 [N, K], row -> its first bad cell)."""
+    """Return (the rows' "numeric" float32 [N, F] and "category" int32 [N, K], row -> its first bad cell)."""
     bad: dict[int, Bad] = {}
     numeric = np.empty((len(held.lines), len(facts.numeric)), np.float32)
     for place, name in enumerate(facts.numeric):
@@ -37,7 +37,7 @@ def inputs_of(held: Cells, facts: Facts) -> tuple[Arrays, dict[int, Bad]]:
 
 
 def rows_of(held: Cells, facts: Facts, text: str = "", divisor: float = 1.0) -> tuple[Arrays, list[Bad]]:
-    """(the good rows {"inputs", "targets"}, the bad lines and rows in the order of the file).
+    """Return (the good rows {"inputs", "targets"}, the bad lines and rows in the order of the file).
 
     Args:
         text: a column of texts, which are then the inputs as strings [N].
@@ -64,7 +64,7 @@ def rows_of(held: Cells, facts: Facts, text: str = "", divisor: float = 1.0) -> 
 
 
 def in_order(bad: Sequence[Bad]) -> list[Bad]:
-    """Bad lines and cells of one file by their lines."""
+    """Sort bad lines and cells of one file by their lines."""
     return sorted(bad, key=lambda row: int(row.place.split(",")[0].removeprefix("line ")))
 
 
@@ -84,7 +84,7 @@ def require(held: Cells, names: Sequence[str]) -> None:
 
 
 def labels_of(held: Cells, name: str) -> list[str]:
-    """A column's cells without the blanks around them; one word for all that are missing."""
+    """Strip the blanks around a column's cells; use one word for all that are missing."""
     cells = map(str.strip, held.column(name).tolist())
     return [ABSENT if cell.lower() in held.missing else cell for cell in cells]
 
@@ -105,13 +105,13 @@ def _bad_target(held: Cells, row: int, facts: Facts) -> Bad:
 
 
 def _codes(labels: Sequence[str], known: Sequence[str]) -> np.ndarray:
-    """int32 [N]: each label's place among the categories, the last for what is not among them."""
+    """Return int32 [N]: each label's place among the categories, the last for what is not among them."""
     number = {name: place for place, name in enumerate(known)}
     return np.fromiter((number.get(label, len(known) - 1) for label in labels), np.int32, len(labels))
 
 
 def _class_numbers(held: Cells, facts: Facts) -> np.ndarray:
-    """int32 [N], -1 where the cell is no class; `1.0` is the class `1`."""
+    """Return int32 [N], -1 where the cell is no class; `1.0` is the class `1`."""
     number = {name: place for place, name in enumerate(facts.classes)}
     found = np.array([number.get(label, -1) for label in labels_of(held, facts.target)], np.int32)
     other = np.flatnonzero(found < 0)

@@ -18,7 +18,7 @@ UNLABELLED = frozenset({"unsup", "unlabelled", "unlabeled"})
 
 
 def text_file(request: Request, *, path: str, length: Count = 128, eval_length: Count = 512) -> Splits:
-    """A UTF-8 text for a character model, cut 90/5/5 in order; or a folder, see `labelled_texts`.
+    """Read a UTF-8 text for a character model, cut 90/5/5 in order; or a folder, see `labelled_texts`.
 
     Args:
         path: a text file, or a folder CLASS/*.txt; relative to --data_dir if it is there, else to the current folder.
@@ -42,7 +42,7 @@ def text_file(request: Request, *, path: str, length: Count = 128, eval_length: 
 
 
 def labelled_texts(request: Request, folder: Path) -> Splits:
-    """Texts FOLDER/CLASS/*.txt, or FOLDER/train/CLASS/*.txt and FOLDER/test/CLASS/*.txt (IMDB's form), for a classifier.
+    """Read texts FOLDER/CLASS/*.txt, or FOLDER/train/CLASS/*.txt and FOLDER/test/CLASS/*.txt (IMDB's form), for a classifier.
 
     Rows: "inputs", object [N] of str as they are in the files, for a tokeniser in `Data.encode`; "targets", int32 [N].
 
@@ -92,7 +92,7 @@ def _texts(folder: Path) -> list[Path]:
 
 
 def _read(folder: Path, classes: tuple[str, ...], bad: list[Bad]) -> Arrays:
-    """The texts of one split, class by class; what cannot be read is added to `bad`."""
+    """Read the texts of one split, class by class; what cannot be read is added to `bad`."""
     other = sorted(set(_classes(folder)) - set(classes))
     if other:
         raise UserError(

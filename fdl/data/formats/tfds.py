@@ -23,12 +23,12 @@ from fdl.types import Arrays, UserError, one_line, printable
 
 
 def default_dir() -> Path:
-    """Where TFDS keeps its data when nobody says otherwise."""
+    """Return where TFDS keeps its data by default."""
     return Path(os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets").expanduser()
 
 
 def prepared(name: str, data_dir: Path) -> Path | None:
-    """The folder of the newest prepared version of a data set, or None; TensorFlow is not needed to see it."""
+    """Find the folder of the newest prepared version of a data set, or None; TensorFlow is not needed to see it."""
     versions = [
         (tuple(map(int, folder.name.split("."))), folder)
         for folder in (data_dir / name).glob("*.*.*")
@@ -38,7 +38,7 @@ def prepared(name: str, data_dir: Path) -> Path | None:
 
 
 def read(folder: Path, wanted: tuple[str, ...] | None = None) -> tuple[dict[str, Arrays], dict[str, tuple[str, ...]]]:
-    """The splits of a prepared data set, in the order of its files: ({split: {feature: [N, ...]}}, {label: classes}).
+    """Read the splits of a prepared data set, in the order of its files: ({split: {feature: [N, ...]}}, {label: classes}).
 
     Args:
         wanted: the splits to read, as far as they are there; all where it is None.
@@ -74,7 +74,7 @@ def read(folder: Path, wanted: tuple[str, ...] | None = None) -> tuple[dict[str,
 
 
 def supervised_keys(folder: Path) -> tuple[str, str]:
-    """The features that a prepared data set is trained on: (inputs, targets), ("image", "label") unless it says otherwise.
+    """Return the features that a data set is trained on, (inputs, targets): ("image", "label") unless it says otherwise.
 
     Raises:
         UserError: it has no such features.
@@ -90,7 +90,7 @@ def supervised_keys(folder: Path) -> tuple[str, str]:
 
 
 def record_sources(name: str, folder: Path, picture: str) -> tuple[dict[str, Any], dict[str, tuple[str, ...]]]:
-    """({split: its records, of which any may be read, `picture` still encoded}, {label: classes}).
+    """Return ({split: its records, of which any may be read, `picture` still encoded}, {label: classes}).
 
     Raises:
         UserError: it was not prepared for random access, or is damaged.
@@ -119,7 +119,7 @@ def _builder(folder: Path) -> Any:
 
 
 def _classes(builder: Any) -> dict[str, tuple[str, ...]]:
-    """The class names of every feature that is a class."""
+    """Return the class names of every feature that is a class."""
     kind = _import().features.ClassLabel
     return {name: tuple(feature.names) for name, feature in builder.info.features.items() if isinstance(feature, kind)}
 
@@ -131,7 +131,7 @@ def _require_one_shape(builder: Any, folder: Path) -> None:
 
 
 def prepare(name: str, data_dirs: Iterable[Path], files: Path | None, offline: bool) -> Path | None:
-    """Runs the TFDS builder `name` on its publisher's files and returns the prepared folder.
+    """Run the TFDS builder `name` on its publisher's files and return the prepared folder.
 
     Args:
         data_dirs: the first of these that can be written is where it goes.
@@ -169,7 +169,7 @@ def prepare(name: str, data_dirs: Iterable[Path], files: Path | None, offline: b
 
 
 def text(column: np.ndarray) -> str:
-    """A column of strings as TFDS gives it (bytes), joined."""
+    """Join a column of strings as TFDS gives it (bytes)."""
     return b"".join(column.tolist()).decode("utf-8")
 
 
@@ -186,7 +186,7 @@ def _writable(data_dirs: Iterable[Path]) -> Path:
 
 
 def _import() -> Any:
-    """tensorflow_datasets, with TensorFlow kept off the accelerators: they belong to JAX."""
+    """Import tensorflow_datasets, with TensorFlow kept off the accelerators: they belong to JAX."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     import tensorflow as tf
     import tensorflow_datasets as tfds

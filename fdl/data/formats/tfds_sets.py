@@ -30,7 +30,7 @@ _PARTS = {"train": "train", "test": "test", "validation": "validation"}
 def tfds_dataset(
     request: Request, *, name: str, size: tuple[Count, Count] | None = None, crop: bool = False
 ) -> Splits:  # fmt: skip
-    """A data set of TFDS by its name ("cifar100", "svhn_cropped", "kmnist"): prepared already, or downloaded by TFDS.
+    """Load a data set of TFDS by its name ("cifar100", "svhn_cropped", "kmnist"): prepared already, or downloaded by TFDS.
 
     Its splits train, test and validation are taken, each where there is one with labels.
 
@@ -64,7 +64,7 @@ def tfds_dataset(
 
 
 def _read_whole(source: str, name: str, folder: Path) -> Splits:
-    """All rows in memory, as TFDS decodes them."""
+    """Read all rows into memory, as TFDS decodes them."""
     inputs, targets = tfds.supervised_keys(folder)
     held, names = tfds.read(folder, tuple(_PARTS.values()))
     if "train" not in held:
@@ -86,7 +86,7 @@ def _read_whole(source: str, name: str, folder: Path) -> Splits:
 def read_records(
     request: Request, name: str, folder: Path, frame: Frame, parts: Mapping[str, str], source: str = "tfds"
 ) -> Splits:
-    """Pictures that are decoded batch by batch, through TFDS' random access to its records.
+    """Read pictures that are decoded batch by batch, through TFDS' random access to its records.
 
     Args:
         parts: our name of a split ("train", "test", "validation") -> TFDS' name of it; those that are missing are left out.
@@ -130,7 +130,7 @@ def _column(source: Any, folder: Path, split: str, frame: Frame, keys: tuple[str
 
 
 def _labels(source: Any, key: str, content: bytes) -> np.ndarray:
-    """int32 [N]. A label lies beside its picture, so all records are read for them once; they are kept for the next start."""
+    """Return int32 [N]. A label lies beside its picture, so all records are read once; labels are kept for the next start."""
     path = cache_dir() / f"tfds-labels-{content.hex()[:16]}.npy"
     with contextlib.suppress(OSError, ValueError, EOFError):
         return np.load(path)

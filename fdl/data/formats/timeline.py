@@ -60,7 +60,7 @@ class Series:
 
     @property
     def gaps(self) -> np.ndarray:
-        """bool [T]: the row comes later than a step after the one before it."""
+        """Boolean [T]: the row comes later than a step after the one before it."""
         late = np.diff(self.times, prepend=self.times[:1]) > LONGER * self.step
         return late & (self.step > 0)
 
@@ -68,7 +68,7 @@ class Series:
 def read_series(
     held: Cells, target: tuple[str, ...] = (), date: str = "", ignore: tuple[str, ...] = (), on_bad: OnBad = "stop"
 ) -> Series:
-    """The numeric columns of a table as a series.
+    """Read the numeric columns of a table as a series.
 
     Args:
         target: the columns to forecast; default: the last numeric one.
@@ -117,7 +117,7 @@ def read_series(
 
 
 def calendar_of(series: Series) -> dict[str, np.ndarray]:
-    """Name -> float64 [T]: sine and cosine of the cycles in which at least two of the series' steps fit.
+    """Compute name -> float64 [T]: sine and cosine of the cycles in which at least two of the series' steps fit.
 
     The times are taken as they are written (UTC where they name a zone); the week begins on Thursday, as 1970 did.
     """
@@ -130,7 +130,7 @@ def calendar_of(series: Series) -> dict[str, np.ndarray]:
 
 
 def _date_column(held: Cells, date: str, ignore: tuple[str, ...]) -> tuple[str, str]:
-    """(the column of dates, their form): the one named, else the first whose cells are dates.
+    """Find (the column of dates, their form): the one named, else the first whose cells are dates.
 
     Raises:
         UserError: there is none, or its dates can be read in two ways.
@@ -153,7 +153,7 @@ def _date_column(held: Cells, date: str, ignore: tuple[str, ...]) -> tuple[str, 
 
 
 def _form(held: Cells, name: str, forms: list[str]) -> str:
-    """Of several forms (is 01/02/2024 in January?) the one in which the most cells are dates."""
+    """Choose among several forms (is 01/02/2024 in January?) the one in which the most cells are dates."""
     counts = (
         {form: int((~np.isnat(dates.parse(held.column(name).tolist(), form))).sum()) for form in forms}
         if forms[1:]
@@ -171,7 +171,7 @@ def _form(held: Cells, name: str, forms: list[str]) -> str:
 def _values(
     held: Cells, names: list[str], times: np.ndarray, column: str, form: str
 ) -> tuple[np.ndarray, dict[int, Bad]]:
-    """(float64 [T, C], row -> its bad cell)."""
+    """Return (float64 [T, C], row -> its bad cell)."""
     parts = [held.numbers(name) for name in names]
     bad: dict[int, Bad] = {}
     for row in np.flatnonzero(np.isnat(times)):
@@ -185,7 +185,7 @@ def _values(
 
 
 def _filled(series: Series, where: str) -> Series:
-    """Each missing value is the last one known; rows before every column has one are left out."""
+    """Fill each missing value with the last one known; rows before every column has one are left out."""
     row = np.where(series.known, np.arange(len(series.times))[:, None], -1)
     last = np.maximum.accumulate(row, axis=0)
     begun = np.flatnonzero((last >= 0).all(1))
@@ -207,7 +207,7 @@ def _filled(series: Series, where: str) -> Series:
 
 
 def _described(series: Series) -> Series:
-    """With the step and the gaps said."""
+    """Describe the series, with its step and its gaps."""
     if not series.step:
         return series
     name, length = min(UNITS.items(), key=lambda unit: abs(np.log(unit[1] / series.step)))

@@ -16,19 +16,19 @@ Grid = np.ndarray
 
 
 def uniform(rng: np.random.Generator, n: int, low: float, high: float) -> Grid:
-    """[n, 1, 1] draws from [low, high)."""
+    """Draw [n, 1, 1] from [low, high)."""
     return rng.uniform(low, high, (n, 1, 1)).astype(np.float32)
 
 
 def chance(rng: np.random.Generator, n: int, probability: float) -> Grid:
-    """[n, 1, 1] of 1 (with this probability) and 0."""
+    """Draw [n, 1, 1] of 1 (with this probability) and 0."""
     return (rng.random((n, 1, 1)) < probability).astype(np.float32)
 
 
 def canvas(
     rng: np.random.Generator, n: int, *, turn: float, stretch: float, shift: float, wave: float
 ) -> tuple[Grid, Grid]:
-    """Coordinates (u, v) of every pixel in each image's own frame: turned, stretched, shifted, and bent by slow waves.
+    """Return each pixel's (u, v) in its image's own frame: turned, stretched, shifted, and bent by slow waves.
 
     Args:
         turn: the most degrees of turn, either way.
@@ -48,12 +48,12 @@ def canvas(
 
 
 def soft(distance: Grid) -> Grid:
-    """1 inside (negative distance), 0 outside, and a ramp of one pixel between."""
+    """Return 1 inside (negative distance), 0 outside, and a ramp of one pixel between."""
     return np.clip(0.5 - distance * (SIZE / 2), 0, 1)
 
 
 def profile(at: Grid, knots: Sequence[float], values: Sequence[Grid | float]) -> Grid:
-    """The broken line through (knots[k], values[k]), flat beyond its ends; values may differ by image."""
+    """Interpolate through (knots[k], values[k]), flat beyond the ends; values may differ by image."""
     line = np.asarray(values[0], np.float32)
     for k in range(len(knots) - 1):
         width = knots[k + 1] - knots[k]
@@ -62,12 +62,12 @@ def profile(at: Grid, knots: Sequence[float], values: Sequence[Grid | float]) ->
 
 
 def box(u: Grid, v: Grid, left: Grid | float, right: Grid | float, top: Grid | float, bottom: Grid | float) -> Grid:
-    """A filled rectangle; an edge may be a curve (a grid of the other coordinate's values)."""
+    """Draw a filled rectangle; an edge may be a curve (a grid of the other coordinate's values)."""
     return soft(np.maximum(np.maximum(left - u, u - right), np.maximum(top - v, v - bottom)))
 
 
 def ellipse(u: Grid, v: Grid, x: Grid | float, y: Grid | float, width: Grid | float, height: Grid | float) -> Grid:
-    """A filled ellipse by its centre and half axes."""
+    """Draw a filled ellipse by its centre and half axes."""
     radius = np.sqrt(((u - x) / width) ** 2 + ((v - y) / height) ** 2)
     return soft((radius - 1) * np.minimum(width, height))
 
@@ -76,7 +76,7 @@ def limb(
     u: Grid, v: Grid, start: tuple[Grid | float, Grid | float], end: tuple[Grid | float, Grid | float],
     thick: Grid | float, thin: Grid | float,
 ) -> Grid:  # fmt: skip
-    """A stroke with round ends, its half width going from `thick` at the start to `thin` at the end."""
+    """Draw a stroke with round ends, its half width going from `thick` at the start to `thin` at the end."""
     dx, dy = end[0] - start[0], end[1] - start[1]
     along = np.clip(((u - start[0]) * dx + (v - start[1]) * dy) / (dx * dx + dy * dy + 1e-6), 0, 1)
     away = np.sqrt((u - start[0] - along * dx) ** 2 + (v - start[1] - along * dy) ** 2)
@@ -84,7 +84,7 @@ def limb(
 
 
 def photograph(rng: np.random.Generator, ink: Grid, *, cover: float, noise: float) -> np.ndarray:
-    """Grey images as a camera would leave them: something in the way here and there, grain, 8 bits.
+    """Make grey images as a camera would: something in the way here and there, grain, 8 bits.
 
     Args:
         ink: brightness in [0, 1], 0 the background.

@@ -11,7 +11,7 @@ NUM_FORMS = 10
 def draw(
     rng: np.random.Generator, form_N: np.ndarray, hue_N: np.ndarray, ground_N: np.ndarray, height: int, width: int
 ) -> np.ndarray:
-    """uint8 [N, height, width, 3]: each a form (0 to 9) of one hue on a ground of another (both in [0, 1]).
+    """Draw uint8 [N, height, width, 3]: each a form (0 to 9) of one hue on a ground of another (both in [0, 1]).
 
     Place, size, turn, brightness, a slope of light over the ground and grain are random.
     """
@@ -39,7 +39,7 @@ def draw(
 
 
 def _distance(form_N: np.ndarray, u: np.ndarray, v: np.ndarray) -> np.ndarray:
-    """[N, H, W]: below zero inside the form, rising by about one a unit of length."""
+    """Return [N, H, W]: below zero inside the form, rising by about one a unit of length."""
     distance = np.empty_like(u)
     for form in np.unique(form_N):
         rows = form_N == form
@@ -61,6 +61,6 @@ def _distance(form_N: np.ndarray, u: np.ndarray, v: np.ndarray) -> np.ndarray:
 
 
 def _colour(hue_N: np.ndarray) -> np.ndarray:
-    """float32 [N, 1, 1, 3]: a rather pale colour of each hue, which wraps around at 1."""
+    """Return float32 [N, 1, 1, 3]: a rather pale colour of each hue, which wraps around at 1."""
     phase = (hue_N[:, None] + np.array([0, 1 / 3, 2 / 3])) * 2 * np.pi
     return (0.55 + 0.4 * np.cos(phase)).astype(np.float32)[:, None, None]

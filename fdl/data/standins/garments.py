@@ -17,7 +17,7 @@ CLASSES = (
 
 
 def draw(rng: np.random.Generator, label: int, n: int) -> np.ndarray:
-    """n pictures of one class, uint8 [n, 28, 28, 1]."""
+    """Draw n pictures of one class, uint8 [n, 28, 28, 1]."""
     turn, wave = (7, 0.03) if label in (5, 7, 9) else (5, 0.04)
     u, v = canvas(rng, n, turn=turn, stretch=0.22, shift=2, wave=wave)
     shape = (_t_shirt, _trouser, _pullover, _dress, _coat, _sandal, _shirt, _sneaker, _bag, _ankle_boot)[label]
@@ -25,7 +25,7 @@ def draw(rng: np.random.Generator, label: int, n: int) -> np.ndarray:
 
 
 def _cloth(rng: np.random.Generator, u: Grid, v: Grid) -> Grid:
-    """Brightness of the fabric: a tone, folds, and stripes, checks or a print on some."""
+    """Draw the fabric's brightness: a tone, folds, and stripes, checks or a print on some."""
     n = len(u)
     tone = uniform(rng, n, 0.35, 1.0)
     for _ in range(2):
@@ -51,7 +51,7 @@ def _top(
     rng: np.random.Generator, u: Grid, v: Grid, *, sleeve: Grid, hem: Grid, waist: Grid, neck: Grid, opening: Grid,
     collar: Grid, loose: Grid,
 ) -> Grid:  # fmt: skip
-    """The pattern of every top.
+    """Draw the pattern of every top.
 
     Args:
         sleeve: length of the sleeves: 0 none, 1 to the hip.
@@ -169,7 +169,7 @@ def _bag(rng: np.random.Generator, u: Grid, v: Grid) -> Grid:
 
 
 def _shoe(rng: np.random.Generator, u: Grid, v: Grid, *, shaft: Grid, heel: Grid) -> tuple[Grid, Grid]:
-    """A shoe seen from its side, toe to the left: (upper, sole).
+    """Draw a shoe seen from its side, toe to the left: (upper, sole).
 
     Args:
         shaft: how high the heel's side rises over the toe's.

@@ -12,7 +12,7 @@ CLASSES = tuple("0123456789")
 
 
 def _arc(x: float, y: float, width: float, height: float, start: float, end: float, points: int = 9) -> list[tuple]:
-    """Points of an ellipse's arc; degrees from the right, clockwise on the picture."""
+    """Return points of an ellipse's arc; degrees from the right, clockwise on the picture."""
     angles = np.deg2rad(np.linspace(start, end, points))
     return [(x + width * np.cos(a), y + height * np.sin(a)) for a in angles]
 
@@ -33,7 +33,7 @@ _STROKES: dict[int, list[list[tuple]]] = {
 
 
 def draw(rng: np.random.Generator, label: int, n: int) -> np.ndarray:
-    """n pictures of one digit, uint8 [n, 28, 28, 1]."""
+    """Draw n pictures of one digit, uint8 [n, 28, 28, 1]."""
     u, v = canvas(rng, n, turn=16, stretch=0.3, shift=2, wave=0.07)
     u = u + uniform(rng, n, -0.35, 0.35) * v  # the slant of the hand
     pen, ink = uniform(rng, n, 0.06, 0.14), np.zeros(np.broadcast_shapes(u.shape, v.shape), np.float32)

@@ -24,12 +24,12 @@ SEED = 0
 
 
 def fashion(num_train: int = 60_000, num_test: int = 10_000) -> tuple[Arrays, Arrays]:
-    """Garments under Fashion-MNIST's ten classes: (train, test), inputs uint8 [N, 28, 28, 1], targets int32 [N]."""
+    """Draw garments under Fashion-MNIST's ten classes: (train, test), inputs uint8 [N, 28, 28, 1], targets int32 [N]."""
     return _pictures("fashion", garments.draw, [draw.__file__, garments.__file__], num_train, num_test)
 
 
 def digits(num_train: int = 60_000, num_test: int = 10_000) -> tuple[Arrays, Arrays]:
-    """Digits drawn with a pen, like MNIST: (train, test), inputs uint8 [N, 28, 28, 1], targets int32 [N]."""
+    """Draw digits with a pen, like MNIST: (train, test), inputs uint8 [N, 28, 28, 1], targets int32 [N]."""
     return _pictures("digits", handwriting.draw, [draw.__file__, handwriting.__file__], num_train, num_test)
 
 
@@ -42,7 +42,7 @@ def _pictures(
 
 
 def _draw_all(draw_class: Callable[..., np.ndarray], sizes: tuple[int, ...], chunk: int = 1000) -> Arrays:
-    """Every class's share of each split, drawn a chunk at a time (it fits the processor's cache), then mixed."""
+    """Draw every class's share of each split, a chunk at a time (it fits the processor's cache), then mix them."""
     arrays: Arrays = {}
     for number, (split, size) in enumerate(zip(("train", "test"), sizes, strict=True)):
         targets = np.random.default_rng((SEED, number)).permutation(np.arange(size) % 10).astype(np.int32)
@@ -58,7 +58,7 @@ def _draw_all(draw_class: Callable[..., np.ndarray], sizes: tuple[int, ...], chu
 
 
 def cached(name: str, code: list[str], sizes: tuple[int, ...], make: Callable[[], Arrays]) -> Arrays:
-    """The arrays of `make()`, kept in a file named after the code that drew them.
+    """Return the arrays of `make()`, kept in a file named after the code that drew them.
 
     A damaged file is made anew; a folder that cannot be written costs the time of drawing, nothing else.
     """
@@ -95,7 +95,7 @@ _GRAMMAR: dict[str, list[str]] = {
 
 
 def play(num_characters: int = 500_000) -> str:
-    """Speeches from a small random grammar, in the layout of a play."""
+    """Generate speeches from a small random grammar, in the layout of a play."""
     rng = random.Random(SEED)
 
     def expand(text: str, depth: int = 0) -> str:
@@ -124,7 +124,7 @@ def play(num_characters: int = 500_000) -> str:
 
 
 def housing(num_rows: int = 20_640) -> list[list[str]]:
-    """A table like California housing, header first, every cell as text: prices by income, place and age."""
+    """Generate a table like California housing, header first, every cell as text: prices by income, place and age."""
     rng = np.random.default_rng(SEED)
     along, inland = rng.random(num_rows), rng.gamma(1.2, 1.1, num_rows)  # the coast runs from north-west to south-east
     longitude, latitude = -124 + 7 * along + inland, 41.5 - 8.5 * along + 0.3 * inland
