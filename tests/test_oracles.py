@@ -69,7 +69,9 @@ def begin_with(path: Path, params: dict[str, np.ndarray]) -> str:
 
 def data_of(train: dict[str, Any], validation: dict[str, Any] | None = None, **changes: Any) -> Data:
     """Rows given as they are; the test split is the validation split or the training rows."""
-    splits = Splits("given", "builtin", "drawn", train, validation or train, validation, facts=Facts(vocabulary=("a", "b")))
+    splits = Splits(
+        "given", "builtin", "drawn", train, validation or train, validation, facts=Facts(vocabulary=("a", "b"))
+    )
     return Data(load=lambda request: splits, **changes)
 
 
@@ -154,7 +156,7 @@ class Bias(nn.Module):
     [
         {"schedule": "cosine", "warmup": 0.4},
         {"schedule": "onecycle"},
-        {"schedule": "rise", "floor": 0.01},
+        {"schedule": "range_test", "min_ratio": 0.01},
         {"schedule": "piecewise"},
     ],
     ids=lambda settings: settings["schedule"],
