@@ -218,7 +218,7 @@ def saver(root: Path, keep: int = KEEP) -> Iterator[Save]:
                     raise _not_saved(folder, num_bytes, error) from error
 
         def save(step: int, state: Any, progress: Mapping[str, Any]) -> None:
-            settle()  # one save at a time: the next one's arrays would otherwise be in host memory beside this one's
+            settle()  # one save at a time is in host memory; the error of the last one is raised here
             folder = root.absolute() / str(step)
             leaves = named_leaves(state)
             num_bytes = sum(leaf.nbytes for leaf in leaves.values())

@@ -72,7 +72,7 @@ class Layout:
             return PartitionSpec()
         if model > 1 and len(shape) > 1 and shape[-1] % model == 0:
             axes[-1] = MODEL_AXIS
-        # The longest dimension that divides: one too short or uneven would leave devices with padding.
+        # The longest dimension that divides evenly: XLA would pad an uneven one on some devices.
         free = [i for i in range(len(shape)) if axes[i] is None and shape[i] % fsdp == 0]
         if fsdp > 1 and free:
             axes[max(free, key=lambda i: shape[i])] = FSDP_AXIS
@@ -188,7 +188,7 @@ def shard(batch: Batch, layout: Layout) -> Batch:
 
 def place(array: np.ndarray, like: Any) -> Array:
     """Put a host array, whole in every process, on the devices as `like` is placed."""
-    # Not device_put: with several processes that would need every shard to be on this process's devices.
+    # Each process supplies the shards of its own devices only.
     return jax.make_array_from_callback(array.shape, like.sharding, lambda index: array[index])
 
 

@@ -196,7 +196,7 @@ def read_metrics(program: Program, workdir: Path, pending: Pending, progress: Pr
     if pending is None:
         return progress
     call, found = pending
-    # One layout for both kinds of call: [steps]. A loop's arrays are longer than its steps; the rest is cut off.
+    # The same shape for both kinds of call: [steps]. A loop's arrays are longer than its steps; the rest is cut off.
     metrics = jax.tree.map(lambda leaf: np.reshape(leaf, -1)[: call.count], jax.device_get(found))
     hooks.heartbeat()
     if metrics is None or not metrics.first_bad.any():
