@@ -78,13 +78,13 @@ def replacing(path: Path, durable: bool = True) -> Iterator[IO[bytes]]:
 
 
 def write_bytes(path: Path, contents: bytes, durable: bool = True) -> None:
-    """Write a file whole or not at all; see `replacing`."""
+    """Write a file completely or not at all; see `replacing`."""
     with replacing(path, durable) as file:
         file.write(contents)
 
 
 def write_text(path: Path, text: str, durable: bool = True) -> None:
-    """Write a text as UTF-8, whole or not at all; see `replacing`."""
+    """Write a text as UTF-8, completely or not at all; see `replacing`."""
     write_bytes(path, text.encode(), durable)
 
 

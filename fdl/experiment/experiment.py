@@ -40,10 +40,10 @@ class Experiment:
         optimizer: the recipe; or any Optax transform, or a function from the run's number of steps to one.
         steps: how long to train.
         batch_size, eval_batch_size: examples of a global batch.
-        num_examples: train on the first so many of the shuffled training examples (None: all).
+        num_examples: train on only this many of the shuffled training examples (None: all).
         log_every, eval_every, save_every: how often to write a row, evaluate on the validation split, save.
         sample_every: how often to show a sample of the model's (0: never).
-        patience: stop after so many evaluations without a new best (None: never).
+        patience: stop after this many evaluations without a new best (None: never).
         stop_at: stop once the task's monitored metric is this good on the validation split (None: never).
         on_bad_step: what follows a step whose inputs, loss or gradient is not finite: "stop"; "skip": leave state and
             statistics as they were and go on with the next batch; "rollback": go back to the last checkpoint and leave that

@@ -12,7 +12,7 @@ from flax import linen as nn
 from jax import lax
 
 _INFERENCE = {"train": False, "use_running_average": True}
-"""By what argument a module with running statistics is told to use them as they are."""
+"""The argument that makes a module use its running statistics unchanged."""
 
 
 def stop_frozen(params: Any, trained: Any) -> Any:

@@ -75,10 +75,10 @@ class Optimizer:
         l2: through the gradient.
         clip_norm: the largest norm of the whole gradient, or None.
         clip_value: the largest magnitude of an entry of the gradient, or None.
-        accumulate: so many steps make one update, by the mean of their gradients: a batch as many times as large in the
+        accumulate: this many steps make one update, by the mean of their gradients: a batch as many times as large in the
             memory of one. The schedule then counts updates: step t has the rate of update t // accumulate.
         ema: decay of the moving average of the parameters that evaluation uses (the step keeps it); 0 for none.
-        groups: parameters with a rate, decay or rule of their own, or frozen; the first group that matches a parameter
+        groups: parameters with their own rate, decay or rule, or frozen; the first group that matches a parameter
             decides. As text: `--set optimizer.groups=encoder:scale=0.1,*/bias:weight_decay=0`.
         freeze: names of parameters ("conv1", "conv1/kernel", "stage*") that are not trained, as by a frozen `Group`.
         engine: what computes steps 4 to 6: Optax, compiled, or the optimizers written by hand in `fdl.scratch`, in NumPy.
@@ -205,7 +205,7 @@ class Optimizer:
         own = make(self.rule, self._coefficients, self.rate(total_steps))
         if all(group.frozen for group in self.groups):
             return own
-        # A frozen group's label stays, so that every label has a transform; none of its parameters get here.
+        # `partition` needs a transform for every label, so FROZEN has one although no frozen parameter gets here.
         transforms = {REST: own, FROZEN: optax.set_to_zero()}
         for index, group in enumerate(self.groups):
             if not group.frozen:

@@ -24,7 +24,7 @@ RESUME_MAY_CHANGE = {
     "steps", "log_every", "eval_every", "save_every", "sample_every", "patience", "stop_at", "eval_batch_size", "data.feed",
     "data.on_bad", "on_bad_step", "loss_limit",
 }  # fmt: skip
-"""Settings that decide how long a run is and what is written of it, not what it computes."""
+"""Settings that decide how long a run is and what it writes, not what it computes."""
 BIT_DECIDING_LIBRARIES = ("jax", "jaxlib", "flax", "optax", "numpy")
 _RECORDED = (
     *BIT_DECIDING_LIBRARIES, "orbax-checkpoint", "tensorflow", "tensorflow-cpu", "tensorflow-datasets", "pillow",

@@ -141,9 +141,9 @@ def class_columns(probabilities: np.ndarray, classes: Sequence[str], top: int) -
 
 
 def linear_features(train: Any, rows: Any) -> np.ndarray | None:
-    """Compute features [N, P] of `rows`: ones, standardised numbers (median if missing), one-hot categories.
+    """Compute features [N, P]: ones, standardised numbers (median if missing), one-hot categories.
 
-    Every statistic is computed on `train`. None where the inputs are no table (pictures, texts, windows, arrays of other names), or one
+    Every statistic is computed on `train`. None where the inputs are no table (pictures, texts, windows, other arrays), or one
     with more than `MOST_FEATURES` features.
     """
     if not is_tabular(train):

@@ -18,7 +18,7 @@ from fdl.types import RunError, UserError
 
 HUNG = 124
 STARTUP_SECONDS = 600.0
-"""Until the first sign of life the watchdog allows this long at least: restoring and the first step take their time."""
+"""Until the first sign of life the watchdog allows at least this long: restoring and the first step are slow."""
 _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 

@@ -12,9 +12,9 @@ from fdl.tasks.task import View
 from fdl.types import Array, Arrays, count_examples, take
 
 FIRST = 12
-"""Of so many examples all probabilities are kept."""
+"""The number of examples whose probabilities are all kept."""
 CHUNK_BYTES = 1 << 26
-"""Of logits that are held at a time: [N, C] of 10,000 examples and classes are 400 MB."""
+"""The most logits held at a time: [N, C] of 10,000 examples and classes are 400 MB."""
 
 
 def softmax(logits: Array | np.ndarray) -> np.ndarray:
