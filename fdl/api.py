@@ -1,4 +1,4 @@
-"""The front door in Python: `fdl.fit` trains as the command line does, to the bit; `fdl.compile` gives the pieces."""
+"""The Python interface: `fdl.fit` trains as the command line does, to the bit; `fdl.compile` gives the pieces."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class Run:
         return self.model.outputs(rows)
 
     def predict(self, source: PathLike, out: PathLike | None = None) -> list[Path]:
-        """Predict for a file, a folder or a prompt, as --mode=predict does; the files written.
+        """Predict for a file, a folder or a prompt, as --mode=predict does; return the files written.
 
         Args:
             out: the folder to write into; the run's own `predictions` unless given.
@@ -72,11 +72,11 @@ def fit(
     test: bool = True,
     report: bool = True,
 ) -> Run:
-    """Train an experiment, or go on with the run in `workdir`: the same run as `python -m fdl.main` makes, to the bit.
+    """Train an experiment, or resume the run in `workdir`: the same run as `python -m fdl.main` makes, to the bit.
 
     Args:
-        experiment: a value, or what --experiment takes: a name of --list, or the path of a .py file.
-        workdir: the run's directory; a new one under runs/ unless given. The same one again resumes the run.
+        experiment: an Experiment, or what --experiment takes: a name of --list, or the path of a .py file.
+        workdir: the run's directory; a new one under runs/ unless given. Giving it again resumes the run.
         seed: decides the initial parameters, the order of examples and all randomness.
         overrides: "path=value" each, as --set takes them.
         data_dir: where data sets are looked for; $FDL_DATA_DIR, then the TFDS default, unless given.
@@ -105,9 +105,9 @@ def compile(
     data_dir: PathLike | None = None,
     parallel: Literal["auto", "pmap", "jit"] = "auto",
 ) -> Program:
-    """Load an experiment's data and give its program: the pure functions and, in `.compiled`, their executables.
+    """Load an experiment's data and return its program: the pure functions and, in `.compiled`, their executables.
 
-    Arguments as of `fit`.
+    Arguments as for `fit`.
     """
     options = Options(seed=seed, data_dir=None if data_dir is None else os.fspath(data_dir), parallel=parallel)
     return session.load(_resolve(experiment, overrides), options)

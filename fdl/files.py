@@ -1,4 +1,4 @@
-"""Files that are old or new and never half, locks that end with their process, and paths as the user wrote them."""
+"""Files that are never half written, locks that end with their process, and paths as the user wrote them."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ _POLL = 0.05
 
 
 def user_path(text: str, what: str) -> Path:
-    """Return a path as the user wrote it, with `~` as the home it stands for; `what` names it in an error.
+    """Return a path as the user wrote it, with `~` expanded; `what` names it in an error.
 
     Raises:
-        UserError: that home is not known, or the text can be no path.
+        UserError: that home is not known, or the text cannot be a path.
     """
     try:
         if "\0" in text:
@@ -51,7 +51,7 @@ def write_error(path: Path, error: OSError) -> UserError | RunError:
 
 @contextlib.contextmanager
 def replacing(path: Path, durable: bool = True) -> Iterator[IO[bytes]]:
-    """Open a file beside `path` for writing, and rename it to `path` when the block has ended well.
+    """Open a file beside `path` for writing, and rename it to `path` when the block ends without an error.
 
     Args:
         durable: flush it to the disk before the rename, for what must be there after a power failure.
@@ -78,13 +78,13 @@ def replacing(path: Path, durable: bool = True) -> Iterator[IO[bytes]]:
 
 
 def write_bytes(path: Path, contents: bytes, durable: bool = True) -> None:
-    """Write a file whole or not at all; see `replacing`."""
+    """Write a file completely or not at all; see `replacing`."""
     with replacing(path, durable) as file:
         file.write(contents)
 
 
 def write_text(path: Path, text: str, durable: bool = True) -> None:
-    """Write a text as UTF-8, whole or not at all; see `replacing`."""
+    """Write a text as UTF-8, completely or not at all; see `replacing`."""
     write_bytes(path, text.encode(), durable)
 
 
@@ -94,7 +94,7 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def write_all(out: Path, files: Mapping[str, bytes | str]) -> list[Path]:
-    """Write `files` (name -> contents, text as UTF-8) under `out`: all of them are on the disk before one has its name.
+    """Write `files` (name -> contents, text as UTF-8) under `out`: all are on the disk before any gets its name.
 
     Raises:
         UserError, RunError: see `write_error`.
@@ -127,13 +127,13 @@ def _finite(value: Any) -> Any:
 
 
 def try_lock(path: Path, wait: float = 0.0) -> int | None:
-    """Lock a file for whoever holds the number returned, until that is closed or its process ends; None if it is taken.
+    """Lock a file until the descriptor returned is closed or its process ends; None if it is locked already.
 
     Two threads of one process exclude each other as two processes do. Where the file system has no locks, a warning says
     so once, and nobody is kept out.
 
     Args:
-        wait: seconds to go on trying, math.inf for ever.
+        wait: seconds to keep trying, math.inf for ever.
 
     Raises:
         OSError: the file cannot be opened.
@@ -156,10 +156,10 @@ def try_lock(path: Path, wait: float = 0.0) -> int | None:
 
 @contextlib.contextmanager
 def locked(path: Path, wait: float = math.inf) -> Iterator[int]:
-    """Hold `try_lock`'s lock for the time of a block.
+    """Hold `try_lock`'s lock during a block.
 
     Raises:
-        BlockingIOError: another process has held it for `wait` seconds; its text is what the file says of it.
+        BlockingIOError: another process has held it for `wait` seconds; the text names that process.
         OSError: the file cannot be opened.
     """
     handle = try_lock(path, wait)
@@ -173,7 +173,7 @@ def locked(path: Path, wait: float = math.inf) -> Iterator[int]:
 
 
 def write_holder(handle: int, text: str) -> None:
-    """Say in a locked file who holds it."""
+    """Write into a locked file who holds it."""
     os.ftruncate(handle, 0)
     os.pwrite(handle, text.encode(), 0)
 

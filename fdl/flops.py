@@ -1,7 +1,7 @@
-"""FLOPs counted on the jaxpr, the same way wherever fdl speaks of them: in a plan, a dry run, a table of layers.
+"""FLOPs counted on the jaxpr, the same way everywhere in fdl: in a plan, a dry run, a table of layers.
 
 2 FLOPs a multiply-add of every matrix product and convolution; nothing else. XLA's own analysis counts the body of a loop
-once, however often it runs, and a look-up in a table as the product that it may be compiled to.
+once, however often it runs, and a table look-up as the product that it may be compiled to.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from jax.interpreters import partial_eval
 
 
 def drop_dead_code(closed: Any) -> Any:
-    """Drop what no result needs, as the compiler does: a backward pass by hand also has a gradient for the pictures."""
+    """Drop what no result needs, as the compiler does: a hand-written backward pass also computes the inputs' gradient."""
     return partial_eval.dce_jaxpr(closed.jaxpr, [True] * len(closed.jaxpr.outvars))[0]
 
 
@@ -47,7 +47,7 @@ def flops_by_scope(jaxpr: Any, scope: tuple[str, ...] = ()) -> collections.Count
         else:
             inner = [flops_by_scope(part, own) for value in params.values() for part in inner_jaxprs(value)]
             if params.get("branches_platforms"):
-                inner = inner[-1:]  # the plain form, whatever is compiled in its place on some platform
+                inner = inner[-1:]  # the plain form, whatever a platform compiles instead
             elif name == "cond" and inner:
                 inner = [max(inner, key=lambda part: sum(part.values()))]
             for part in inner:
@@ -57,7 +57,7 @@ def flops_by_scope(jaxpr: Any, scope: tuple[str, ...] = ()) -> collections.Count
 
 
 def _conv_flops(eqn: Any) -> int:
-    """Count the products of the definition; those with the zeros of padding and of dilated inputs are left out, as XLA does."""
+    """Count the products of the definition; products with the zeros of padding and dilation are left out, as XLA does."""
     x, kernel, out = eqn.invars[0].aval, eqn.invars[1].aval, eqn.outvars[0].aval
     numbers, params = eqn.params["dimension_numbers"], eqn.params
     places = 1

@@ -88,8 +88,8 @@ def main() -> None:
         from fdl.distributed import processes
 
         if not processes.alone():
-            # Not by way of jax.distributed's own goodbye, which waits minutes for the processes that wait for this one.
-            # Process 0 last: with it the others lose their coordinator, and would end on that instead.
+            # Skip jax.distributed's own shutdown, which waits minutes for processes that are waiting for this one.
+            # Process 0 exits last: without their coordinator the others would end with that error instead of their own.
             sys.stderr.flush()
             time.sleep(1.0 if processes.is_first() else 0)
             os._exit(code)
@@ -97,7 +97,7 @@ def main() -> None:
 
 
 def run(argv: list[str]) -> int:
-    """The exit code of one command line."""
+    """Run one command line and return its exit code."""
     environment.keep_freed_memory()
     losses: list[OSError] = []
 
@@ -145,7 +145,7 @@ def _answer(argv: list[str]) -> int:
 
 
 def _trains() -> bool:
-    """Whether this start leaves something in its run directory, so that nobody need read what it prints."""
+    """Return whether this start writes to its run directory, so that nobody needs to read what it prints."""
     looks = FLAGS.is_parsed() and (FLAGS.list or FLAGS.show or FLAGS.dry_run)
     return FLAGS.is_parsed() and not looks and FLAGS.mode in (None, "train", "study", "sweep")
 
@@ -184,7 +184,7 @@ def _own_flags() -> list[str]:
 
 
 def _options(argv: list[str]) -> Options:
-    """The flags as the one value that everything below is given."""
+    """Collect the flags in the one value that everything else takes."""
     from fdl.cli.options import Options
     from fdl.files import user_path
 
@@ -234,7 +234,7 @@ def _dispatch(argv: list[str]) -> int:
 
 
 def _mode(name: str) -> Callable[..., None]:
-    """A function of (file, experiment, options)."""
+    """Choose the mode's function of (file, experiment, options)."""
     from fdl.cli import modes
 
     if FLAGS.dry_run:
@@ -260,7 +260,7 @@ def _join() -> None:
 
         layouts.require_platform(FLAGS.require)
     if not processes.is_first():
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # one process speaks for all; errors still come from each
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # one process prints for all; errors still come from each
     # Every flag may decide what the processes do together: one that skips an evaluation leaves the others waiting in it.
     same = {name: FLAGS[name].value for name in _own_flags() if name != "process_id"}
     processes.require_equal("the flags", json.dumps(same, sort_keys=True))

@@ -1,4 +1,4 @@
-"""From text to a typed value: what `--set`, and the options of a data source given as text, are read by."""
+"""From text to a typed value: how `--set`, and the options of a data source given as text, are read."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _OPEN, _CLOSE = ("(", "["), (")", "]")
 
 
 def parse(text: str, annotation: Any, limits: tuple[Any, ...] = ()) -> Any:
-    """`text` as a value of the annotated type; a number in `limits` (Ranges).
+    """Parse `text` as a value of the annotated type; a number must lie in `limits` (Ranges).
 
     A type with a class method `parse` (a Duration, a data source) reads its own text.
 
@@ -25,7 +25,7 @@ def parse(text: str, annotation: Any, limits: tuple[Any, ...] = ()) -> Any:
     (64, 128)
 
     Raises:
-        ValueError: it is none; the message says what was expected.
+        ValueError: it is not one; the message says what was expected.
     """
     origin = get_origin(annotation)
     if origin is Annotated:
@@ -41,7 +41,7 @@ def parse(text: str, annotation: Any, limits: tuple[Any, ...] = ()) -> Any:
 
 
 def parses_itself(annotation: Any) -> bool:
-    """Whether the type has a class method `parse` that makes a value of text."""
+    """Return whether the type has a class method `parse` that makes a value from text."""
     return inspect.isclass(annotation) and callable(getattr(annotation, "parse", None))
 
 
@@ -70,14 +70,14 @@ def _choice(text: str, annotation: Any, limits: tuple[Any, ...]) -> Any:
 
 
 def _tuple(text: str, annotation: Any, limits: tuple[Any, ...]) -> tuple[Any, ...]:
-    """Of "1,2" or "(1,2)"; where items are tuples themselves, of "(1,2),(3,4)" or "((1,2),(3,4))"."""
+    """Parse "1,2" or "(1,2)"; where items are tuples themselves, of "(1,2),(3,4)" or "((1,2),(3,4))"."""
     kinds, body = get_args(annotation), text.strip()
     if _enclosed(body):
         try:
             return _tuple(body[1:-1], annotation, limits)
         except ValueError:
             if not any(get_origin(kind) is tuple for kind in kinds):
-                raise  # else the brackets may be those of the only item
+                raise  # otherwise the brackets may be those of the only item
     items = _items(body)
     if len(kinds) == 2 and kinds[1] is Ellipsis:
         kinds = kinds[:1] * len(items)
@@ -87,7 +87,7 @@ def _tuple(text: str, annotation: Any, limits: tuple[Any, ...]) -> tuple[Any, ..
 
 
 def _items(text: str) -> list[str]:
-    """The parts between the commas that stand in no brackets.
+    """Split at the commas that are outside all brackets.
 
     Raises:
         ValueError: brackets that do not match.
@@ -107,7 +107,7 @@ def _items(text: str) -> list[str]:
 
 
 def _enclosed(body: str) -> bool:
-    """Whether the first bracket is closed by the last character."""
+    """Return whether the first bracket is closed by the last character."""
     depth, closed = 0, -1
     for place, character in enumerate(body):
         depth += (character in _OPEN) - (character in _CLOSE)
@@ -150,7 +150,7 @@ _PARSERS: dict[Any, Callable[[str, Any, tuple[Any, ...]], Any]] = {
 
 
 def field_type(cls: type, name: str) -> Any:
-    """The type of a class's field, with its `Annotated` parts; Any where its text names what is not imported at run time."""
+    """Return the type of a class's field with its `Annotated` parts; Any where its text names what is not imported here."""
     for base in cls.__mro__:
         annotation = inspect.get_annotations(base).get(name)
         if annotation is not None:
@@ -159,7 +159,7 @@ def field_type(cls: type, name: str) -> Any:
 
 
 def keywords(node: Any) -> list[tuple[str, Any, Any]]:
-    """(name, type, default) of the keyword-only arguments of a function or a partial of one (a data source)."""
+    """List (name, type, default) of the keyword-only arguments of a function or a partial of one (a data source)."""
     function = getattr(node, "func", node)
     if not isinstance(function, types.FunctionType):
         return []
@@ -172,7 +172,7 @@ def keywords(node: Any) -> list[tuple[str, Any, Any]]:
 
 
 def _resolved(annotation: Any, module: str) -> Any:
-    """An annotation that `from __future__ import annotations` left as text, evaluated where it was written."""
+    """Evaluate an annotation that `from __future__ import annotations` left as text, where it was written."""
     if not isinstance(annotation, str):
         return annotation
     holder = types.SimpleNamespace(__annotations__={"value": annotation})

@@ -1,4 +1,4 @@
-"""The words every other file shares: batches, durations, ranges, and the one error a user should see."""
+"""Types that every other file shares: batches, durations, ranges, and the one error a user should see."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ MAX_SEED = 2**32 - 1
 class UserError(Exception):
     """The user's input is at fault: main prints `fdl: error: <text>` on one line and exits with 2.
 
-    The text says what is wrong, where, and how to mend it. `echo`: another process of the same run says it.
+    The text says what is wrong, where, and how to fix it. `echo`: another process of the same run says it.
     """
 
     echo = False
@@ -101,7 +101,7 @@ class Duration:
 
     @classmethod
     def parse(cls, text: str | int | Duration) -> Duration:
-        """`text` as a duration.
+        """Parse `text` as a duration.
 
         Raises:
             ValueError: `text` is none of the four forms, or a fraction of a step or of an example.
@@ -118,13 +118,13 @@ class Duration:
             raise ValueError("longer than any run can be: expected a smaller number")
         if unit in ("steps", "examples") and value != int(value):
             raise ValueError(f"a fraction of {unit} cannot be had: expected a whole number")
-        return cls(value, unit)  # type: ignore[arg-type]  # the pattern admits these four units alone
+        return cls(value, unit)  # type: ignore[arg-type]  # the pattern admits only these four units
 
     def __str__(self) -> str:
         return f"{self.value:g}" + ("" if self.unit == "steps" else self.unit)
 
     def in_steps(self, batch_size: int, num_examples: int, total: int | None = None) -> float:
-        """The length in steps, at least 1 (0 only where the duration itself is 0); an epoch need not be a whole number.
+        """Convert to steps, at least 1 (0 only where the duration itself is 0); an epoch need not be a whole number.
 
         Args:
             batch_size: examples a step.
@@ -145,7 +145,7 @@ class Duration:
 
 
 def is_due(step: int, period: float) -> bool:
-    """Whether a whole number of periods (in steps, 0 for never) ends at `step`, to the nearest step."""
+    """Return whether a whole number of periods (in steps, 0 for never) ends at `step`, to the nearest step."""
     return step > 0 and period > 0 and round(round(step / period) * period) == step
 
 
@@ -156,7 +156,7 @@ else:
 
 
 def count_examples(arrays: Arrays) -> int:
-    """The number of rows, the same in every array."""
+    """Count the rows, the same number in every array."""
     sizes = {len(leaf) for leaf in jax.tree.leaves(arrays)}
     if len(sizes) != 1:
         raise ValueError(f"arrays of one split differ in length: {sorted(sizes)}")
@@ -164,12 +164,12 @@ def count_examples(arrays: Arrays) -> int:
 
 
 def take(arrays: Arrays, rows: np.ndarray | slice) -> Arrays:
-    """The given rows of every array."""
+    """Return the given rows of every array."""
     return jax.tree.map(lambda leaf: leaf[rows], arrays)
 
 
 def printable(text: object, limit: int = 300) -> str:
-    """`text` on one line: control characters and bytes that are no text as escapes, the middle left out beyond `limit`."""
+    """Format `text` on one line: control and undecodable bytes as escapes, the middle left out beyond `limit`."""
     known = str(text)
     if len(known) > limit:
         known = f"{known[: limit // 2]}...{known[-limit // 3 :]}"
@@ -178,22 +178,22 @@ def printable(text: object, limit: int = 300) -> str:
 
 
 def one_line(error: object, limit: int = 300) -> str:
-    """The text of an error of any library: runs of white space as one space, then `printable`; its type where it has none."""
+    """Format any library's error: runs of white space as one space, then `printable`; its type where it has no text."""
     return printable(" ".join(str(error).split()), limit) or type(error).__name__
 
 
 def named_leaves(tree: Any) -> dict[str, Any]:
-    """Every leaf of a tree by its path ("params/conv1/kernel"), in sorted order."""
+    """Return every leaf of a tree by its path ("params/conv1/kernel"), in sorted order."""
     paths = jax.tree_util.tree_flatten_with_path(tree)[0]
     return dict(sorted((leaf_name(path), leaf) for path, leaf in paths))
 
 
 def leaf_name(path: Any) -> str:
-    """The name of a leaf by its path in a tree, such as "params/conv1/kernel"."""
+    """Return the name of a leaf by its path in a tree, such as "params/conv1/kernel"."""
     return jax.tree_util.keystr(path, simple=True, separator="/")
 
 
 def unnamed(like: T, leaves: Mapping[str, Any]) -> T:
-    """The tree of `like` with the leaves of these names: what `named_leaves` took apart."""
+    """Rebuild the tree of `like` from leaves by name: the inverse of `named_leaves`."""
     paths, treedef = jax.tree_util.tree_flatten_with_path(like)
     return cast(T, jax.tree_util.tree_unflatten(treedef, [leaves[leaf_name(path)] for path, _ in paths]))

@@ -1,1 +1,1 @@
-"""Checkpoints and weights: written whole or not at all, verified before they are read."""
+"""Checkpoints and weights: written completely or not at all, verified before they are read."""

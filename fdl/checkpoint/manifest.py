@@ -3,8 +3,8 @@
     checkpoints/<step>/manifest.json   shapes and dtypes of the leaves, the run's progress, sha256 and size of each file
 
 A step without a manifest was interrupted and is removed at the next start. A step whose files do not match its manifest
-is passed over with a warning and left where it is (Orbax itself does not notice a flipped bit in an array). What others put
-beside these files (a copy that the user keeps, a drive's desktop.ini) is neither read nor deleted.
+is skipped with a warning and kept (Orbax itself does not notice a flipped bit in an array). Files that others put beside
+these (a copy that the user keeps, a drive's desktop.ini) are neither read nor deleted.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ STRANGERS = ("desktop.ini", "thumbs.db", "icon\r")
 
 
 def file_digests(folder: Path) -> dict[str, list[Any]]:
-    """Size and sha256 of every file of a step, by its path in the folder."""
+    """Compute size and sha256 of every file of a step, by its path in the folder."""
     paths = [path for path in sorted(folder.rglob("*")) if path.name != MANIFEST and not _is_strange(path.name)]
     return {str(path.relative_to(folder)): _digest(path) for path in paths if path.is_file()}
 
@@ -57,7 +57,7 @@ def _digest(path: Path) -> list[Any]:
 
 
 def verify(folder: Path) -> Saved | str:
-    """The checkpoint in `folder`, or a line about what is wrong with it."""
+    """Return the checkpoint in `folder`, or a line that says what is wrong with it."""
     try:
         manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
         sealed = manifest.pop("sha256")
@@ -80,21 +80,21 @@ def seal(folder: Path, manifest: Mapping[str, Any]) -> None:
     """Write the manifest with a digest over itself: from here on the step counts."""
     body = json.loads(
         to_json({name: value for name, value in manifest.items() if name != "sha256"})
-    )  # as it is read again
+    )  # as it will be when read back
     write_json(
         folder / MANIFEST, body | {"sha256": hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()}
     )
 
 
 def reseal(folder: Path, progress: Mapping[str, Any]) -> None:
-    """The same arrays, and what is newly known of their step."""
+    """Write the manifest again for the same arrays, with what has become known of their step."""
     seal(folder, json.loads((folder / MANIFEST).read_text()) | {"progress": dict(progress)})
 
 
 def drop_older(folder: Path, keep: int) -> None:
-    """Delete the steps before `folder`, but for the newest `keep` and each one's `progress.best_step`."""
+    """Delete the steps before `folder`, except the newest `keep` and each one's `progress.best_step`."""
     sealed = [path for path in step_folders(folder.parent) if (path / MANIFEST).exists()]
-    # A later step than this one was damaged and passed over: it must not push out the good ones.
+    # A step later than this one was damaged and skipped: it must not push out the good ones.
     folders = [path for path in sealed if int(path.name) <= int(folder.name)]
     kept = {path.name for path in folders[-keep:]}
     for path in folders[-keep:]:
@@ -102,12 +102,12 @@ def drop_older(folder: Path, keep: int) -> None:
             kept.add(str(json.loads((path / MANIFEST).read_text())["progress"]["best_step"]))
     for path in folders:
         if path.name not in kept:
-            (path / MANIFEST).unlink()  # from here on it does not count, however far the deletion comes
+            (path / MANIFEST).unlink()  # from here on it does not count, even if the deletion is interrupted
             shutil.rmtree(path)
 
 
 def step_folders(root: Path) -> list[Path]:
-    """The folders of steps, in their order: those whose whole name is a number as fdl writes it."""
+    """List the folders of steps in order: those whose whole name is a number as fdl writes it."""
     if not root.is_dir():
         return []
     own = [
@@ -117,12 +117,12 @@ def step_folders(root: Path) -> list[Path]:
 
 
 def is_sealed(folder: Path) -> bool:
-    """Whether a step was saved to its end."""
+    """Return whether a step was saved completely."""
     return (folder / MANIFEST).is_file()
 
 
 def clean(root: Path) -> None:
-    """Remove what an interrupted save or deletion has left, and nothing else: steps without a manifest, half manifests."""
+    """Remove only what an interrupted save or deletion has left: steps without a manifest, half-written manifests."""
     for folder in step_folders(root):
         for left in folder.glob(f".{MANIFEST}.*.tmp"):
             left.unlink(missing_ok=True)
@@ -131,13 +131,13 @@ def clean(root: Path) -> None:
 
 
 def is_own(folder: Path) -> bool:
-    """Whether a step's folder holds nothing but what fdl writes: a manifest, and Orbax's "state", finished or begun."""
+    """Return whether a step's folder holds only what fdl writes: a manifest, and Orbax's "state", finished or begun."""
     inside = [path.name for path in folder.iterdir() if not _is_strange(path.name)]
     return all(name == MANIFEST or name.startswith("state") for name in inside)
 
 
 def latest(root: Path) -> Saved | None:
-    """The newest checkpoint that verifies, None where there is none at all.
+    """Return the newest checkpoint that verifies, None where there is none at all.
 
     Raises:
         RunError: there are checkpoints and all are damaged. Nothing is deleted.
@@ -151,7 +151,7 @@ def latest(root: Path) -> Saved | None:
             if is_sealed(folder):
                 logging.warning("checkpoint %s passed over: %s", folder.name, found)
         if all(is_sealed(folder) for folder in folders):
-            break  # else the run is being trained, and drops old steps for new ones meanwhile
+            break  # otherwise the run is being trained, and replaces old steps by new ones meanwhile
     if folders:
         raise RunError(
             f"none of the {len(folders)} checkpoints in {root} verifies, nothing was deleted; "
@@ -161,9 +161,9 @@ def latest(root: Path) -> Saved | None:
 
 
 def best(root: Path, newest: Saved) -> Saved:
-    """The checkpoint that the validation split chose, as `newest` knows it; the next best where that is gone or damaged.
+    """Return the checkpoint the validation split chose, as `newest` records it; the next best if it is gone or damaged.
 
-    Of two that were each the best when they were saved, the later one is better. Where there is none, it is `newest`.
+    Of two that were each the best when they were saved, the later one is better. Where none is left, it is `newest`.
     """
     step = newest.progress.get("best_step")
     if step in (None, newest.step):
@@ -181,7 +181,7 @@ def best(root: Path, newest: Saved) -> Saved:
 
 
 def known_best(root: Path, newest: Saved) -> dict[str, Any]:
-    """What a resume must know otherwise than `newest` does: {} where its best checkpoint is there, else the next best one."""
+    """Return what a resume must correct in `newest`'s progress: {} where its best checkpoint exists, else the next best."""
     step = newest.progress.get("best_step")
     if step in (None, newest.step) or is_sealed(root / str(step)):
         return {}
@@ -191,12 +191,12 @@ def known_best(root: Path, newest: Saved) -> dict[str, Any]:
 
 
 def at_step(root: Path, step: int) -> Saved | None:
-    """The checkpoint of that step if it is there and verifies."""
+    """Return the checkpoint of that step if it exists and verifies."""
     found = verify(root / str(step))
     return found if isinstance(found, Saved) else None
 
 
 def read(root: Path, step: int) -> Saved:
-    """The checkpoint of that step as its manifest describes it; another process has just verified it."""
+    """Read the checkpoint of that step from its manifest, without verifying: another process has just done so."""
     manifest = json.loads((root / str(step) / MANIFEST).read_text())
     return Saved(step, root / str(step), manifest["progress"], manifest["leaves"])

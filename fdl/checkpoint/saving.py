@@ -1,4 +1,4 @@
-"""Checkpoints that are whole or absent: Orbax writes the arrays, a sha256 manifest written last makes them count.
+"""Checkpoints that are complete or absent: Orbax writes the arrays, a sha256 manifest written last makes them count.
 
 checkpoints/<step>/state/          Orbax: every leaf of the state by its name
 checkpoints/<step>/manifest.json   see `fdl.checkpoint.manifest`
@@ -34,7 +34,7 @@ _MOST_TRIES = 10
 
 
 def state_sha256(state: Any) -> str:
-    """Digest over every leaf's name, dtype, shape and bytes: equal digests mean equal runs. Every process must call it."""
+    """Digest every leaf's name, dtype, shape and bytes: equal digests mean equal runs. Every process must call it."""
     digest = hashlib.sha256()
     for name, leaf in named_leaves(state).items():
         array = np.ascontiguousarray(processes.to_host(leaf))
@@ -44,7 +44,7 @@ def state_sha256(state: Any) -> str:
 
 
 def restore(saved: Saved, like: Any) -> Any:
-    """The state of a checkpoint, placed as `like` (arrays, or specs with shardings) is.
+    """Restore the state of a checkpoint, placed like `like` (arrays, or specs with shardings).
 
     Raises:
         UserError: a leaf is missing, unknown, or of another shape or dtype than the experiment's. Nothing is cast.
@@ -67,7 +67,7 @@ def restore(saved: Saved, like: Any) -> Any:
 def restore_chosen(choose: Callable[[], Saved], like: Any) -> tuple[Any, Saved]:
     """Restore the checkpoint that `choose` has verified, so that its files are hashed once.
 
-    A run that is being trained drops old steps: where the chosen one goes away meanwhile, another is chosen.
+    A run that is being trained deletes old steps: if the chosen one disappears meanwhile, another is chosen.
 
     Raises:
         UserError, RunError: see `restore` and `choose`.
@@ -79,17 +79,17 @@ def restore_chosen(choose: Callable[[], Saved], like: Any) -> tuple[Any, Saved]:
             return restore(saved, like), saved
         except Exception as error:
             gone = isinstance(error, FileNotFoundError) if saved is None else not manifest.is_sealed(saved.path)
-            if not gone or not tries_left or not processes.alone():  # several processes would not all fail
+            if not gone or not tries_left or not processes.alone():  # of several processes only some may have failed
                 raise
     raise AssertionError("the last try returns or raises")
 
 
 @contextlib.contextmanager
 def _plain_path(folder: Path) -> Iterator[Path]:
-    """Another name of `folder`, absolute and without `*`, `?` and `[`.
+    """Yield another name of `folder`, absolute and without `*`, `?` and `[`.
 
-    Orbax looks for the parts of a checkpoint by `Path.glob` of etils, which reads the folder's own name as a pattern too:
-    under `a[1]b` it finds those of `a1b`, writes an empty database, and says nothing.
+    Orbax looks for the parts of a checkpoint by `Path.glob` of etils, which also reads the folder's own name as a
+    pattern: under `a[1]b` it finds those of `a1b`, writes an empty database, and reports no error.
     """
     folder = folder.absolute()
     if glob.escape(str(folder)) == str(folder):
@@ -120,9 +120,9 @@ def _check_room(root: Path, num_bytes: int) -> None:
 
 def _not_saved(folder: Path, num_bytes: int, error: BaseException) -> RunError:
     if isinstance(error.__cause__, OSError):
-        error = error.__cause__  # of `files.write_error`, whose line would repeat what this one says
+        error = error.__cause__  # the cause of `files.write_error`, whose line would repeat this one
     free = shutil.disk_usage(folder.parent).free
-    # TensorStore writes a page about it, and calls a full disk RESOURCE_EXHAUSTED, as XLA calls memory that is.
+    # TensorStore's text is a page long, and calls a full disk RESOURCE_EXHAUSTED, as XLA does full memory.
     number = re.search(r"os_error_code='(\d+)'", str(error))
     known = error.strerror if isinstance(error, OSError) else None
     reason = os.strerror(int(number[1])) if number else known or one_line(error)
@@ -133,7 +133,7 @@ def _not_saved(folder: Path, num_bytes: int, error: BaseException) -> RunError:
 
 
 def _check_opens(written: Path, leaves: Mapping[str, Any]) -> None:
-    """A step that cannot be opened again must not count, whatever it was that went wrong without an error."""
+    """Refuse a step that Orbax wrote without an error but cannot open again, so that it never counts."""
     found = ocp.StandardCheckpointHandler().metadata(written)
     held = {
         name: [str(np.dtype(leaf.dtype)), list(leaf.shape)] for name, leaf in dict(found.tree if found else {}).items()
@@ -145,17 +145,17 @@ def _check_opens(written: Path, leaves: Mapping[str, Any]) -> None:
 def _finish(
     checkpointer: ocp.AsyncCheckpointer, folder: Path, written: Path, body: dict[str, Any], keep: int, first: bool
 ) -> None:
-    """In the background, when the arrays are on the disk: open, hash, seal, and only then drop what is older."""
+    """Finish a save in the background, when the arrays are on the disk: open, hash, seal, and only then drop older steps."""
     checkpointer.wait_until_finished()
     if not first:
-        return  # the arrays of all processes are there when process 0 has waited
+        return  # when process 0 has waited, the arrays of all processes are written
     _check_opens(written, body["leaves"])
     manifest.seal(folder, body | {"files": manifest.file_digests(folder)})
     manifest.drop_older(folder, keep)
 
 
 def _is_saved(folder: Path, num_bytes: int, progress: Mapping[str, Any]) -> bool:
-    """Whether this very state is there already, and is only told what is newly known; else its folder is made ready.
+    """Return whether this state is already saved, and update its progress; if not, prepare its folder.
 
     Raises:
         RunError: the folder cannot be made, or something of the user's is in its place.
@@ -166,10 +166,10 @@ def _is_saved(folder: Path, num_bytes: int, progress: Mapping[str, Any]) -> bool
             return True
         if folder.exists() and not manifest.is_own(folder):
             raise RunError(f"{folder} is in the way of a checkpoint and not of fdl: move it, and start again")
-        if folder.exists():  # damaged, so it was passed over: this is the same step, made again
+        if folder.exists():  # damaged, so the resume skipped it: this is the same step, made again
             shutil.rmtree(folder)
         _check_room(folder.parent, num_bytes)
-        folder.mkdir()  # what forbids this is told here at once; Orbax would try for minutes
+        folder.mkdir()  # fails at once where it is forbidden; Orbax would retry for minutes
     except OSError as error:
         raise _not_saved(folder, num_bytes, error) from error
     return False
@@ -184,24 +184,24 @@ def _orbax() -> Iterator[ocp.AsyncCheckpointer]:
     try:
         yield checkpointer
     finally:
-        with contextlib.suppress(Exception):  # it raises the last save's error again, which has been told
+        with contextlib.suppress(Exception):  # it raises the last save's error again, which was reported
             checkpointer.close()
 
 
 def _told_once(record: standard_logging.LogRecord) -> bool:
-    """Orbax's threads tell of one failure many times over, with tracebacks; here it ends as one line."""
+    """Filter the many tracebacks that Orbax's threads log of one failure: the user sees it as one line."""
     return record.levelno < standard_logging.ERROR or not (record.name == "asyncio" or "orbax" in record.pathname)
 
 
 @contextlib.contextmanager
 def saver(root: Path, keep: int = KEEP) -> Iterator[Save]:
-    """`save(step, state, progress)`: returns once the arrays are copied; writing and hashing go on behind the loop.
+    """Yield `save(step, state, progress)`, which returns once the arrays are copied; a thread writes and hashes them.
 
     The newest `keep` steps are kept, and each one's `progress.best_step`. Leaving the context waits for the last save.
     Every process of a run must call it with its part of the state; process 0 seals and deletes.
 
     Raises:
-        RunError: a save failed. It comes from the next `save` or from leaving the context, the last one's included.
+        RunError: a save failed. The next `save` or leaving the context raises it, so none goes unreported.
     """
     root.mkdir(parents=True, exist_ok=True)
     for name in ("absl", "asyncio"):
@@ -218,11 +218,12 @@ def saver(root: Path, keep: int = KEEP) -> Iterator[Save]:
                     raise _not_saved(folder, num_bytes, error) from error
 
         def save(step: int, state: Any, progress: Mapping[str, Any]) -> None:
-            settle()
+            settle()  # one save at a time is in host memory; the error of the last one is raised here
             folder = root.absolute() / str(step)
             leaves = named_leaves(state)
             num_bytes = sum(leaf.nbytes for leaf in leaves.values())
 
+            # Process 0 alone looks at the disk and deletes; the others must not start Orbax's collective save without it.
             if processes.from_first(lambda: _is_saved(folder, num_bytes, progress)):
                 return
             body = {
@@ -233,8 +234,9 @@ def saver(root: Path, keep: int = KEEP) -> Iterator[Save]:
             written = plain / str(step) / "state"
             try:
                 checkpointer.save(written, args=ocp.args.StandardSave(leaves))
-            except Exception as error:  # whatever Orbax and TensorStore make of it
+            except Exception as error:  # of any type: Orbax and TensorStore raise many
                 raise _not_saved(folder, num_bytes, error) from error
+            # `folder` is the user's own name, for errors and the manifest; `written`, under the link, is for Orbax alone.
             finish = functools.partial(_finish, checkpointer, folder, written, body, keep, processes.is_first())
             pending.append((executor.submit(finish), folder, num_bytes))
 
@@ -242,6 +244,6 @@ def saver(root: Path, keep: int = KEEP) -> Iterator[Save]:
             yield save
         except BaseException:
             with contextlib.suppress(Exception):
-                settle()  # what is on its way is finished; the error that ends the run is the one to tell
+                settle()  # finish the save under way; report the error that ends the run, not this one's
             raise
         settle()

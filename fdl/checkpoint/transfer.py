@@ -1,4 +1,4 @@
-"""Starting from other weights: what of a file fits a model, what is newly drawn, and what of the file is not used."""
+"""Starting from other weights: which arrays of a file fit a model, which are newly drawn, and which are not used."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from fdl.checkpoint import weights
 from fdl.types import UserError, leaf_name, named_leaves, printable
 
 T = TypeVar("T")
-_SHOWN = 3  # names that a line repeats of a list
+_SHOWN = 3  # names of a list that an error line shows
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,10 +22,10 @@ class Transfer:
     """What a model takes from a file of weights.
 
     Attributes:
-        source: the setting and the file, as a line about it begins.
-        arrays: what is taken, by the model's names, in the model's shapes and dtypes.
+        source: the setting and the file, with which a line about it begins.
+        arrays: those taken, by the model's names, in the model's shapes and dtypes.
         drawn: the model's other arrays, which keep their newly drawn values, each with its shape and why.
-        unused: the file's names that the model has no place for.
+        unused: the file's names that the model has no array for.
     """
 
     source: str
@@ -52,7 +52,7 @@ class Transfer:
 def transfer(
     spec: Any, held: Mapping[str, np.ndarray], source: str, mapping: Sequence[str] = (), strict: bool = False
 ) -> Transfer:
-    """Find for each array of a model the one of a file that has its name and shape.
+    """Find for each array of a model the array of a file with its name and shape.
 
     Floating-point numbers are cast to the model's dtype.
 
@@ -62,7 +62,7 @@ def transfer(
         source: names the file in errors, such as "init_from=w.safetensors".
         mapping: "PART=THEIRS" fills the model's PART ("backbone", "params/backbone") from what the file has under THEIRS
             ("params/" or nothing: the whole file; "params/encoder"); "PART=none" leaves a part newly drawn. The first that
-            names an array decides; what none names goes by its own name. A PART without a collection is of all collections.
+            names an array decides; others keep their own names. A PART without a collection is of all collections.
         strict: refuse the file unless each array but those of "PART=none" is filled and none is left over.
 
     Raises:
@@ -96,10 +96,10 @@ def transfer(
 
 
 def _their_names(wanted: Collection[str], held: Collection[str], mapping: Sequence[str]) -> dict[str, str | None]:
-    """For each of the model's names the file's, None where it is to be newly drawn.
+    """Map each of the model's names to the file's, None where the array is to be newly drawn.
 
     Raises:
-        UserError: an entry of `mapping` is no PART=THEIRS, or names nothing.
+        UserError: an entry of `mapping` is not PART=THEIRS, or names nothing.
     """
     collections = {name.partition("/")[0] for name in wanted}
     names: dict[str, str | None] = {}
@@ -123,7 +123,7 @@ def _their_names(wanted: Collection[str], held: Collection[str], mapping: Sequen
 
 
 def _rename(name: str, part: str, theirs: str, collections: Collection[str]) -> str | None:
-    """The file's name of an array of the model, by one entry of the mapping; None where it is not of that part."""
+    """Return the file's name for an array of the model by one entry of the mapping; None where it is not in that part."""
     prefix, within = "", name
     if part.partition("/")[0] not in collections:
         prefix, _, within = name.partition("/")

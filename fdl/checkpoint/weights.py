@@ -1,7 +1,7 @@
 """Weights in and out of fdl: named arrays as .safetensors or .npz, the two formats that hold numbers and no code.
 
 A file is refused unless its suffix and its content agree and every array's shape and dtype account for exactly the bytes
-that are there; all of that before anything of the declared size is allocated. safetensors' own reader sees to that
+in the file; all of that is checked before anything of the declared size is allocated. safetensors' own reader does that
 (https://huggingface.co/docs/safetensors); of npz, a zip of .npy files (numpy.lib.format), this file does.
 """
 
@@ -71,7 +71,7 @@ def load(path: Path, max_bytes: int = MAX_BYTES) -> Named:
     """Read the arrays of a .safetensors or .npz file, by name.
 
     Args:
-        max_bytes: the most that all of them may take together.
+        max_bytes: the most that all arrays may take together.
 
     Raises:
         UserError: no such file, another format, or one that is damaged or dishonest about its sizes.
@@ -105,7 +105,7 @@ def fit(like: T, arrays: Mapping[str, np.ndarray], where: str = "the weights") -
     `where` names them in an error.
 
     Raises:
-        UserError: it names the first misfit, with both shapes or dtypes.
+        UserError: an array does not fit; the first is named, with both shapes or dtypes.
     """
     wanted = named_leaves(like)
     for name, leaf in wanted.items():
@@ -138,11 +138,11 @@ def _check_suffix(path: Path) -> None:
 
 
 def _other_format(file: IO[bytes], suffix: str, where: str) -> str:
-    """What a file is that its suffix does not say, or nothing."""
+    """Name the format of a file whose suffix says another, or return ""."""
     start = file.read(16)
     file.seek(0)
     if suffix == ".safetensors" and start[8:9] == b"{":
-        return ""  # whatever the length before it looks like
+        return ""  # whatever the length before it may be
     if start[:2] == b"PK":
         with zipfile.ZipFile(file) as archive:
             pickled = any(name.endswith(".pkl") for name in archive.namelist())
@@ -205,7 +205,7 @@ def _load_npy(member: IO[bytes], size: int, name: str) -> np.ndarray:
     expected = math.prod(shape) * dtype.itemsize
     if expected != size - member.tell():
         raise ValueError(f"{name!r} of {dtype}{shape} is {expected:,} bytes, it holds {size - member.tell():,}")
-    data = member.read(expected + 1)  # one more than there is, so that the zip's checksum is looked at
+    data = member.read(expected + 1)  # one byte more than there is, so that the zip's checksum is checked
     if len(data) != expected:
         raise ValueError(f"{name!r} is cut short")
     array = np.frombuffer(data, dtype).reshape(shape, order="F" if fortran else "C")

@@ -1,4 +1,4 @@
-"""What is refused, or warned of, before a run begins: settings that would not do what they seem to say."""
+"""Checks before a run begins: settings that would not do what they seem to say are refused or warned of."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from fdl.train.program import Program
 from fdl.types import UserError
 
 _SAME_RATE = 0.01
-"""A learning rate that a resume moves by less than this share is not worth a word."""
+"""A resume that changes a learning rate by less than this share prints no warning."""
 
 
 def warn_of_early_stopping(experiment: Experiment, splits: Splits) -> None:
-    """Say that `patience` and `stop_at` do nothing where there is no validation split to look at."""
+    """Warn that `patience` and `stop_at` do nothing where there is no validation split."""
     names = [name for name in ("patience", "stop_at") if getattr(experiment, name) is not None]
     if names and splits.validation is None:
         logging.warning(
@@ -30,7 +30,7 @@ def warn_of_early_stopping(experiment: Experiment, splits: Splits) -> None:
 
 
 def warn_of_batch_norm(experiment: Experiment, layers: Sequence[Layer]) -> None:
-    """Say that a batch of one teaches nothing through a BatchNorm over single numbers: each, less itself, is 0."""
+    """Warn that a batch of one trains nothing through a BatchNorm over single numbers: each minus its mean is 0."""
     flat = [layer.name for layer in layers if layer.kind == "BatchNorm" and len(layer.shape) == 1]
     if flat and experiment.batch_size == 1:
         logging.warning(

@@ -1,4 +1,4 @@
-"""--list: every experiment that comes along, a line each."""
+"""--list: every experiment of the repository, a line each."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from fdl.experiment import EXPERIMENTS, docstring, experiment_names, load_experi
 
 
 def say_experiments() -> None:
-    """Print each experiment's name, data set, model, and what its file says that it reaches."""
+    """Print each experiment's name, data set, model, and the result that its file states."""
     for name in experiment_names():
         doc = docstring(EXPERIMENTS / f"{name}.py")
         experiment = load_experiment(name)

@@ -1,4 +1,4 @@
-"""What `--mode` can be: each a function of an experiment's file, the experiment made of it, and the options."""
+"""The modes of `--mode`: each a function of an experiment's file, the experiment made from it, and the options."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ from fdl.types import UserError, named_leaves
 
 
 def train(file: Found, experiment: Experiment, options: Options) -> None:
-    """--mode=train: begin a run, or go on with the one in --workdir, to its report."""
+    """Begin a run, or resume the one in --workdir, up to its report (--mode=train)."""
     training.train_run(experiment, options, file.doc)
 
 
 def eval_(file: Found, experiment: Experiment, options: Options) -> None:
-    """--mode=eval: a trained run's metrics on the test split (or what there is instead) as JSON, alone on stdout."""
+    """Print a trained run's metrics on the test split (or its substitute) as JSON, alone on stdout (--mode=eval)."""
     _, program, state = _trained(experiment, options, rows=True, say=session.say_aside)
     splits = program.data.splits
     split = "test" if splits.test is not None else "eval" if splits.validation is not None else "train"
@@ -36,7 +36,7 @@ def eval_(file: Found, experiment: Experiment, options: Options) -> None:
 
 
 def predict(file: Found, experiment: Experiment, options: Options) -> None:
-    """--mode=predict: what a trained run says of the user's own input."""
+    """Predict for the user's own input with a trained run (--mode=predict)."""
     if not options.input:
         raise UserError("--mode=predict needs --input: a file, a folder, or for a language model a prompt")
     path, program, state = _trained(experiment, options, rows=False)
@@ -51,7 +51,7 @@ def predict(file: Found, experiment: Experiment, options: Options) -> None:
 
 
 def export(file: Found, experiment: Experiment, options: Options) -> None:
-    """--mode=export: the best checkpoint's parameters and statistics as .safetensors or .npz, for any framework."""
+    """Write the best checkpoint's parameters and statistics as .safetensors or .npz, for any framework (--mode=export)."""
     path, _, state = _trained(experiment, options, rows=False)
     arrays = named_leaves(processes.to_host(state.variables))
     if processes.is_first():
@@ -60,7 +60,7 @@ def export(file: Found, experiment: Experiment, options: Options) -> None:
 
 
 def replay_(file: Found, experiment: Experiment, options: Options) -> None:
-    """--mode=replay: the run's last bad step, leaf by leaf."""
+    """Inspect the run's last bad step, leaf by leaf (--mode=replay)."""
     path, _ = session.trained_run(experiment, options)
     replay.newest_record(path)
     _, program = session.load_trained(experiment, options, rows=True)
@@ -73,14 +73,14 @@ def replay_(file: Found, experiment: Experiment, options: Options) -> None:
 
 
 def check_gradients(file: Found, experiment: Experiment, options: Options) -> None:
-    """--mode=check_gradients: the training step's gradient beside finite differences of its loss."""
+    """Compare the training step's gradient with finite differences of its loss (--mode=check_gradients)."""
     from fdl.inspect import gradients
 
     gradients.show(gradients.check(session.load(experiment, options)), session.say)
 
 
 def plan(file: Found, experiment: Experiment, options: Options) -> None:
-    """--mode=plan: the training step compiled for devices that are not here."""
+    """Compile the training step for devices that are not here, and print its costs (--mode=plan)."""
     if not options.topology:
         raise UserError("--mode=plan needs --topology, such as v5e-8, v5e:2x4, v2-8 or cpu:8")
     devices = chips.devices(options.topology)
@@ -95,7 +95,7 @@ def plan(file: Found, experiment: Experiment, options: Options) -> None:
 
 
 def dry_run(file: Found, experiment: Experiment, options: Options) -> None:
-    """--dry_run: what would be trained, compiled but not run."""
+    """Compile what would be trained and describe it, without running it (--dry_run)."""
     program = session.load(experiment, options)
     session.say_layers(program)
     memory = program.compiled.train_step.memory_analysis()
@@ -109,7 +109,7 @@ def dry_run(file: Found, experiment: Experiment, options: Options) -> None:
 def _trained(
     experiment: Experiment, options: Options, *, rows: bool, say: session.Say = session.say
 ) -> tuple[Path, Program, State]:
-    """--workdir's run, or the newest of the experiment: its directory, and its best checkpoint under its own seed."""
+    """Load --workdir's run, or the experiment's newest: its directory, and its best checkpoint with its own seed."""
     path, program = session.load_trained(experiment, options, rows=rows, say=say)
     state, best = restore_best(program, path / "checkpoints")
     say(f"run: {path}, step {best}")

@@ -1,4 +1,4 @@
-"""What one command line asks for, as a frozen value: fdl/main.py makes it of the flags, everything else is given it."""
+"""What one command line asks for, as a frozen value: fdl/main.py makes it from the flags and passes it to everything else."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ FLAGS_OF_MODES = {
     "seeds": ("study",), "trials": ("sweep",), "workers": ("sweep",), "topology": ("plan",), "input": ("predict",),
     "output": ("predict", "export"), "profile": ("train",), "dump_hlo": ("train",),
 }  # fmt: skip
-"""Flags that mean something in some modes alone."""
+"""Flags that only some modes use."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Options:
-    """Everything about a start but its experiment.
+    """Everything about a start except its experiment.
 
     Attributes:
         experiment: as --experiment names it.
@@ -63,14 +63,14 @@ class Options:
     passed_on: tuple[str, ...] = ()
 
     def layout(self) -> layouts.Layout:
-        """The layout over the devices at hand that --parallel and --mesh ask for."""
+        """Choose the layout that --parallel and --mesh ask for, over the available devices."""
         return layouts.choose_layout(self.parallel, mesh=self.mesh)
 
     def data_folder(self) -> Path | None:
-        """--data_dir, else $FDL_DATA_DIR, else None.
+        """Return --data_dir, else $FDL_DATA_DIR, else None.
 
         Raises:
-            UserError: it is no folder.
+            UserError: it is not a folder.
         """
         for name, value in (("--data_dir", self.data_dir), ("FDL_DATA_DIR", os.environ.get("FDL_DATA_DIR"))):
             if value:

@@ -1,4 +1,4 @@
-"""What the modes share: from the options to a program, and the lines that say what was found."""
+"""What the modes share: building a program from the options, and the lines that say what was found."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ def say(line: str) -> None:
 
 
 def say_aside(line: str) -> None:
-    """Print a line for the user where standard output is for a program that reads it."""
+    """Print a line for the user on stderr, where standard output is meant for another program."""
     if processes.is_first():
         print(line, file=sys.stderr, flush=True)
 
 
 def shown_settings(experiment: Experiment) -> dict[str, str]:
-    """Every setting by its dotted name, as --show prints it."""
+    """List every setting by its dotted name, as --show prints it."""
     return {path: show(value) for path, value in settings(experiment) if path != "name"}
 
 
@@ -68,7 +68,7 @@ def load_data(experiment: Experiment, options: Options) -> Prepared:
     """Load and prepare the experiment's data, the same in every process.
 
     Raises:
-        UserError: they cannot be had or read; bad inputs are listed in a file.
+        UserError: they cannot be found or read; bad inputs are listed in a file.
     """
     request = Request(data_dir=options.data_folder(), offline=options.offline)
 
@@ -85,7 +85,7 @@ def load_data(experiment: Experiment, options: Options) -> Prepared:
 
 
 def say_data(data: Prepared, say: Say) -> None:
-    """Say which data set it is, from where, how much of it, and what to beware of."""
+    """Print which data set it is, its source and size, and warnings."""
     splits = data.splits
     parts = (("train", splits.train), ("validation", splits.validation), ("test", splits.test))
     sizes = [f"{count_examples(part):,} {name}" for name, part in parts if part is not None]
@@ -122,7 +122,7 @@ def load_trained(experiment: Experiment, options: Options, *, rows: bool, say: S
 
 
 def trained_run(experiment: Experiment, options: Options) -> tuple[Path, dict[str, Any]]:
-    """--workdir, or the newest run of the experiment, begun with these settings; and its config.json.
+    """Find --workdir's run, or the experiment's newest, begun with these settings; and its config.json.
 
     Raises:
         UserError: there is none.

@@ -1,4 +1,4 @@
-"""Standard streams that take every letter, and that a run outlives when whoever reads them goes away."""
+"""Standard streams that accept every character, and whose reader may disappear without ending the run."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Lost = Callable[[OSError], None]
 class _Lasting(io.FileIO):
     """A standard stream whose writes never fail: what cannot be written is dropped, and `lost` is called.
 
-    A reader that has gone (`| head`, a broken connection), a full disk behind it or a terminal that was hung up must not
+    A reader that has gone (`| head`, a broken connection), a full disk or a terminal that was closed must not
     end hours of training, wherever in the program the line was printed.
     """
 
@@ -32,10 +32,10 @@ class _Lasting(io.FileIO):
 
 
 def keep_writing(lost: Lost) -> None:
-    """Make sys.stdout and sys.stderr last, and write letters that the terminal's encoding lacks as escapes.
+    """Make writes to sys.stdout and sys.stderr never fail; characters the terminal's encoding lacks become escapes.
 
     Args:
-        lost: is given the error with which standard output was lost, once; from then on it is /dev/null.
+        lost: called once, with the error by which standard output was lost; from then on it is /dev/null.
     """
 
     def lose_output(error: OSError) -> None:
@@ -43,7 +43,7 @@ def keep_writing(lost: Lost) -> None:
         lost(error)
 
     closed = [number for number in range(3) if not _is_open(number)]
-    for number in closed:  # or the next file that is opened would get the number, and be written to as the stream
+    for number in closed:  # otherwise the next file opened would get this number, and the stream would write into it
         _point_at_nothing(number)
     for number, name, lose in ((1, "stdout", lose_output), (2, "stderr", lambda error: _point_at_nothing(2))):
         before = getattr(sys, name)

@@ -1,4 +1,4 @@
-"""One training run from its options to its report: what --mode=train does, and what calls it from Python."""
+"""One training run from its options to its report, for --mode=train and for Python."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class Trained:
 
 
 def train_run(experiment: Experiment, options: Options, doc: str = "") -> Trained:
-    """Begin a run, or go on with the one in `options.workdir`, to its report.
+    """Begin a run, or resume the one in `options.workdir`, up to its report.
 
     Args:
         doc: what the report says of the experiment.
@@ -55,7 +55,7 @@ def train_run(experiment: Experiment, options: Options, doc: str = "") -> Traine
     Raises:
         UserError: the input does not fit; nothing was written.
         RunError: the run failed; what it had saved is kept.
-        Interrupted: told to stop, and saved.
+        Interrupted: asked to stop, and saved.
     """
     chosen, settings = options.workdir, session.shown_settings(experiment)
     processes.require_equal("the settings", json.dumps([experiment.name, options.seed, str(chosen), settings]))
@@ -67,7 +67,7 @@ def train_run(experiment: Experiment, options: Options, doc: str = "") -> Traine
         if processes.is_first():
             checks.warn_of_early_stopping(experiment, program.data.splits)
             checks.warn_of_batch_norm(experiment, layers)
-        compile_seconds = _compile(program)  # before anything is written, as all that may fail
+        compile_seconds = _compile(program)  # before anything is written, because all of it may fail
         processes.require_equal("the program", program.compiled.sha256)
         if not before and program.initial:
             session.say(str(program.initial))
@@ -105,7 +105,7 @@ def _begin(
     options: Options,
     before: Mapping[str, Any] | None,
 ) -> Path:
-    """Write the run's config.json, of a new run or one that goes on, and return its directory."""
+    """Write the config.json of a new or resumed run, and return its directory."""
     settings = session.shown_settings(experiment)
     config = run_config.make_config(
         experiment=experiment.name, settings=settings, overrides=list(options.overrides), seed=options.seed,
@@ -128,7 +128,7 @@ def _begin(
 
 
 def _code_as_begun(experiment: Experiment, program: Program, before: Mapping[str, Any]) -> str:
-    """Digest this code's training step under the settings that the run had before: its code, and nothing else, may differ."""
+    """Digest this code's training step under the run's earlier settings, so that only a change of code can differ."""
     settings = session.shown_settings(experiment)
     changed = [
         f"{name}={value}"
@@ -149,7 +149,7 @@ def _train_in(
     compile_seconds: float,
     asked: Callable[[], int],
 ) -> Trained:
-    """Train, and evaluate the best checkpoint, under the eyes of the watchdog."""
+    """Train, and evaluate the best checkpoint, under the watchdog."""
     timing: dict[str, float | None] = {"compile": compile_seconds, "to_first_step": None}
 
     def first_step() -> None:
@@ -171,7 +171,7 @@ def _train_in(
                 program, path, progress, between, test=options.test, history=rows, baselines=baselines
             )
         except stopping.Interrupted as interrupted:
-            stopped = interrupted  # raised below: this process leaves with a goodbye to the others
+            stopped = interrupted  # raised below, after the block: the others must not see this process as missing
     if stopped:
         if processes.is_first():
             logs.write_csv(path, logs.read_rows(path))
@@ -183,7 +183,7 @@ def _train_in(
 def _finish(
     trained: Trained, options: Options, doc: str, layers: list[describe.Layer], asked: Callable[[], int]
 ) -> None:
-    """Write summary.json and the report, and say what came of the run."""
+    """Write summary.json and the report, and print the result."""
     path, task, found = trained.path, trained.program.experiment.task, trained.summary
     logs.write_csv(path, trained.history)
     files.write_json(path / "summary.json", found)
@@ -198,14 +198,14 @@ def _finish(
 
 
 def _compile(program: Program) -> float:
-    """Seconds that compiling (or fetching from the cache) the training and the evaluation step took."""
+    """Compile (or fetch from the cache) the training and the evaluation step, and return the seconds it took."""
     began = time.monotonic()
     _ = program.compiled.executable, program.compiled.eval_step
     return time.monotonic() - began
 
 
 def _say_result(task: Task, split: str, found: Mapping[str, Any]) -> None:
-    """Say the monitored metric beside the baselines, then the others."""
+    """Print the monitored metric with the baselines, then the others."""
     name = f"{split}/{task.monitor}"
     if name not in found["metrics"]:
         return

@@ -1,4 +1,4 @@
-"""From the pure step to a compiled program for the devices at hand: one function, pmap or jit around it."""
+"""From the pure step to a compiled program for the available devices: one function inside pmap or jit."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Mode = Literal["pmap", "jit"]
 FSDP_AXIS, MODEL_AXIS = "fsdp", "model"
 AXES = (DATA_AXIS, FSDP_AXIS, MODEL_AXIS)
 WHOLE_BELOW = 1024
-"""Arrays of fewer numbers than this are not worth cutting: every device keeps them whole."""
+"""Arrays of fewer numbers than this are not worth splitting: every device keeps them whole."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,11 +28,11 @@ class Layout:
     """Which devices take part, what each of them holds, and how the step is compiled for them.
 
     Attributes:
-        mode: "jit": one program over sharded arrays, collectives placed by the compiler; "pmap": one program a device,
-            collectives written in the step.
-        mesh: the devices by the axes of AXES. Along "data" and "fsdp" the batch is cut, along "fsdp" also parameters and
-            optimizer state (Rajbhandari et al. 2020, https://arxiv.org/abs/1910.02054, stage 3), along "model" the
-            outputs of every kernel (tensor parallelism).
+        mode: "jit": one program over sharded arrays, collectives placed by the compiler; "pmap": one program per
+            device, collectives written in the step.
+        mesh: the devices by the axes of AXES. The batch is split along "data" and "fsdp", parameters and optimizer
+            state along "fsdp" (Rajbhandari et al. 2020, https://arxiv.org/abs/1910.02054, stage 3), and the outputs of
+            every kernel along "model" (tensor parallelism).
     """
 
     mode: Mode
@@ -44,7 +44,7 @@ class Layout:
 
     @property
     def parts(self) -> int:
-        """Into how many parts a batch is cut."""
+        """The number of parts a batch is split into."""
         return self.mesh.shape[DATA_AXIS] * self.mesh.shape[FSDP_AXIS]
 
     @property
@@ -58,11 +58,11 @@ class Layout:
 
     @functools.cached_property
     def sharded(self) -> NamedSharding:
-        """Of a batch, along its first dimension."""
+        """The sharding of a batch, along its first dimension."""
         return NamedSharding(self.mesh, PartitionSpec((DATA_AXIS, FSDP_AXIS)))
 
     def placed(self, state: Any) -> Any:
-        """The sharding of every leaf of a state, by its shape alone: optimizer moments lie as their parameters do."""
+        """Choose the sharding of every leaf of a state by its shape alone: optimizer moments are placed like their parameters."""
         return jax.tree.map(lambda leaf: NamedSharding(self.mesh, self._cut(leaf.shape)), state)
 
     def _cut(self, shape: tuple[int, ...]) -> PartitionSpec:
@@ -72,6 +72,7 @@ class Layout:
             return PartitionSpec()
         if model > 1 and len(shape) > 1 and shape[-1] % model == 0:
             axes[-1] = MODEL_AXIS
+        # The longest dimension that divides evenly: XLA would pad an uneven one on some devices.
         free = [i for i in range(len(shape)) if axes[i] is None and shape[i] % fsdp == 0]
         if fsdp > 1 and free:
             axes[max(free, key=lambda i: shape[i])] = FSDP_AXIS
@@ -81,12 +82,14 @@ class Layout:
     def feed(self) -> tuple[int, int]:
         """(shard, num_shards): the part of every global batch that this process feeds."""
         grid = self.mesh.devices.reshape(self.parts, -1)
+        # Devices along "model" share a part of the batch, so a part counts as soon as one of its devices is ours; two
+        # processes that share one feed the same rows. Own parts are adjacent: see the order of devices in `choose_layout`.
         own = [i for i in range(self.parts) if any(d.process_index == jax.process_index() for d in grid[i])]
         return own[0] // len(own), self.parts // len(own)
 
 
 def parse_mesh(text: str, num_devices: int) -> dict[str, int]:
-    """The sizes of "data:4,model:2"; an axis left out is 1, but for "data", which is given what is left.
+    """Parse the sizes of "data:4,model:2"; an axis left out is 1, except "data", which takes the remaining devices.
 
     Raises:
         UserError: an axis is unknown, given twice or not a number, or the product is not the number of devices.
@@ -112,7 +115,7 @@ def find_devices() -> list[jax.Device]:
     """
     try:
         return jax.devices()
-    except (RuntimeError, AssertionError) as error:  # JAX asserts that there is one
+    except (RuntimeError, AssertionError) as error:  # JAX asserts that a device exists
         asked = os.environ.get("JAX_PLATFORMS")
         where = f"for JAX_PLATFORMS={asked} " if asked else ""
         raise UserError(
@@ -121,10 +124,10 @@ def find_devices() -> list[jax.Device]:
 
 
 def require_platform(wanted: str) -> None:
-    """Refuse before anything is compiled where JAX fell back to another kind of device without an error.
+    """Refuse, before anything is compiled, to run where JAX silently fell back to another kind of device.
 
     Raises:
-        UserError: JAX runs on something else than `wanted` ("cpu", "gpu" or "tpu").
+        UserError: JAX runs on something other than `wanted` ("cpu", "gpu" or "tpu").
     """
     try:
         have = find_devices()[0].platform
@@ -139,10 +142,10 @@ def require_platform(wanted: str) -> None:
 def choose_layout(
     parallel: Literal["auto", "pmap", "jit"], devices: Iterable[jax.Device] | None = None, mesh: str = ""
 ) -> Layout:
-    """`auto` is pmap where one process holds several devices and only the batch is cut, and jit otherwise.
+    """Choose the layout: `auto` is pmap where one process holds several devices and only the batch is split, else jit.
 
-    On one device both compile to the same program; jit's dispatch is the lighter one. Devices stand in the order of their
-    processes, so that each process feeds one run of rows.
+    On one device both compile to the same program; jit's dispatch is lighter. Devices are ordered by their processes, so
+    that each process feeds one contiguous block of rows.
 
     Raises:
         UserError: pmap was asked for with several processes or with a mesh of more than the data axis; see `parse_mesh`.
@@ -161,7 +164,7 @@ def choose_layout(
 
 
 def check_divides(layout: Layout, **sizes: int) -> None:
-    """Every batch must split evenly over the devices."""
+    """Refuse batch sizes that do not split evenly over the devices."""
     for name, size in sizes.items():
         if size % layout.parts:
             near = max(size // layout.parts, 1) * layout.parts
@@ -169,7 +172,7 @@ def check_divides(layout: Layout, **sizes: int) -> None:
 
 
 def shard(batch: Batch, layout: Layout) -> Batch:
-    """This process's rows onto its devices, each its own part of the global batch."""
+    """Put this process's rows on its devices, on each its own part of the global batch."""
     if layout.num_devices == 1 and layout.mode == "jit":
         return jax.device_put(batch, layout.mesh.devices.flat[0])
     _, num_shards = layout.feed
@@ -184,12 +187,13 @@ def shard(batch: Batch, layout: Layout) -> Batch:
 
 
 def place(array: np.ndarray, like: Any) -> Array:
-    """A host array, whole in every process, onto the devices as `like` lies."""
+    """Put a host array, whole in every process, on the devices as `like` is placed."""
+    # Each process supplies the shards of its own devices only.
     return jax.make_array_from_callback(array.shape, like.sharding, lambda index: array[index])
 
 
 def spec(tree: Any, sharding: Any) -> Any:
-    """Shapes and dtypes of a tree of arrays, placed as `sharding` (one for all, or a tree of them) says."""
+    """Make the specs of a tree of arrays, placed by `sharding` (one for all, or a tree of them)."""
     each = jax.tree.map(lambda _: sharding, tree) if isinstance(sharding, NamedSharding) else sharding
     return jax.tree.map(lambda x, place: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=place), tree, each)
 
@@ -203,12 +207,12 @@ def _batch_spec(batch: Batch, layout: Layout) -> Batch:
 
 
 def compile_init(init: Callable[..., Any], key: Array, like: Any) -> Any:
-    """The initial state, made where it will live: each device makes its own part."""
+    """Compute the initial state in its place: each device computes its own part."""
     return jax.jit(init, out_shardings=jax.tree.map(lambda leaf: leaf.sharding, like))(key)
 
 
 def lower_train(step: Callable[..., Any], state: Any, batch: Batch, fixed: Any, layout: Layout) -> Any:
-    """`step(state, batch, fixed) -> (state, metrics)`, to be compiled ahead of time; the state's buffers are donated.
+    """Lower `step(state, batch, fixed) -> (state, metrics)`, to be compiled ahead of time; the state's buffers are donated.
 
     Args:
         state: specs, placed.
@@ -217,6 +221,7 @@ def lower_train(step: Callable[..., Any], state: Any, batch: Batch, fixed: Any, 
     """
     specs = state, _batch_spec(batch, layout), fixed
     if layout.mode == "pmap":
+        # out_axes=None: the step's own collectives make state and metrics equal on all devices, so one copy is returned.
         mapped = jax.pmap(
             step, axis_name=DATA_AXIS, in_axes=(None, 0, None), out_axes=None, donate_argnums=0,
             devices=list(layout.mesh.devices.flat),
@@ -229,10 +234,10 @@ def lower_train(step: Callable[..., Any], state: Any, batch: Batch, fixed: Any, 
 
 
 def _gathering(step: Callable[..., Any], layout: Layout) -> Callable[..., Any]:
-    """The step with its parameters put together along "fsdp" first, as fully sharded training does, said to the compiler.
+    """Constrain the step to gather its parameters along "fsdp" first, as fully sharded training does.
 
-    Left to itself, XLA's partitioner (Shardy, jaxlib 0.10.2; not GSPMD) computes a wrong gradient of an LSTM's scan where a
-    kernel is cut along both axes on data:2,fsdp:2,model:2 (3e-3 off after one step; tests/test_layouts.py holds the case).
+    Without it, XLA's partitioner (Shardy, jaxlib 0.10.2; not GSPMD) computes a wrong gradient of an LSTM's scan where a
+    kernel is split along both axes on data:2,fsdp:2,model:2 (3e-3 off after one step; tests/test_layouts.py holds the case).
     """
 
     def together(leaf: Any) -> Any:
@@ -246,7 +251,7 @@ def _gathering(step: Callable[..., Any], layout: Layout) -> Callable[..., Any]:
 
 
 def compile_eval(step: Callable[..., Any], variables: Mapping[str, Any], batch: Batch, layout: Layout) -> Any:
-    """`step(variables, batch) -> sums` compiled ahead of time; `variables` and `batch` are specs."""
+    """Compile `step(variables, batch) -> sums` ahead of time; `variables` and `batch` are specs."""
     specs = variables, _batch_spec(batch, layout)
     if layout.mode == "pmap":
         devices = list(layout.mesh.devices.flat)

@@ -1,6 +1,6 @@
 """Several processes as one run: joining them, agreeing on a value, and noticing that one has died.
 
-Everything here is the plain thing at once where there is only one process.
+With only one process every function here returns at once, without communication.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ T = TypeVar("T")
 
 HEARTBEAT_SECONDS = 30
 PRESENT_SECONDS = 60.0
-"""How long a process waits for its predecessor, which may be saving, to leave the run."""
+"""How long a process waits for its predecessor, which may still be saving, to leave the run."""
 _MARK = ".process-"
 
 
@@ -36,10 +36,10 @@ _TASKS = ("SLURM_STEP_NUM_TASKS", "OMPI_COMM_WORLD_SIZE")
 
 
 def launched_together(environ: Mapping[str, str] = os.environ) -> bool:
-    """Whether a launcher (srun, mpirun, an indexed Kubernetes job, a GKE TPU slice) started more than one of us.
+    """Return whether a launcher (srun, mpirun, an indexed Kubernetes job, a GKE TPU slice) started several processes.
 
     Raises:
-        UserError: a launcher's variable holds no number.
+        UserError: a launcher's variable does not hold a number.
     """
     tasks = [environ.get(name, "") for name in _TASKS]
     for name, value in zip(_TASKS, tasks, strict=True):
@@ -55,7 +55,7 @@ def join(
     num_processes: int | None,
     process_id: int | None,
 ) -> None:
-    """Make this process one of several; to be called before a device is touched.
+    """Make this process one of several; call it before a device is used.
 
     Args:
         distributed: "on": as the flags say, or by JAX's own detection of the cluster where they are absent; "auto": the
@@ -81,9 +81,9 @@ def join(
             heartbeat_timeout_seconds=HEARTBEAT_SECONDS,
             initialization_timeout=120,
         )
-        with _silent():  # Gloo says on stdout that it has connected
+        with _silent():  # Gloo prints to stdout when it connects, where --mode=eval promises JSON alone
             multihost_utils.sync_global_devices("fdl: joined")
-    except Exception as error:  # JAX's detectors read a launcher's variables and fail on odd ones as it happens
+    except Exception as error:  # JAX's detectors read a launcher's variables and raise anything on odd ones
         reason = f"{type(error).__name__}: {one_line(error, 200)}"
         raise UserError(
             f"the processes of this run cannot find each other ({reason}); give --coordinator=HOST:PORT "
@@ -93,7 +93,8 @@ def join(
 
 @contextlib.contextmanager
 def _silent() -> Iterator[None]:
-    """Standard output thrown away, of native code too."""
+    """Discard standard output during a block, that of native code too."""
+    # By file descriptor: replacing sys.stdout would not reach what C++ code writes.
     kept, nowhere = os.dup(1), os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, 1)
     try:
@@ -105,12 +106,12 @@ def _silent() -> Iterator[None]:
 
 
 def alone() -> bool:
-    """Whether the run has one process only. No backend is started to find out where nothing was joined."""
+    """Return whether the run has only one process. Where none were joined, no backend is started to find out."""
     return not jax.distributed.is_initialized() or jax.process_count() == 1
 
 
 def is_first() -> bool:
-    """Whether this is the process that writes logs and report, and speaks."""
+    """Return whether this is the process that prints and writes logs and report."""
     return not jax.distributed.is_initialized() or jax.process_index() == 0
 
 
@@ -118,7 +119,7 @@ def from_first(call: Callable[[], T]) -> T:
     """Call in process 0 alone, and return in every process what it returned there (JSON).
 
     Raises:
-        Exception: what process 0 raised; in the others UserError or RunError, with `echo`, for one line about it is enough.
+        Exception: what process 0 raised; in the others UserError or RunError with `echo`, because one line about it is enough.
     """
     if alone():
         return call()
@@ -127,7 +128,7 @@ def from_first(call: Callable[[], T]) -> T:
     if is_first():
         try:
             answer = {"value": call()}
-        except Exception as error:  # whatever it is: the others wait for an answer
+        except Exception as error:  # of any type: the others wait for an answer
             own, answer = error, {"error": str(error), "user": isinstance(error, UserError)}
     answer = json.loads(_broadcast(json.dumps(answer).encode()))
     if "error" in answer:
@@ -136,17 +137,17 @@ def from_first(call: Callable[[], T]) -> T:
 
 
 def first_then_others(call: Callable[[], T]) -> T:
-    """`call` in process 0 and, when that has gone well, in the others: what downloads or unpacks does so once."""
+    """Call in process 0 and, when that has succeeded, in the others, so that downloads and unpacking happen once."""
     done: list[T] = []
     from_first(lambda: done.append(call()))
     return done[0] if done else call()
 
 
 def require_equal(what: str, value: str) -> None:
-    """Every process must hold the same value.
+    """Refuse to go on unless every process has the same value.
 
     Raises:
-        UserError: it names the processes that differ from process 0.
+        UserError: some differ from process 0; they are named.
     """
     if alone():
         return
@@ -161,10 +162,10 @@ def require_equal(what: str, value: str) -> None:
 
 
 def check_shared(folder: Path) -> None:
-    """Every process must see `folder`, which process 0 has made.
+    """Refuse to go on unless every process sees `folder`, which process 0 has made.
 
     Raises:
-        UserError: some do not.
+        UserError: some do not; they are named.
     """
     if alone():
         return
@@ -178,10 +179,10 @@ def check_shared(folder: Path) -> None:
 
 
 def agreed(local: Callable[[], int]) -> Callable[[], int]:
-    """`local` made common: every process gets the largest value that any of them had at the call before this one.
+    """Make `local` common: every process gets the largest value that any of them had at the call before this one.
 
-    All processes must call equally often. The answer is one call late so that nobody waits: by then the tiny reduction,
-    queued between two steps, has long been done.
+    All processes must call equally often. The answer is one call late so that nobody waits: by then the small reduction,
+    queued between two steps, is long finished.
     """
     if alone():
         return local
@@ -189,7 +190,7 @@ def agreed(local: Callable[[], int]) -> Callable[[], int]:
     mesh = Mesh(np.array(one_each), ("process",))
     largest = jax.jit(jnp.max, out_shardings=NamedSharding(mesh, PartitionSpec()))
     split = NamedSharding(mesh, PartitionSpec("process"))
-    waiting: list[jax.Array] = []
+    waiting: list[jax.Array] = []  # results in flight: not read until the next call, so dispatch never blocks
 
     def ask() -> int:
         mine = jax.make_array_from_process_local_data(split, np.array([local()], np.int32), (len(one_each),))
@@ -200,7 +201,7 @@ def agreed(local: Callable[[], int]) -> Callable[[], int]:
 
 
 def to_host(tree: Any) -> Any:
-    """NumPy copies of arrays that may be spread over processes; every process must call it."""
+    """Copy arrays that may be spread over processes to NumPy; every process must call it."""
 
     def fetch(leaf: Any) -> Any:
         whole = not isinstance(leaf, jax.Array) or leaf.is_fully_addressable or leaf.is_fully_replicated
@@ -214,7 +215,7 @@ def to_host(tree: Any) -> Any:
 
 @contextlib.contextmanager
 def present(workdir: Path) -> Iterator[Callable[[], list[str]]]:
-    """Hold a lock that ends with this process; `missing()` names the processes whose locks have ended without a goodbye.
+    """Hold a lock that ends with this process; yield `missing()`, which names processes that ended without saying "done".
 
     The lock is on a file of the shared run directory, so it needs no server and outlives no process.
     """
@@ -225,6 +226,7 @@ def present(workdir: Path) -> Iterator[Callable[[], list[str]]]:
     own = files.try_lock(path, PRESENT_SECONDS)
     if own is not None:
         files.write_holder(own, f"{socket.gethostname()} pid {os.getpid()}")
+    # Ask all before any raises: one that raised alone would leave the others waiting in their next collective.
     blocked = np.flatnonzero(multihost_utils.process_allgather(np.array([own is None])))
     if own is None:
         raise UserError(
@@ -235,7 +237,7 @@ def present(workdir: Path) -> Iterator[Callable[[], list[str]]]:
         if blocked.size:
             raise _echoed(UserError, f"process {', '.join(map(str, blocked))} of an earlier start still lives")
         yield lambda: _missing(workdir)
-        files.write_holder(own, "done")
+        files.write_holder(own, "done")  # only on a normal end: after an error the others must see this one missing
     finally:
         os.close(own)
 
@@ -249,7 +251,7 @@ def _missing(workdir: Path) -> list[str]:
             try:
                 fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
             except OSError:
-                continue  # it is held: that process lives (or there are no locks to tell by)
+                continue  # it is held: that process lives (or the file system has no locks)
             who = file.read()
             if who != "done":
                 found.append(f"process {number} ({who})")
@@ -257,13 +259,14 @@ def _missing(workdir: Path) -> list[str]:
 
 
 def _broadcast(text: bytes) -> bytes:
+    # Two broadcasts: every process must know the array's shape beforehand.
     length = int(multihost_utils.broadcast_one_to_all(np.array(len(text), np.int32)))
     padded = np.frombuffer(text.ljust(length)[:length], np.uint8)
     return bytes(np.asarray(multihost_utils.broadcast_one_to_all(padded)).tobytes())
 
 
 def _echoed(kind: type[UserError] | type[RunError], text: str) -> Exception:
-    """An error that every process raises and only the first one prints."""
+    """Make an error that every process raises and only the first one prints."""
     error = kind(text)
     error.echo = not is_first()
     return error

@@ -1,4 +1,4 @@
-"""What a user declares: one frozen experiment, and what may be declared beside it in the same file."""
+"""What a user declares: one frozen experiment, and what may accompany it in the same file."""
 
 from fdl.experiment.experiment import (
     EXPERIMENTS,

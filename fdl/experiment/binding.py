@@ -1,4 +1,4 @@
-"""Late binding: what an experiment leaves to the data (`fdl.types.Fact`) is filled in when the data is known."""
+"""Late binding: fields that an experiment leaves to the data (`fdl.types.Fact`) are filled in when the data is known."""
 
 from __future__ import annotations
 
@@ -22,22 +22,22 @@ FROM_THE_DATA = "(from the data)"
 
 
 def bind_experiment(experiment: Experiment, facts: Facts) -> Experiment:
-    """The experiment with its model and its task bound to the data.
+    """Bind an experiment's model and task to the data.
 
     Raises:
-        UserError: a field is left to the data, which do not say it.
+        UserError: a field is left to the data, which do not give it.
     """
     model, task = bind_model(experiment.model, facts, "model"), bind_model(experiment.task, facts, "task")
     return dataclasses.replace(experiment, model=model, task=task)
 
 
 def bind_model(model: T, facts: Facts, path: str = "model") -> T:
-    """A module (or any frozen dataclass) with every field that is left to the data filled in, also in modules within it.
+    """Fill in every field that a module (or any frozen dataclass) leaves to the data, also in modules within it.
 
     A value that is not 0 (or empty) was chosen by the user, and stays.
 
     Raises:
-        UserError: the data do not say it.
+        UserError: the data do not give it.
     """
     bound, missing = _bind(model, facts, path)
     if missing:
@@ -47,7 +47,7 @@ def bind_model(model: T, facts: Facts, path: str = "model") -> T:
 
 
 def resolved_settings(experiment: Experiment, request: Request) -> dict[str, str]:
-    """Every setting as --show prints it: what is left to the data as the data have it, where that is quickly known.
+    """List every setting as --show prints it; those left to the data as the data give them, where that is quickly known.
 
     Nothing is downloaded, and no data set is read whole.
     """
@@ -60,7 +60,7 @@ def resolved_settings(experiment: Experiment, request: Request) -> dict[str, str
 
 
 def _bind(node: Any, facts: Facts, path: str) -> tuple[Any, list[tuple[str, str]]]:
-    """(the node bound as far as the facts go; (path, name of the fact) of what is still left to the data)."""
+    """Return (the node bound as far as the facts go, (path, name of the fact) of each field still left to the data)."""
     missing: list[tuple[str, str]] = []
     if isinstance(node, tuple):
         names = [type(item).__name__.lower() for item in node]
@@ -87,11 +87,11 @@ def _bind(node: Any, facts: Facts, path: str) -> tuple[Any, list[tuple[str, str]
         return node, missing
     if isinstance(node, nn.Module):
         return node.clone(**new), missing
-    return dataclasses.replace(node, **new), missing  # type: ignore[type-var]  # an instance: asked above
+    return dataclasses.replace(node, **new), missing  # type: ignore[type-var]  # an instance: checked above
 
 
 def _fields(node: Any) -> Iterator[tuple[str, Fact | None]]:
-    """(name, the fact it is bound to) of every field of a dataclass that is part of its settings."""
+    """List (name, the fact it is bound to) of every field of a dataclass that is part of its settings."""
     for field in dataclasses.fields(node):
         if field.init and field.name not in ("parent", "name"):
             kind = field_type(type(node), field.name)
@@ -100,7 +100,7 @@ def _fields(node: Any) -> Iterator[tuple[str, Fact | None]]:
 
 
 def _value(facts: Facts, fact: Fact, left: Any) -> Any:
-    """The fact, counted where a number is wanted; None where it is not known."""
+    """Return the fact, counted where a number is wanted; None where it is not known."""
     known = facts.value(fact.name)
     wants_number = isinstance(left, int)
     return len(known) if wants_number and isinstance(known, (Sized, Mapping)) else known

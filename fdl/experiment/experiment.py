@@ -1,4 +1,4 @@
-"""An experiment is one frozen value. Here: the value, and finding it by name (`fdl.experiment.overrides` changes it)."""
+"""The experiment, one frozen value, and finding it by name (`fdl.experiment.overrides` changes it)."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ EXPERIMENTS = Path(__file__).resolve().parents[2] / "experiments"
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Experiment:
-    """Everything a run depends on, but for its seed and its machine.
+    """Everything a run depends on except its seed and its machine.
 
     Attributes:
         data: where rows come from and what is done to them.
@@ -40,10 +40,10 @@ class Experiment:
         optimizer: the recipe; or any Optax transform, or a function from the run's number of steps to one.
         steps: how long to train.
         batch_size, eval_batch_size: examples of a global batch.
-        num_examples: train on the first so many of the shuffled training examples (None: all).
+        num_examples: train on only this many of the shuffled training examples (None: all).
         log_every, eval_every, save_every: how often to write a row, evaluate on the validation split, save.
-        sample_every: how often to show what the model makes up (0: never).
-        patience: stop after so many evaluations without a new best (None: never).
+        sample_every: how often to show a sample of the model's (0: never).
+        patience: stop after this many evaluations without a new best (None: never).
         stop_at: stop once the task's monitored metric is this good on the validation split (None: never).
         on_bad_step: what follows a step whose inputs, loss or gradient is not finite: "stop"; "skip": leave state and
             statistics as they were and go on with the next batch; "rollback": go back to the last checkpoint and leave that
@@ -93,7 +93,7 @@ class Experiment:
 
 @dataclasses.dataclass(frozen=True)
 class Found:
-    """Where an experiment's name leads: its file, its docstring, the function that makes it, and what else is in the file.
+    """What an experiment's name refers to: its file, docstring, the function that makes it, and what else is in the file.
 
     Attributes:
         study: makes the `fdl.experiment.study.Study` that the file declares, None where it declares none.
@@ -109,17 +109,17 @@ class Found:
 
 
 def experiment_names() -> list[str]:
-    """The files under experiments/, without their suffix."""
+    """List the files under experiments/, without their suffix."""
     return sorted(path.stem for path in EXPERIMENTS.glob("*.py") if not path.stem.startswith("_"))
 
 
 def docstring(path: Path) -> str:
-    """A module's docstring, read without running it."""
+    """Read a module's docstring without running it."""
     return ast.get_docstring(ast.parse(path.read_bytes())) or ""
 
 
 def find_experiment(name: str) -> Found:
-    """The experiment called `name`: a file under experiments/, or the path of a .py file of the user's own.
+    """Find the experiment called `name`: a file under experiments/, or the path of the user's own .py file.
 
     Nothing else is imported: a dotted name of any other module is an unknown name.
 
@@ -147,7 +147,7 @@ def _own_file(name: str) -> Path:
     try:
         path = Path(name).expanduser().resolve()
         found = path.is_file()
-    except (OSError, ValueError, RuntimeError):  # too long, a NUL in it, a loop of links, the home of nobody
+    except (OSError, ValueError, RuntimeError):  # too long, a NUL in it, a loop of links, an unknown user's home
         found = False
     if not found:
         raise UserError(
@@ -161,17 +161,17 @@ def _module(path: Path) -> ModuleType:
     if root not in sys.path:
         sys.path.insert(0, root)  # a user's own file imports `experiments.fashion_cnn` from wherever it is started
     if str(path.parent) not in (*sys.path, str(EXPERIMENTS)):
-        sys.path.append(str(path.parent))  # and what lies beside it; at the end, where it takes no library's place
+        sys.path.append(str(path.parent))  # and what is beside it; at the end, where it shadows no library
     try:
         if path.parent == EXPERIMENTS:
             module = importlib.import_module(f"experiments.{path.stem}")
         else:
-            # Its own name, lest a file called json.py should take the place of the module json.
+            # A name of its own, so that a file called json.py does not replace the module json.
             spec = importlib.util.spec_from_file_location(f"experiment_{path.stem}", path)
             if spec is None or spec.loader is None:
                 raise ImportError("not a Python file")
             module = importlib.util.module_from_spec(spec)
-            sys.modules[spec.name] = module  # dataclasses look their module up
+            sys.modules[spec.name] = module  # dataclasses look up their module
             spec.loader.exec_module(module)
     except (Exception, SystemExit) as error:
         raise UserError(
@@ -181,7 +181,7 @@ def _module(path: Path) -> ModuleType:
 
 
 def load_experiment(name: str, overrides: Sequence[str] = ()) -> Experiment:
-    """Return the experiment called `name`, with each "path=value" applied in order.
+    """Load the experiment called `name`, with each "path=value" applied in order.
 
     Raises:
         UserError: see `find_experiment` and `override`.
@@ -190,7 +190,7 @@ def load_experiment(name: str, overrides: Sequence[str] = ()) -> Experiment:
 
 
 def make_experiment(found: Found, overrides: Sequence[str] = ()) -> Experiment:
-    """Return the experiment of a file that is found, with each "path=value" applied in order.
+    """Make the experiment of a file that was found, with each "path=value" applied in order.
 
     Raises:
         UserError: its function fails or returns something else; see `override`.

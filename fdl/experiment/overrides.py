@@ -20,7 +20,7 @@ _HIDDEN = {"parent", "name"}
 
 
 def _fields(node: Any) -> list[tuple[str, Any, Any]]:
-    """(name, type, value) of what can be set on a dataclass, a tuple of dataclasses, or a function with keywords."""
+    """List (name, type, value) of what can be set on a dataclass, a tuple of dataclasses, or a function with keywords."""
     if arguments := keywords(node):
         given = getattr(node, "keywords", {})
         return [(name, annotation, given.get(name, default)) for name, annotation, default in arguments]
@@ -42,7 +42,7 @@ def _is_node(value: Any) -> bool:
 
 
 def settings(node: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Every leaf by the dotted name that --set takes, with its value, in the order of declaration."""
+    """List every leaf by the dotted name that --set takes, with its value, in the order of declaration."""
     for name, _, value in _fields(node):
         if _is_node(value):
             if keywords(value):
@@ -53,7 +53,7 @@ def settings(node: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def show(value: Any) -> str:
-    """A leaf as --set would take it."""
+    """Format a leaf as --set takes it."""
     if callable(value) and hasattr(value, "__name__"):
         return f"{value.__module__}.{value.__name__}"
     if isinstance(value, tuple):
@@ -63,7 +63,7 @@ def show(value: Any) -> str:
 
 
 def override(experiment: T, *texts: str) -> T:
-    """The experiment with each "path=value" applied, later ones over earlier ones; it is checked as a whole at the end.
+    """Apply each "path=value" to the experiment, later ones over earlier ones; it is checked as a whole at the end.
 
     Raises:
         UserError: a path is unknown (the nearest is named), a value has the wrong type or is out of its range, or the
@@ -93,11 +93,11 @@ def override(experiment: T, *texts: str) -> T:
 
 
 def _collect(node: Any, path: list[str], text: str, changes: dict[str, Any]) -> None:
-    """Parse one value and put it at its place in `changes`, a tree of dicts shaped like `node`.
+    """Parse one value and put it in its place in `changes`, a tree of dicts shaped like `node`.
 
     Raises:
         LookupError: there is no such path below `node`.
-        ValueError: the text is no value for it.
+        ValueError: the text is not a value for it.
     """
     head, *rest = path
     fields = {name: (annotation, value) for name, annotation, value in _fields(node)}
@@ -113,7 +113,7 @@ def _collect(node: Any, path: list[str], text: str, changes: dict[str, Any]) -> 
             raise LookupError(rest[0])
         within: dict[str, Any] = {} if replaced else changes.setdefault(head, {})
         _collect(value, rest, text, within)
-        if replaced:  # by a data source that an earlier --set named, and whose options follow
+        if replaced:  # by a data source that an earlier --set named, whose options follow
             changes[head] = _rebuild(value, within)
     elif not _is_node(value) or parses_itself(annotation):
         changes[head] = parse(text, annotation)
@@ -128,7 +128,7 @@ def _collect(node: Any, path: list[str], text: str, changes: dict[str, Any]) -> 
 
 
 def _rebuild(node: Any, changes: dict[str, Any]) -> Any:
-    """`node` with the changes of its part of the tree."""
+    """Rebuild `node` with the changes of its part of the tree."""
     values = {name: value for name, _, value in _fields(node)}
     new = {name: _rebuild(values[name], c) if isinstance(c, dict) else c for name, c in changes.items()}
     if not new:

@@ -23,9 +23,9 @@ class Study:
     Attributes:
         variants: a label -> how it differs from the file's `experiment()`: "path=value" as --set takes it, in order.
         seeds: how many seeds each variant is trained with (--seeds overrides it).
-        metrics: what the table shows, the first first: keys of summary.json's metrics ("test/accuracy"; small nets also
+        metrics: the table's columns, in order: keys of summary.json's metrics ("test/accuracy"; small nets also
             have "train/accuracy" over the whole training split), or "examples_per_second".
-        curves: what is laid over each other: keys of metrics.jsonl.
+        curves: what is drawn in one figure for all variants: keys of metrics.jsonl.
         against: the curves' abscissa: "step", "epoch" or another key of metrics.jsonl ("train/learning_rate").
         log: which of "x" and "y" of the curves are drawn on logarithmic scales.
         panels: figures of the study's own: panels, or functions that draw one each.
@@ -44,7 +44,7 @@ class Study:
 class Spread:
     """Some seeds' values of one metric: their mean, the half-width of its 95 % interval (Student's t), their ends.
 
-    The interval supposes values about normally distributed; of one value there is none (NaN).
+    The interval assumes roughly normally distributed values; for one value there is none (NaN).
     """
 
     mean: float
@@ -54,7 +54,7 @@ class Spread:
 
 
 def spread(values: Sequence[float]) -> Spread:
-    """Of at least one finite value."""
+    """Summarise at least one finite value."""
     from scipy.stats import t
 
     count, mean = len(values), statistics.fmean(values)

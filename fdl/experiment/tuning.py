@@ -30,7 +30,7 @@ class Uniform:
 
 @dataclasses.dataclass(frozen=True)
 class Log:
-    """A number between two others above 0, whose logarithm is uniform: what matters is how often it doubles."""
+    """A number between two others above 0, whose logarithm is uniform: for a setting whose order of magnitude matters."""
 
     low: float
     high: float
@@ -84,7 +84,7 @@ class Search:
         space: the dotted name of a setting, as --set takes it -> where its value is looked for.
         trials: how many runs in all (--trials overrides it).
         sampler: "tpe": tree-structured Parzen estimator (Bergstra et al. 2011); "random".
-        pruner: what ends a trial before its time: "asha": asynchronous successive halving (Li et al. 2018); "hyperband" (Li
+        pruner: what ends a trial early: "asha": asynchronous successive halving (Li et al. 2018); "hyperband" (Li
             et al. 2016); "none".
     """
 
@@ -143,9 +143,9 @@ def load_search(
 
 
 def own_values(search: Search, experiment: Any) -> dict[str, Any] | None:
-    """Return what the experiment itself has for the searched settings (numbers, a choice's text); None where one lies outside.
+    """Return what the experiment itself has for the searched settings (numbers, a choice's text); None where one is outside.
 
-    It is the first trial, so that no sweep ends below what it began with.
+    They are the first trial, so that no sweep ends worse than the experiment as it is.
     """
     now = dict(settings(experiment))
     found: dict[str, Any] = {}
@@ -170,5 +170,5 @@ def own_values(search: Search, experiment: Any) -> dict[str, Any] | None:
 
 
 def as_set_flags(values: Mapping[str, Any]) -> tuple[str, ...]:
-    """Write a trial's values as --set takes them."""
+    """Format a trial's values as --set takes them."""
     return tuple(f"{name}={show(value)}" for name, value in values.items())

@@ -1,4 +1,4 @@
-"""Updates between steps: arrays of the state that something other than the gradient decides."""
+"""Updates between steps: arrays of the state that something other than the gradient determines."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from fdl.types import Duration, DurationLike
 class Update:
     """Replace arrays of the state between two steps: a k-means start, a target distribution, a codebook.
 
-    A subclass writes `compute`. It must be a pure function of what it is given, for a run that is resumed computes it again.
+    A subclass writes `compute`. It must be a pure function of what it is given, because a resumed run computes it again.
 
     Attributes:
         start: after which step the first update is made (0: before the first step).

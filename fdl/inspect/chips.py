@@ -1,4 +1,4 @@
-"""TPU chips: what their maker says they can do, and slices of them as devices to compile for.
+"""TPU chips: their published performance, and slices of them as devices to compile for.
 
 Sources: the "Key specifications" of Google's pages https://docs.cloud.google.com/tpu/docs/v3, v4, v5e, v5p-training, v6e
 (bf16 FLOP/s, HBM bandwidth; interconnect of v5e, v5p and v6e); v2, and the links of v2 and v3 (496 and 656 Gbit/s), from
@@ -26,7 +26,7 @@ GIB = 2**30
 
 @dataclasses.dataclass(frozen=True)
 class Chip:
-    """What one device can do: a whole chip, but for v2 and v3, where each of a chip's two cores is a device.
+    """The performance of one device: a whole chip, except for v2 and v3, where each of a chip's two cores is a device.
 
     Attributes:
         hbm: bytes of memory that a program may use.
@@ -34,7 +34,7 @@ class Chip:
         bandwidth: bytes/s to and from HBM.
         ici: bytes/s that the device can send around one ring of the torus: two links, one each way.
         rank: dimensions of the torus.
-        cores: by which the usual names count, for one chip (v2-8 and v5p-8 are 4 chips, v5e-8 is 8).
+        cores: the cores of one chip, which the usual names count (v2-8 and v5p-8 are 4 chips, v5e-8 is 8).
     """
 
     name: str
@@ -98,7 +98,7 @@ def devices(topology: str) -> Sequence[jax.Device]:
     options: dict[str, object] = {"chip_config_name": "megacore"} if kind == "v4" else {}
     bounds = (*shape, 1, 1)[:3]
     if math.prod(shape) <= 4 or (kind in ("v5e", "v6e") and shape == (2, 4)):
-        options["chips_per_host_bounds"] = bounds  # one host holds them all
+        options["chips_per_host_bounds"] = bounds  # as one host
     try:
         return topologies.get_topology_desc(
             platform="tpu", topology_name=f"{kind}:{'x'.join(map(str, shape))}", **options

@@ -1,4 +1,4 @@
-"""What a compiled step costs, read off the compiler's own text: collectives and HBM traffic (FLOPs: `fdl.flops`).
+"""The cost of a compiled step, read from the compiler's text: collectives and HBM traffic (FLOPs: `fdl.flops`).
 
 XLA's cost analysis counts the body of a loop once and on-chip memory as if it were HBM; here a loop counts as often as it
 runs, and what the compiler keeps in on-chip memory (a layout with S(n)) costs no HBM traffic.
@@ -19,7 +19,7 @@ KINDS = ("all-reduce", "all-gather", "reduce-scatter", "collective-permute", "al
 
 
 def made_bytes(jaxpr: Any) -> int:
-    """Count the bytes of everything that a (closed) jaxpr computes, were all of it kept; of a loop, what it hands out."""
+    """Count the bytes of all that a (closed) jaxpr computes, as if all were kept; of a loop, only its results."""
     total = 0
     for eqn in getattr(jaxpr, "jaxpr", jaxpr).eqns:
         inner = [part for value in eqn.params.values() for part in inner_jaxprs(value)]
@@ -51,7 +51,7 @@ class Collective:
 
     @property
     def sent(self) -> float:
-        """Bytes that each device must send, at the least (a ring)."""
+        """The bytes that each device must send at least (around a ring)."""
         if self.kind == "collective-permute":
             return float(self.bytes)
         return self.bytes * (self.group - 1) / self.group * (2 if self.kind == "all-reduce" else 1)
@@ -126,7 +126,7 @@ def _walk(
 
 
 def _trips(loop: _Instruction, found: Mapping[str, list[_Instruction]]) -> int:
-    """Tell how often a loop runs: as the text says, else the bound in its condition (a scan counts up from 0), else once."""
+    """Find how often a loop runs: as the text says, else the bound in its condition (a scan counts from 0), else once."""
     if known := re.search(r"known_trip_count\W+n\W+(\d+)", loop.text):
         return int(known[1])
     condition = found.get(_called(loop, "condition")[0], [])
@@ -150,7 +150,7 @@ def collectives(hlo: str, num_devices: int) -> tuple[Collective, ...]:
             continue
         given, made = sum(_size(types[home].get(name, "")) for name in it.operands), _size(it.shape)
         if it.opcode.endswith("-start"):
-            made -= given  # what is made comes after what was given, in one tuple
+            made -= given  # in one tuple, the results come after the operands
         kind = "reduce-scatter" if kind == "all-reduce" and "reduce-scatter" in home else kind
         key = kind, _group(it.text, num_devices)
         counts[key] += times
@@ -159,7 +159,7 @@ def collectives(hlo: str, num_devices: int) -> tuple[Collective, ...]:
 
 
 def _group(text: str, num_devices: int) -> int:
-    """Tell how many devices take part; replica groups are written as {{0,1},{2,3}}, [2,4]<=[8], a mesh, or {}."""
+    """Find how many devices take part; replica groups are written as {{0,1},{2,3}}, [2,4]<=[8], a mesh, or {}."""
     if mesh := re.search(r"replica_groups=mesh\[([^\]]*)\] ?\{([^}]*)\}", text):
         sizes = {axis: int(size) for axis, size in re.findall(r"'([^']+)'=(\d+)", mesh[1])}
         return math.prod(sizes.get(axis, 1) for axis in re.findall(r"'([^']+)'", mesh[2]))
@@ -173,7 +173,7 @@ def _group(text: str, num_devices: int) -> int:
 def hbm_traffic(hlo: str) -> int:
     """Count the bytes that one device reads from and writes to HBM in a step, by the compiled module's text.
 
-    Every instruction outside fusions reads its operands and writes its result; slices read as much as they give. In a
+    Every instruction outside fusions reads its operands and writes its result; slices read as much as they return. In a
     loop an array as long as the loop is read or written one slice a step.
     """
     entry, found = _computations(hlo)
@@ -191,7 +191,7 @@ def _moved(it: _Instruction, operands: list[str], loop: int) -> int:
     given = [_size(shape, hbm_only=True, loop=loop) for shape in operands]
     made = _size(it.shape, hbm_only=True, loop=loop)
     if it.opcode.endswith("-start"):
-        made = max(0, made - sum(given))  # the tuple names what was given once more
+        made = max(0, made - sum(given))  # the tuple repeats the operands
     if it.opcode == "slice-start" and any(given):
         given = [_size(it.shape) - sum(_size(shape) for shape in operands)]
     if it.opcode in ("slice", "dynamic-slice", "gather"):

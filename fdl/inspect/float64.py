@@ -1,4 +1,4 @@
-"""A computation, unchanged, in float64: its jaxpr evaluated with every narrower float made a wide one.
+"""A computation, unchanged, in float64: its jaxpr evaluated with every narrower float widened.
 
 A model may turn its outputs into float32, a loss its terms; JAX's own 64-bit mode leaves such conversions as they are and
 changes what random numbers are drawn. Here the trace is the one that the training step has, so dropout and augmentation
@@ -37,9 +37,9 @@ def enabled() -> Iterator[None]:
 
 
 def widened(function: Callable[..., Tree], *example: Tree) -> Callable[..., Tree]:
-    """Return `function` in float64: arguments, constants, everything between, results. To be called under `enabled`.
+    """Return `function` in float64: arguments, constants, intermediate values, results. Call it under `enabled`.
 
-    Numbers that are made of bits (random ones) are made as before and then widened. A callback into Python is given
+    Numbers that are made from bits (random ones) are made as before and then widened. A callback into Python is given
     float64 and must return it.
 
     Args:
@@ -76,7 +76,7 @@ def _apply(eqn: Any, values: list[jax.Array]) -> list[jax.Array]:
     if name in ("jit", "pjit", "closed_call", "checkpoint", "remat2") or name.startswith("custom_"):
         inner = next(params[key] for key in _CALLS if key in params)
         return _evaluate(getattr(inner, "jaxpr", inner), getattr(inner, "consts", ()), *values)
-    if name == "bitcast_convert_type":  # reads the bits of a number, so it must have as many as before
+    if name == "bitcast_convert_type":  # reads the bits of a number, which must have as many as before
         values = [v.astype(atom.aval.dtype) for v, atom in zip(values, eqn.invars, strict=True)]
     else:
         params = {key: _wide_param(param) for key, param in params.items()}
@@ -85,7 +85,7 @@ def _apply(eqn: Any, values: list[jax.Array]) -> list[jax.Array]:
 
 
 def _wide_param(param: Any) -> object:
-    """Widen what an equation's parameter says of dtypes, and the jaxprs in it (the body of a loop)."""
+    """Widen the dtypes in an equation's parameter, and the jaxprs in it (the body of a loop)."""
     if isinstance(param, core.ClosedJaxpr | core.Jaxpr):
         inner: Any = getattr(param, "jaxpr", param)
         consts = getattr(param, "consts", ())

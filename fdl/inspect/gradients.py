@@ -2,8 +2,8 @@
 
 The loss of step 0 (its augmentation and its dropout, BatchNorm in training) is taken over a few of the step's rows, near the
 run's first parameters: each number is moved a little, so that no bias is exactly zero, where ReLU has a kink, and nothing that
-starts at zero hides what is behind it. Everything is computed in float64 (`fdl.inspect.float64`), so that dL/dw and
-(L(w + h) - L(w - h)) / 2h agree to about 1e-9; in float32 no h would do, for the loss has seven digits. The numbers tried
+starts at zero hides the layers before it. Everything is computed in float64 (`fdl.inspect.float64`), so that dL/dw and
+(L(w + h) - L(w - h)) / 2h agree to about 1e-9; in float32 no h would do: the loss has seven digits. The numbers tried
 are some of each array's, half of them where the gradient is largest, and one direction through the whole array.
 
 At a kink (ReLU at 0, a tie under a maximum) the two need not agree, and neither is wrong: where the loss along the line is
@@ -32,9 +32,9 @@ LIMIT = 1e-6
 """A larger relative difference is an error. Right ones measured 1e-10 to 1e-8, in a ResNet with BatchNorm over four images
 2e-7; a backward pass that is a thousandth too large measures 5e-4."""
 _STEP = 1e-5  # h: its truncation, h^2 L''' / 6, and its rounding, 1e-16 L / h, are about the same
-_ROUNDING = 1e-9  # of a difference quotient, for a loss of about 1
+_ROUNDING = 1e-9  # rounding of a difference quotient, for a loss of about 1
 _MOVED = 0.02  # standard deviation of what is added to the first parameters
-_MOST = 300  # entries in all, as far as every array can have two
+_MOST = 300  # entries in total, as long as every array can have two
 
 Loss = Callable[[list[np.ndarray]], float]
 
@@ -63,7 +63,7 @@ class CheckedArray:
 
 @dataclasses.dataclass(frozen=True)
 class Checked:
-    """What was found: the arrays in the order of their names, the batch's loss, and the limit of a right difference."""
+    """The findings: the arrays in the order of their names, the batch's loss, and the largest difference that is right."""
 
     arrays: list[CheckedArray]
     examples: int
@@ -72,7 +72,7 @@ class Checked:
 
     @property
     def worst(self) -> CheckedArray:
-        """The array with the largest difference, of those that are wrong if any is."""
+        """The array with the largest difference, among the wrong ones if there are any."""
         return max(self.arrays, key=lambda a: (a.verdict == "wrong", a.difference))
 
 
@@ -196,7 +196,7 @@ def _array(
         one = np.zeros(leaf.size)
         one[number] = 1
         pairs.append(along(one.reshape(leaf.shape)))
-    # A direction at random alone is nearly at right angles to the gradient of a large array, and would see little of it.
+    # A random direction alone is nearly orthogonal to the gradient of a large array, and would see little of it.
     random = rng.standard_normal(leaf.shape)
     ahead = gradient / max(float(np.linalg.norm(gradient)), np.finfo(np.float64).tiny)
     pairs.append(along(ahead + random / np.linalg.norm(random)))

@@ -1,4 +1,4 @@
-"""A training step compiled for devices that are not here: does it fit, what does it cost, and what would bound it.
+"""A training step compiled for devices that are not here: whether it fits, what it costs, and what would bound it.
 
 Everything is computed, nothing is run. The step time is a roofline (Williams et al. 2009): the longest of products at the
 chip's peak, HBM traffic at its bandwidth, and collectives around one ring of the torus, each perfectly overlapped with the
@@ -26,9 +26,9 @@ class Memory:
     """Bytes on one device.
 
     Attributes:
-        parts: by what they hold, in the order shown; where the compiler gave up, only what the step is given.
-        total: of the program; where the compiler gave up, what it says it would have used (nan: it did not say).
-        error: what the compiler said where it gave up, else "".
+        parts: by what they hold, in the order shown; where the compiler failed, only the step's arguments.
+        total: of the program; where the compiler failed, what it says it would have used (nan: it did not say).
+        error: the compiler's message where it failed, else "".
     """
 
     parts: Mapping[str, int]
@@ -38,11 +38,11 @@ class Memory:
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """What one training step would take.
+    """The cost of one training step.
 
     Attributes:
         topology, mode, mesh: the devices, how the step is compiled for them, and their axes.
-        chip: what one device can do; None for CPUs.
+        chip: the performance of one device; None for CPUs.
         batch: examples of the global batch.
         memory: of one device.
         flops: of the products of the whole step, all devices together.
@@ -68,14 +68,14 @@ class Plan:
 
     @property
     def fits(self) -> bool | None:
-        """None where nothing is known of the device."""
+        """Whether the step fits into memory; None where nothing is known of the device."""
         if self.memory.error:
             return False
         return self.memory.total <= self.chip.hbm if self.chip else None
 
 
 def plan(program: Program, topology: str) -> Plan:
-    """Compile the program's training step and read off what it takes.
+    """Compile the program's training step and read off its costs.
 
     Args:
         program: built on a layout of `chips.devices(topology)`.
@@ -94,12 +94,12 @@ def plan(program: Program, topology: str) -> Plan:
 
 
 def largest_batch(program: Program, plan: Plan) -> tuple[int | None, dict[int, float]]:
-    """Find the largest batch that would still fit (None: not known), and the points (batch -> bytes) that say so.
+    """Find the largest batch that would still fit (None: not known), and the points (batch -> bytes) measured for it.
 
-    It is on the line through the two largest batches compiled: the plan's own; one that surely fits, or that all but fills
-    the memory if everything the step computes were kept; and, where the line leads far beyond, half of what it leads to.
-    Memory is not quite linear in the batch: the compiler keeps what it can in on-chip memory and computes again what does
-    not fit. Batches near the memory's size also compile fastest: placing arrays in on-chip memory is what takes minutes.
+    It is on the line through the two largest batches compiled: the plan's own; one that surely fits, or that nearly fills
+    the memory if everything the step computes were kept; and, where the line goes far beyond, half of where it goes.
+    Memory is not quite linear in the batch: the compiler keeps what it can in on-chip memory and recomputes what does
+    not fit. Batches near the memory's size also compile fastest: placing arrays in on-chip memory takes minutes.
     No batch is larger than the training split.
     """
     assert plan.chip, "only a chip has a memory to fill"
@@ -117,7 +117,7 @@ def largest_batch(program: Program, plan: Plan) -> tuple[int | None, dict[int, f
 
 
 def _measure_also(program: Program, points: dict[int, float], batch: int, limit: float) -> int | None:
-    """Add the memory of one more batch to the points; what they lead to."""
+    """Add the memory of one more batch to the points, and return the batch they extrapolate to."""
     if batch not in points:
         points[batch] = measure(_resized(program, batch))[0].total
     return extrapolate(points, limit, program.layout.parts)
@@ -128,7 +128,7 @@ def _resized(program: Program, batch: int) -> Program:
 
 
 def measure(program: Program) -> tuple[Memory, str, float]:
-    """Return (what a device holds, the compiled text ("" where the compiler gave up), FLOPs of the whole step)."""
+    """Return (what a device holds, the compiled text ("" where the compiler failed), FLOPs of the whole step)."""
     given = _given(program)
     flops = float(step_flops(program))
     try:
@@ -149,7 +149,7 @@ def measure(program: Program) -> tuple[Memory, str, float]:
 
 
 def _given(program: Program) -> dict[str, int]:
-    """Count the bytes that the step is given on each device, by what they hold."""
+    """Count the bytes of the step's arguments on each device, by what they hold."""
 
     def bytes_of(tree: Any) -> int:
         return sum(
@@ -167,7 +167,7 @@ def _given(program: Program) -> dict[str, int]:
 
 
 def _used(message: str, given: float) -> float:
-    """Read the bytes that the compiler says a program too large would have used; nan where it does not say."""
+    """Read from the compiler's message the bytes that a too large program would have used; nan where it does not say."""
     for pattern, besides in ((r"Used ([\d.]+)([KMGT]?) of", 0.0), (r"temporaries \(([\d.]+)([KMGT]?)\)", given)):
         if said := re.search(pattern, message):
             return float(said[1]) * 1024 ** "_KMGT".index(said[2] or "_") + besides
@@ -189,7 +189,7 @@ def extrapolate(points: Mapping[int, float], limit: float, parts: int) -> int | 
     """Return the largest batch whose bytes stay under `limit`, on the line through the two largest points, in whole parts.
 
     Returns:
-        None where the points (nan: not known) do not say, or the larger batch takes no more.
+        None where the points do not tell (nan: not known), or the larger batch takes no more.
     """
     known = sorted((batch, size) for batch, size in points.items() if not math.isnan(size))[-2:]
     if len(known) < 2 or known[1][1] <= known[0][1]:

@@ -29,7 +29,7 @@ def parse(text: str) -> tuple[int, int]:
 def traced(steps: tuple[int, int] | None, path: Path) -> Iterator[Callable[[int, int], None]]:
     """Trace the calls that make one of `steps` (the first and the last; None: none) into `path`.
 
-    The function it gives is to be called with (start, end) before each call, which makes steps start ... end.
+    The function yielded must be called with (start, end) before each call, which makes steps start ... end.
 
     The trace opens in Perfetto (ui.perfetto.dev reads perfetto_trace.json.gz) and in xprof.
     """
@@ -43,7 +43,7 @@ def traced(steps: tuple[int, int] | None, path: Path) -> Iterator[Callable[[int,
         if wanted and not on:
             jax.profiler.start_trace(path, create_perfetto_trace=True)
             on = True
-        elif on and behind == 2:  # by now the metrics of the last call wanted were read: it has ended
+        elif on and behind == 2:  # by now the metrics of the last call to trace were read: it has ended
             jax.profiler.stop_trace()
             on = False
 
@@ -55,7 +55,7 @@ def traced(steps: tuple[int, int] | None, path: Path) -> Iterator[Callable[[int,
 
 
 def dump(program: Program, folder: Path) -> list[Path]:
-    """The training step as it was handed to the compiler and as it came back, as text; the files written."""
+    """Write the training step before and after compilation as text; return the files written."""
     lowered, compiled = program.compiled.lowered, program.compiled.executable
     folder.mkdir(parents=True, exist_ok=True)
     files = {

@@ -1,4 +1,4 @@
-"""--mode=replay: a step that was not finite, made again from the checkpoint before it and inspected leaf by leaf."""
+"""--mode=replay: a step that was not finite, repeated from the checkpoint before it and inspected leaf by leaf."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class Replay:
     """A bad step as it was.
 
     Attributes:
-        step: its number; since: the checkpoint's that it was reached from; fault: what the run had found.
+        step: its number; since: the step of the checkpoint it was reached from; fault: what the run had found.
         arrays: in the order of the computation.
         examples: (row of the training split, loss) of those whose loss is not finite, or of the largest losses.
     """
@@ -71,11 +71,11 @@ def newest_record(workdir: Path) -> dict[str, Any]:
 
 
 def replay(program: Program, workdir: Path) -> Replay:
-    """Go from the newest checkpoint before the bad step to it, and look.
+    """Train from the newest checkpoint before the bad step up to it, and inspect that step.
 
     The steps in between are the run's own: its seed is the program's, and the steps that it had left out before this one are
-    left out again. The look itself is taken on one device, so under pmap, where every device draws its own dropout, it is
-    the same batch under other dropout.
+    left out again. The bad step is inspected on one device, so for pmap, where every device draws its own dropout, it is
+    the same batch with other dropout.
 
     Args:
         program: of the run in `workdir`, with its seed.
@@ -113,7 +113,7 @@ def _state_before(program: Program, root: Path, bad: int) -> step.State:
 
 
 def _look(program: Program, state: step.State, batch: Arrays) -> tuple[list[ArrayReport], np.ndarray]:
-    """Compute the step's arrays one by one; what was found in each, and the losses of the examples."""
+    """Compute the step's arrays one by one; return the findings in each, and the losses of the examples."""
     experiment, data = program.experiment, program.data
     prepared = functools.partial(step.training_batch, augment=data.augment, prepare=data.prepare)
     model, task = experiment.model, experiment.task

@@ -1,4 +1,4 @@
-"""--mode=study and --seeds: the runs of a study, made where they are missing, and its page."""
+"""--mode=study and --seeds: the runs of a study, trained where they are missing, and its page."""
 
 from __future__ import annotations
 
@@ -36,9 +36,9 @@ from fdl.types import MAX_SEED, RunError, UserError, named_leaves, one_line
 
 
 def study(file: Found, base: Experiment, options: Options) -> None:
-    """Train every variant with every seed, each in a directory of its own under WORKDIR/runs; those that are there stay.
+    """Train every variant with every seed, each in its own directory under WORKDIR/runs; finished runs are kept.
 
-    Small nets train all seeds at once in this process (`fdl.multirun.vmapped`), others one by one in processes of their own.
+    Small nets train all seeds at once in this process (`fdl.multirun.vmapped`), others one by one in separate processes.
     """
     if not processes.alone():
         raise UserError("a study runs in one process; start it without the others")
@@ -126,7 +126,7 @@ def _variant(
     options: Options,
     asked: Callable[[], int],
 ) -> Outcome:
-    """Collect one variant's runs: read where they are finished, made where not. Where speed is compared, each runs alone."""
+    """Collect one variant's runs: read if finished, else train. Where speed is compared, each runs alone."""
     differences = declared.variants[label]
     own = session.shown_settings(experiment)
     overrides, passed = [*options.overrides, *differences], options.passed_on
@@ -165,7 +165,7 @@ def _variant(
 
 
 def _one_device() -> layouts.Layout:
-    """A net small enough to train several at once gains nothing by more."""
+    """Use one device: a net small enough to train several at once gains nothing from more."""
     return layouts.choose_layout("jit", jax.devices()[:1])
 
 
@@ -182,7 +182,7 @@ def _together(
     options: Options,
     asked: Callable[[], int],
 ) -> dict[int, dict[str, Any]]:
-    """Train the seeds together; seed -> what its summary.json holds."""
+    """Train the seeds together; return seed -> what its summary.json holds."""
     data, began = summary.describe_data(program.data), time.monotonic()
     config = run_config.make_config(
         experiment=program.experiment.name, settings=own, overrides=list(overrides), seed=program.seed,
@@ -212,7 +212,7 @@ def _together(
 
 
 def _view(experiment: Experiment, options: Options, runs: Sequence[Run]) -> View | None:
-    """Load the first seed's trained model, where it was left as weights alone."""
+    """Load the first seed's trained model, where only its weights were kept."""
     found = [run for run in runs if (run.path / "weights.safetensors").exists()]
     if not found:
         return None

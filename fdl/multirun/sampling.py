@@ -1,7 +1,7 @@
 """What Optuna's samplers and pruners say of the trials so far.
 
-They are asked about a copy in memory, made anew for each question. So an answer is a function of the seed, the trial's number
-and the trials so far alone, not of who asks, how often, or in which process; and no half of one is ever on the disk.
+They work on a copy in memory, made anew for each question. So an answer depends only on the seed, the trial's number and
+the trials so far, not on who asks, how often, or in which process; and no half-written answer is ever on the disk.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ STUDY = "sweep"
 STARTUP = 5
 """Trials drawn at random before TPE has enough to go by (Optuna's own 10 are for sweeps of hundreds)."""
 FIRST_RUNG, REDUCTION = 12, 3
-"""Successive halving, in percent of a run: a third goes on at 12 %, at 36 %; at 108 % nothing is left to end."""
+"""Successive halving, in percent of a run: a third continues at 12 % and at 36 %; at 108 % nothing is left to end."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,7 +69,7 @@ def rungs(rules: SearchRules) -> tuple[int, ...]:
 
 
 def should_prune(rules: SearchRules, found: list[FrozenTrial], number: int) -> tuple[bool, dict[str, Any]]:
-    """Decide whether a trial is pruned at what it reported last; with the marks by which later trials are compared with it."""
+    """Decide whether a trial is pruned at its last report; return also the marks that later trials are compared with."""
     import optuna
 
     study = _copy(rules, found)

@@ -1,4 +1,4 @@
-"""A run as a process of its own: python -m fdl.main, watched while it goes, and never left behind."""
+"""A run as a separate process: python -m fdl.main, watched while it runs, and never left running."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from fdl.types import RunError, UserError, printable
 
 DONE = ("complete", "stopped early")
 MOST_STARTS = 3
-"""A run that a signal ended which did not come from here (from a full machine, or a person) is gone on with this often."""
+"""How often a run is resumed that was ended by a signal from elsewhere (an overloaded machine, or a person)."""
 _POLL, _READ = 0.1, 1.0  # seconds between looks at the process, and at its rows
-_PATIENCE = 10.0  # seconds of waiting in silence
+_PATIENCE = 10.0  # seconds of waiting without a message
 # The kernel kills the child when the thread that started it ends, however it ends (PR_SET_PDEATHSIG, which survives the exec);
-# the child looks once whether its parent had died before it asked for that. SIGKILL, for a dying process of several threads
+# the child looks once whether its parent had died before it asked for that. SIGKILL, because a dying process of several threads
 # sends the signal once for each of them, and a run's second SIGTERM is as abrupt; it resumes bit for bit from its last save.
 # Not by preexec_fn, which runs Python in the fork of a process that has threads.
 _STUB = (
@@ -35,7 +35,7 @@ _STUB = (
 
 
 def arguments(experiment: str, seed: int, overrides: Iterable[str], flags: Iterable[str] = ()) -> list[str]:
-    """List what follows `python -m` for such a run, but for its --workdir."""
+    """List what follows `python -m` for such a run, except its --workdir."""
     sets = [f"--set={text}" for text in overrides]
     return ["fdl.main", f"--experiment={experiment}", "--mode=train", f"--seed={seed}", *sets, *flags]
 
@@ -51,21 +51,21 @@ def run(
     asked: Callable[[], int] = lambda: 0,
     between: Callable[[list[Row]], bool | None] = lambda rows: None,
 ) -> dict[str, Any]:
-    """Begin or resume one training run in the directory `path`, in a process of its own, and return its summary.json.
+    """Begin or resume one training run in the directory `path`, in a separate process, and return its summary.json.
 
-    A run that is finished there already is not started again. What the process prints is added to `path`.log, beside the
-    directory. Several threads may call this at once, each for a directory of its own; a thread must outlive its call,
+    A run that is already finished is not started again. What the process prints is appended to `path`.log, beside the
+    directory. Several threads may call this at once, each for its own directory; a thread must outlive its call,
     for on Linux the run ends with it (elsewhere a run outlives a parent that was killed).
 
     Args:
         experiment: as --experiment takes it.
         overrides: each "path=value", as --set takes it.
         flags: further flags ("--notest", `Options.passed_on`).
-        settings: what these come to, as --show names it: a run made when the file said otherwise is gone on with.
+        settings: the resulting settings, as --show names them: a run made under other settings of the file is resumed.
         asked: the signal that asks this process to stop, else 0.
         between: is given the rows of metrics.jsonl, each once and in order (those of an earlier start first), all of them
-            before this returns. Where it returns True, a run that still goes is made to save and stop, and
-            {"status": "stopped"} is returned; one that has come to its end is finished, whatever its rows look like.
+            before this returns. Where it returns True, a run still in progress is made to save and stop, and
+            {"status": "stopped"} is returned; one that has ended is finished, whatever its rows are.
 
     Raises:
         RunError: the run failed (its own last words are repeated).
@@ -77,7 +77,7 @@ def run(
     def wants_end() -> bool:
         nonlocal position, seen
         new, position = new_rows(path / "metrics.jsonl", position)
-        rows = [row for row in new if row["step"] > seen]  # a resumed run makes rows again
+        rows = [row for row in new if row["step"] > seen]  # a resumed run writes some rows again
         seen = rows[-1]["step"] if rows else seen
         return bool(rows) and between(rows) is True
 
@@ -94,7 +94,7 @@ def run(
             begun = out.tell()
             safe = ["-P"] if sys.flags.safe_path else []
             code, stopped = _watch([sys.executable, *safe, "-m", *command], out, asked, wants_end)
-        if code == 0:  # also where it was to be stopped, but was over before it noticed
+        if code == 0:  # also where it should have stopped, but ended before it noticed
             wants_end()
             return logs.read_summary(path)
         if stopped:
@@ -114,9 +114,9 @@ def finished(
     flags: Sequence[str],
     settings: Mapping[str, str] | None = None,
 ) -> dict[str, Any] | None:
-    """Return summary.json of the run that was asked for, where it is in `path` and done; else None.
+    """Return summary.json of the run that was asked for, if it is in `path` and finished; else None.
 
-    A run made by `fdl.multirun.vmapped` has no page of its own, and one that failed there fails again.
+    A run made by `fdl.multirun.vmapped` has no page, and one that failed there fails again.
     """
     name = Path(experiment).stem if experiment.endswith(".py") else experiment.removeprefix("experiments.")
     try:
@@ -124,7 +124,7 @@ def finished(
         summary = logs.read_summary(path)
         same = (config["experiment"], config["seed"], config["overrides"]) == (name, seed, list(overrides))
         same &= settings is None or config["settings"] == dict(settings)
-        # A summary may be of a shorter run that is being gone on with, or of one that left the test split alone.
+        # A summary may belong to a shorter run that is to be continued, or to one that did not use the test split.
         whole = summary["steps"] >= config["total_steps"] or summary["status"] == "stopped early"
         together = "together_with" in summary
         if together and summary["status"] == "failed":
@@ -137,10 +137,10 @@ def finished(
 
 
 def _watch(command: list[str], out: Any, asked: Callable[[], int], wants_end: Callable[[], bool]) -> tuple[int, bool]:
-    """Start the command and wait for it: its exit code, and whether `wants_end` ended it.
+    """Start the command and wait for it; return its exit code, and whether `wants_end` ended it.
 
-    It has a session of its own: a Ctrl-C at the terminal reaches this process alone, which passes it on once; a second
-    signal would end the run without saving.
+    It has its own session: a Ctrl-C at the terminal reaches only this process, which passes it on once; a second signal
+    would end the run without saving.
     """
     with subprocess.Popen(
         _tied(command), stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.STDOUT, start_new_session=True
@@ -157,7 +157,7 @@ def _watch(command: list[str], out: Any, asked: Callable[[], int], wants_end: Ca
                         stopped = True
                         break
         finally:
-            process.send_signal(signal.SIGTERM)  # nothing happens where it has ended
+            process.send_signal(signal.SIGTERM)  # does nothing where it has ended
             process.wait()
     return process.returncode, stopped
 
@@ -180,7 +180,7 @@ def _last_words(log: Path, begun: int, code: int) -> str:
 
 
 def wait_until_free(path: Path, asked: Callable[[], int]) -> None:
-    """Wait until no process holds the run's lock: one that is being ended needs a moment, and may be saving."""
+    """Wait until no process holds the run's lock: one that is being ended needs a moment, as it may be saving."""
     lock, began, said = path / ".lock", time.monotonic(), False
     while lock.exists():
         leave_if(asked)

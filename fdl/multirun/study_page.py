@@ -1,4 +1,4 @@
-"""What a study shows: a line a variant, a table, the curves laid over each other, decision boundaries side by side."""
+"""What a study shows: a line per variant, a table, the curves in one figure, decision boundaries side by side."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ COLOURS = (
     figures.BLUE, figures.ORANGE, figures.GREEN, figures.RED, "#7b4fa3", "#8c6d31", "#17a2b8", "#d6616b", "#637939", "#5d6876",
 )  # fmt: skip
 MOST_POINTS = 400
-"""Of a curve: a longer one is averaged in bins."""
+"""The most points of a curve: a longer one is averaged in bins."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,7 +76,7 @@ def line(outcome: Outcome, study: Study, style: Style) -> str:
 
 
 def table(study: Study, outcomes: Sequence[Outcome], style: Style) -> tuple[list[str], list[list[str]]]:
-    """Return (header, rows), a row a variant."""
+    """Return (header, rows), a row per variant."""
     some = any(outcome.failed for outcome in outcomes)
     header = ["variant", "differs by", *study.metrics, *(["failed"] if some else [])]
     rows = [
@@ -92,7 +92,7 @@ def table(study: Study, outcomes: Sequence[Outcome], style: Style) -> tuple[list
 
 
 def print_table(study: Study, outcomes: Sequence[Outcome], style: Style) -> None:
-    """Print the table, where there is more than the one line that was printed before."""
+    """Print the table, where it has more than the one line already printed."""
     if len(outcomes) == 1:
         return
     header, rows = table(study, outcomes, style)
@@ -174,7 +174,7 @@ def _compared(study: Study, outcomes: Sequence[Outcome], seeds: int, style: Styl
 
 
 def _places(outcomes: Sequence[Outcome]) -> tuple[list[float], bool]:
-    """Return where each variant is on an axis, and whether its label must be written: not where all are numbers."""
+    """Return where each variant is on an axis, and whether labels are needed: not where all are numbers."""
     try:
         numbers = [float(outcome.label.replace(",", "").split()[0]) for outcome in outcomes]
     except ValueError:

@@ -1,4 +1,4 @@
-"""--mode=sweep: trials as processes of their own, until there are enough; then the best, once more, with the test split."""
+"""--mode=sweep: trials as separate processes, until there are enough; then the best again, with the test split."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from fdl.types import RunError, UserError
 
 
 def sweep(file: Found, experiment: Experiment, options: Options) -> None:
-    """Begin a sweep (--mode=sweep), go on with the one in --workdir, or help another process with it."""
+    """Begin a sweep (--mode=sweep), resume the one in --workdir, or help another process with it."""
     search = tuning.load_search(file.search, experiment, file.path, options.overrides)
     sampling.import_optuna()
     check_validation(experiment, Request(data_dir=options.data_folder(), offline=options.offline))
@@ -68,13 +68,13 @@ def check_validation(experiment: Experiment, request: Request) -> None:
 
 
 def tune(folder: Path, spec: SweepSpec, count: int, at_once: int, asked: Callable[[], int]) -> dict[str, Any]:
-    """Work on the sweep in `folder` until it has `count` finished trials; the summary.json it ends with.
+    """Work on the sweep in `folder` until it has `count` finished trials; return its final summary.json.
 
     Any number of processes may do so at once.
 
     Raises:
         UserError: the folder holds something else, or a trial refuses its input.
-        RunError: no trial came to its end, or the last run failed.
+        RunError: no trial was completed, or the last run failed.
         Interrupted: `asked`; the trials have saved.
     """
     begin(folder, spec)
@@ -119,7 +119,7 @@ def begin(folder: Path, spec: SweepSpec) -> None:
 
 
 def _finish(folder: Path, spec: SweepSpec, store: TrialStore, asked: Callable[[], int]) -> dict[str, Any]:
-    """Train with the best settings once more, look at the test split, and write it all down; one process at a time."""
+    """Train with the best settings again, evaluate on the test split, and write the results; one process at a time."""
     while (handle := try_lock(folder / ".finish.lock")) is None:
         stopping.leave_if(asked)
         time.sleep(0.2)

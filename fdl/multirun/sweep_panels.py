@@ -1,4 +1,4 @@
-"""What a person wants to see of a sweep: how the values came in, where the good ones lie, what mattered, every trial."""
+"""What a person wants to see of a sweep: the values over time, where the good ones are, what mattered, every trial."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def panels(
 
     Args:
         best: "trial" (its number) and "command".
-        importances: a setting's name -> its share; asked only where there are trials enough.
+        importances: a setting's name -> its share; called only where there are enough trials.
     """
     again = Panel("The best again", f"Trial {best['trial']}, from its first step.", text=best["command"])
     return [
@@ -94,7 +94,7 @@ def _place(where: Dimension, value: Any) -> float:
 
 
 def parallel_coordinates(found: Sequence[Trial], search: Search, better: Literal["max", "min"], monitor: str) -> Panel:
-    """Draw a line for each complete trial, from setting to setting, the better the darker."""
+    """Draw a line for each complete trial, from setting to setting; better ones are darker."""
     from matplotlib import colormaps
 
     sign = 1 if better == "max" else -1

@@ -1,9 +1,9 @@
-"""The trials of a sweep on disk: what was tried and what came of it.
+"""The trials of a sweep on disk: what was tried, and the results.
 
 They are in an SQLite file (Optuna's RDBStorage; its dashboard reads it), each change one transaction: after a kill at any
-instant it was made or it was not. Optuna's other file, the journal, may be left with half a line, which it then refuses to
-read, or with a lock file that everybody waits half a minute for. Whoever reads or changes something holds a lock of the
-kernel's, which ends with its process: threads and processes alike take turns.
+instant it was made completely or not at all. Optuna's other format, the journal, may be left with half a line, which it then
+refuses to read, or with a lock file that every process waits half a minute for. Whoever reads or changes something holds a
+kernel lock, which ends with its process: threads and processes take turns in the same way.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 _VERDICT = "pruned"
-"""The attribute of a trial that is to be pruned: it is written first, in one piece, and all that follows from it after."""
+"""The attribute of a trial that is to be pruned: written first, in one transaction, before everything that follows from it."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Trial:
 
     Attributes:
         number: from 0.
-        state: how it stands.
+        state: running, complete, pruned or failed.
         values: the setting's name -> number, or a choice's text.
         value: the monitored metric on the validation split; a pruned trial's is its last.
         reported: percent of the run -> that metric.
@@ -61,12 +61,12 @@ class TrialStore:
     study: int
 
     def read(self) -> list[FrozenTrial]:
-        """Read all trials; from the file only those that were not finished when they were read last."""
+        """Read all trials; from the file only those that were unfinished when last read."""
         return list(self.storage.get_all_trials(self.study, deepcopy=False))
 
 
 def open_store(folder: Path, rules: SearchRules) -> TrialStore:
-    """Open the store of the directory `folder`, which exists; its file is made whole or not at all.
+    """Open the store of the directory `folder`, which exists; its file is made completely or not at all.
 
     Raises:
         UserError: Optuna is not installed.
@@ -115,7 +115,7 @@ def _plain(found: FrozenTrial) -> Trial:
 
 
 def best(store: TrialStore, found: list[Trial]) -> Trial | None:
-    """Return the best of those complete, the earliest of equals."""
+    """Return the best complete trial, the earliest of equals."""
     sign = -1 if store.rules.better == "max" else 1
     done = [trial for trial in found if trial.state == "complete"]
     return min(done, key=lambda trial: (sign * (trial.value or 0.0), trial.number), default=None)
@@ -130,11 +130,11 @@ def importances(store: TrialStore) -> dict[str, float]:
 def next_trial(
     store: TrialStore, limit: int, own: Mapping[str, Any] | None, claim: Callable[[int], T | None]
 ) -> tuple[Trial, T] | None:
-    """Take a trial to work on: one that a process which is gone has left, or a new one, if there are fewer than `limit`.
+    """Take a trial to work on: one left by a process that has ended, or a new one, if there are fewer than `limit`.
 
     Args:
         own: the values of trial 0, None for drawn ones.
-        claim: makes the trial of that number the caller's own; None if it is somebody else's who lives.
+        claim: makes the trial of that number the caller's own; None if a living process owns it.
     """
     import optuna
 
@@ -157,9 +157,9 @@ def next_trial(
 
 
 def report(store: TrialStore, number: int, percent: int, value: float) -> bool:
-    """Note the metric at so many percent of the run; return whether the trial had better be pruned by it.
+    """Record the metric at a percentage of the run; return whether the trial should be pruned.
 
-    Asked again, the answer is the same. It is for the caller to end the run, and then to `prune` the trial.
+    Asked again, it answers the same. The caller must end the run, and then `prune` the trial.
     """
     with hold(store.folder):
         found = store.read()
@@ -172,7 +172,7 @@ def report(store: TrialStore, number: int, percent: int, value: float) -> bool:
             found[number] = trial = store.storage.get_trial(trial._trial_id)
         before = max((p for p in trial.intermediate_values if p < percent), default=0)
         if not any(before < rung <= percent for rung in sampling.rungs(store.rules)):
-            return False  # nothing is decided between two rungs, and all other trials need not be looked at
+            return False  # nothing is decided between two rungs, so the other trials need not be read
         pruned, marks = sampling.should_prune(store.rules, found, number)
         if pruned:
             store.storage.set_trial_user_attr(trial._trial_id, _VERDICT, marks)
@@ -187,7 +187,7 @@ def _mark(store: TrialStore, trial: FrozenTrial, marks: Mapping[str, Any]) -> No
 
 
 def prune(store: TrialStore, number: int) -> None:
-    """Note that a trial was ended early, as `report` had said. A finished one is left as it is."""
+    """Record that a trial was ended early, as `report` decided. A finished one is not changed."""
     with hold(store.folder):
         trial = store.read()[number]
         if not trial.state.is_finished():
@@ -196,11 +196,11 @@ def prune(store: TrialStore, number: int) -> None:
 
 
 def finish(store: TrialStore, number: int, value: float | None, reason: str = "") -> None:
-    """Note how a trial ended: its value, or None and the reason for one that failed. A finished one stays as it is."""
+    """Record how a trial ended: its value, or None and the reason for one that failed. A finished one is not changed."""
     with hold(store.folder):
         trial = store.read()[number]
         if not trial.state.is_finished():
-            _mark(store, trial, trial.user_attrs.get(_VERDICT, {}))  # it was over before it could be ended early
+            _mark(store, trial, trial.user_attrs.get(_VERDICT, {}))  # it ended before it could be pruned
             if value is None:
                 store.storage.set_trial_user_attr(trial._trial_id, "reason", reason)
             _end(store, trial, "FAIL" if value is None else "COMPLETE", value)

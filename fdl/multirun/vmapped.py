@@ -1,6 +1,6 @@
-"""Several runs of one small experiment at once, one to a seed: the same step, mapped over the seeds, looped on the device.
+"""Several runs of one small experiment at once, one per seed: the same step, mapped over the seeds, looped on the device.
 
-A small net's step takes less time than its dispatch. Here the rows lie on the device and the loop over the steps runs
+A small net's step takes less time than its dispatch. Here the rows are on the device and the loop over the steps runs
 there too, so that five seeds of a net on 2-D points train faster than one of them alone in the ordinary loop.
 """
 
@@ -29,12 +29,12 @@ from fdl.types import Arrays, Metrics, is_due
 
 @dataclasses.dataclass(frozen=True)
 class Finished:
-    """What one seed came to.
+    """The result of one seed.
 
     Attributes:
-        rows: as in metrics.jsonl of a run of that seed alone.
+        rows: as in metrics.jsonl of a single run of that seed.
         metrics: "train/...", "eval/..." and "test/..." of the state that validation chose (without it, of the last).
-        failed: why there are no metrics: its loss, or gradient, was not finite; "" where all is well.
+        failed: why there are no metrics: its loss, or gradient, was not finite; "" where it succeeded.
         view: the trained model; None where it failed.
     """
 
@@ -68,7 +68,7 @@ def train_together(
 
     Args:
         program: the experiment's, of any seed; see `why_not_together`.
-        between: called every so often; may raise to leave early (nothing is kept then).
+        between: called regularly; may raise to leave early (nothing is kept then).
         test: whether the test split is looked at.
     """
     programs = [dataclasses.replace(program, seed=seed) for seed in seeds]
@@ -126,7 +126,7 @@ def train_together(
 
 
 def _row(program: Program, at: int, progress: Progress, evaluated: Metrics) -> tuple[Progress, Row]:
-    """The row of step `at` ({}: none is due), as a run of one seed writes it."""
+    """Make the row of step `at` ({}: none is due), as a run of one seed writes it."""
     header = row_header(program, at)
     if is_due(at, program.steps_between("log")):
         progress = finish_row(progress, program.experiment.task, header)

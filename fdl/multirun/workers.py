@@ -1,4 +1,4 @@
-"""The workers of a sweep: each takes a trial, runs it as a process of its own to its end, and takes the next."""
+"""The workers of a sweep: each takes a trial, runs it to its end as a separate process, and takes the next."""
 
 from __future__ import annotations
 
@@ -84,10 +84,10 @@ def work(folder: Path, spec: SweepSpec, store: TrialStore, count: int, at_once: 
                     finally:
                         os.close(taken[1])
                 elif any(trial.state == "running" for trial in trials.trials(store)):
-                    time.sleep(0.5)  # somebody's who may yet leave it
+                    time.sleep(0.5)  # owned by another process, which may still leave it
                 else:
                     return
-        except BaseException as fault:  # raised below, in the thread that a signal and the user are answered by
+        except BaseException as fault:  # raised below, in the main thread, which handles signals and answers the user
             faults.append(fault)
 
     threads = [threading.Thread(target=work, name=f"worker {i}") for i in range(at_once)]
@@ -134,13 +134,13 @@ def _drive(folder: Path, spec: SweepSpec, store: TrialStore, trial: Trial, stop:
             reason = "" if math.isfinite(value) else f"its {spec.monitor} is {value}"
     except RunError as error:
         reason = str(error)
-    trials.finish(store, trial.number, None if reason else value, reason)  # nothing happens where it was pruned
+    trials.finish(store, trial.number, None if reason else value, reason)  # does nothing where it was pruned
     _drop_checkpoints(folder, store)
     _tell(spec, store, trial.number)
 
 
 def _drop_checkpoints(folder: Path, store: TrialStore) -> None:
-    """Delete the checkpoints of every finished trial but the best: its settings are trained once more anyway."""
+    """Delete the checkpoints of every finished trial but the best: its settings are trained again anyway."""
     found = trials.trials(store)
     champion = trials.best(store, found)
     for trial in found:

@@ -1,4 +1,4 @@
-"""Optimizers: one frozen value of settings, or any Optax transform, that `build`s the update of a run's parameters."""
+"""Optimizers: one frozen value of settings, or any Optax transform, that `build` turns into the update of a run's parameters."""
 
 from fdl.optim.custom import CustomOptimizer, Recipe, as_optimizer
 from fdl.optim.freezing import hold_frozen_statistics, stop_frozen

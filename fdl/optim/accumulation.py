@@ -13,7 +13,7 @@ from fdl.types import Array
 
 
 class AccumulationState(NamedTuple):
-    """`taken` gradients (int32) have been taken since the last update, and `mean` is their mean."""
+    """The number of gradients `taken` (int32) since the last update, and their `mean`."""
 
     taken: Array
     mean: Any
@@ -21,7 +21,7 @@ class AccumulationState(NamedTuple):
 
 
 def accumulate_gradients(transform: optax.GradientTransformation, steps: int) -> optax.GradientTransformationExtraArgs:
-    """Let `steps` calls of `update` make one update, by the mean of their gradients; the others give 0.
+    """Make one update in `steps` calls of `update`, by the mean of their gradients; the other calls return 0.
 
     Unlike `optax.MultiSteps` it computes the update only when it is due, and counts only steps whose state is kept: a
     skipped step is replaced by the next one.

@@ -20,7 +20,7 @@ RULES = ("sgd", "momentum", "nesterov", "rmsprop", "adam", "adamw")
 
 
 def make_update(rule: Rule, c: Coefficients, rate: LearningRate) -> optax.GradientTransformationExtraArgs:
-    """Do as `fdl.optim.rules.make_update` does, for `RULES`, by one NumPy call."""
+    """Make the same transform as `fdl.optim.rules.make_update`, for `RULES`, by one NumPy call."""
     scratch = _scratch_rule(rule, c)
 
     def init(params: Any) -> Any:
@@ -33,7 +33,7 @@ def make_update(rule: Rule, c: Coefficients, rate: LearningRate) -> optax.Gradie
     def step_in_numpy(params: Any, grads: Any, states: Any, rate: np.ndarray) -> tuple[Any, Any]:
         new, after = {}, {}
         for group, state in states.items():
-            at = state | {"step": int(state["step"])}  # Python's numbers leave float32 as it is
+            at = state | {"step": int(state["step"])}  # Python's numbers keep float32
             new[group], at = scratch(float(rate), group == "decayed").update(params[group], grads[group], at)
             after[group] = at | {"step": np.int32(at["step"])}
         return new, after
@@ -42,7 +42,7 @@ def make_update(rule: Rule, c: Coefficients, rate: LearningRate) -> optax.Gradie
         parts = _by_decay(params)
         like = jax.tree.map(jax.ShapeDtypeStruct.like, (parts, states))
         new, states = numpy_call(step_in_numpy, like, parts, _by_decay(grads), states, rate(step))
-        new = new["decayed"] | new["other"]  # what the step adds gives this again, but for a rounding near zero
+        new = new["decayed"] | new["other"]  # adding this gives the new value again, except for rounding near zero
         name = leaf_name
         return jax.tree_util.tree_map_with_path(lambda path, w: new[name(path)] - w, params), states
 
@@ -54,7 +54,7 @@ def _scratch_rule(rule: Rule, c: Coefficients) -> Callable[[float, bool], optimi
         if rule == "sgd":
             return optimizers.gradient_descent(rate)
         if rule in ("momentum", "nesterov"):
-            scale = 1.0 if c.dampened else 1 / (1 - c.momentum)  # the one by hand is dampened
+            scale = 1.0 if c.dampened else 1 / (1 - c.momentum)  # the hand-written one is dampened
             return optimizers.momentum(rate * scale, c.momentum, rule == "nesterov")
         if rule == "rmsprop":
             return optimizers.rmsprop(rate, c.rms_decay, c.eps)
@@ -64,7 +64,7 @@ def _scratch_rule(rule: Rule, c: Coefficients) -> Callable[[float, bool], optimi
 
 
 def _by_decay(params: Any) -> dict[str, dict[str, Any]]:
-    """The leaves by name, apart: those that weight decay takes, and the others."""
+    """Split the leaves by name into those that weight decay applies to, and the others."""
     groups: dict[str, dict[str, Any]] = {"decayed": {}, "other": {}}
     for name, leaf in named_leaves(params).items():
         groups["decayed" if jnp.ndim(leaf) >= 2 else "other"][name] = leaf

@@ -15,25 +15,25 @@ from fdl.types import Probability, UserError
 
 
 class Recipe(Protocol):
-    """What a run asks of its optimizer. `Optimizer` and `CustomOptimizer` are such."""
+    """What a run needs of its optimizer: the interface of `Optimizer` and `CustomOptimizer`."""
 
     @property
     def ema(self) -> float:
-        """Decay of the moving average of the parameters that evaluation uses; 0 for none."""
+        """The decay of the moving average of the parameters that evaluation uses; 0 for none."""
 
     def build(self, total_steps: int) -> tuple[optax.GradientTransformationExtraArgs, LearningRate | None]:
-        """The transform, whose `update` takes `step=`, and the rate of each step; None where nobody knows it."""
+        """Make the transform, whose `update` takes `step=`, and the rate of each step (None where it is unknown)."""
 
     def trainable(self, params: Any) -> Any:
-        """A tree like `params` of True where a parameter is trained and False where it is frozen."""
+        """Return a tree like `params` of True where a parameter is trained and False where it is frozen."""
 
 
 @dataclasses.dataclass(frozen=True)
 class CustomOptimizer:
-    """An Optax transform of the user's own, rate and schedule in it; they are not logged.
+    """The user's own Optax transform, with its rate and schedule, which are not logged.
 
     Attributes:
-        transform: it, or a function from the run's number of steps to it.
+        transform: the transform, or a function from the run's number of steps to it.
         ema: as `Optimizer.ema`.
         freeze: as `Optimizer.freeze`.
     """
@@ -43,7 +43,7 @@ class CustomOptimizer:
     freeze: tuple[str, ...] = ()
 
     def build(self, total_steps: int) -> tuple[optax.GradientTransformationExtraArgs, None]:
-        """Return the transform for a run of `total_steps`; `step=` reaches those that know extra arguments.
+        """Return the transform for a run of `total_steps`; `step=` is passed to those that take extra arguments.
 
         Raises:
             UserError: the function returns no transform.
@@ -70,7 +70,7 @@ class CustomOptimizer:
 
 
 def as_optimizer(value: Any) -> Recipe:
-    """Take what an experiment may give as `optimizer`: a recipe, an Optax transform, or a function that makes one.
+    """Convert what an experiment gives as `optimizer`: a recipe, an Optax transform, or a function that makes one.
 
     >>> as_optimizer(optax.adam(1e-3)).ema
     0.0

@@ -1,4 +1,4 @@
-"""What freezing means inside a training step: no gradient is computed, and statistics are held."""
+"""Freezing inside a training step: no gradient is computed, and statistics are kept."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from flax import linen as nn
 from jax import lax
 
 _INFERENCE = {"train": False, "use_running_average": True}
-"""By what argument a module with running statistics is told to use them as they are."""
+"""The argument that makes a module use its running statistics unchanged."""
 
 
 def stop_frozen(params: Any, trained: Any) -> Any:
-    """`params` whose leaves are constants to differentiation where `trained` (`Optimizer.trainable(params)`) is False.
+    """Make the leaves of `params` constants to differentiation where `trained` (`Optimizer.trainable(params)`) is False.
 
-    Called inside the function that is differentiated: what leads only to frozen gradients is then not computed.
+    Call it inside the function that is differentiated: what leads only to frozen gradients is then not computed.
     """
     return jax.tree.map(lambda leaf, train: leaf if train else lax.stop_gradient(leaf), params, trained)
 
@@ -26,13 +26,13 @@ def stop_frozen(params: Any, trained: Any) -> Any:
 def hold_frozen_statistics(trained: Any, stats: Mapping[str, Any]) -> contextlib.AbstractContextManager[Any]:
     """Make a frozen part's BatchNorm normalise by its running statistics and leave them as they are, in training too.
 
-    For `model.apply(..., train=True)` inside the `with`. A module is switched that has variables in `stats`, is called
-    with an argument `train` or `use_running_average`, and has no trained parameter in it (a module without parameters: in
-    the smallest part around it that has some). Dropout in a frozen part goes on.
+    For `model.apply(..., train=True)` inside the `with`. It switches each module that has variables in `stats`, is called
+    with an argument `train` or `use_running_average`, and has no trained parameter in it (for a module without parameters:
+    in the smallest part around it that has some). Dropout in a frozen part stays on.
 
     Args:
         trained: `Optimizer.trainable(params)`.
-        stats: the model's collections but "params", such as {"batch_stats": ...}.
+        stats: the model's collections except "params", such as {"batch_stats": ...}.
     """
     if all(jax.tree.leaves(trained)) or not jax.tree.leaves(stats):
         return contextlib.nullcontext()

@@ -20,8 +20,8 @@ class Group:
     """What differs for the parameters that `pattern` matches. As text: "encoder:scale=0.1:weight_decay=0", "stem*:frozen".
 
     Attributes:
-        pattern: a parameter's path ("conv1/kernel"), or the path of a part, which stands for all under it ("conv1"); "*"
-            is any run of characters, "/" among them ("*/bias", "stage[12]*").
+        pattern: a parameter's path ("conv1/kernel"), or the path of a part, which matches all under it ("conv1"); "*"
+            matches any characters, "/" included ("*/bias", "stage[12]*").
         scale: multiplies the learning rate.
         weight_decay: in place of the optimizer's own; None: the same.
         rule: in place of the optimizer's own; None: the same.
@@ -100,7 +100,7 @@ def label_params(params: Any, groups: Sequence[Group], freeze: Sequence[str]) ->
 
 
 def matches(path: str, pattern: str) -> bool:
-    """Tell whether a pattern names a path or a part of the tree above it.
+    """Return whether a pattern names a path or a part of the tree above it.
 
     >>> [matches("conv1/kernel", pattern) for pattern in ("conv1", "*/kernel", "conv1/k*", "conv")]
     [True, True, True, False]
@@ -118,6 +118,6 @@ def _label(path: str, groups: Sequence[Group], freeze: Sequence[str]) -> str:
 
 
 def mask_frozen(transform: optax.GradientTransformation, labels: Any) -> optax.GradientTransformationExtraArgs:
-    """Apply `transform` to what is trained; what `labels(params)` calls FROZEN keeps no state and gets an update of 0."""
+    """Apply `transform` to what is trained; leaves labelled FROZEN by `labels` keep no state and get an update of 0."""
     trained = lambda params: jax.tree.map(lambda label: label != FROZEN, labels(params))  # noqa: E731
     return optax.partition({True: transform, False: optax.set_to_zero()}, trained)

@@ -19,7 +19,7 @@ from fdl.types import Array, Count, Fraction, NonNegative, Positive, Probability
 
 @dataclasses.dataclass(frozen=True)
 class Optimizer:
-    """How the parameters p follow the gradient g, in this order:
+    """How the parameters p are updated by the gradient g, in this order:
 
     1. `accumulate` gradients are averaged;
     2. each entry of g is clipped to +-`clip_value`, then g as a whole to the norm `clip_norm` (frozen parameters left
@@ -64,7 +64,7 @@ class Optimizer:
         warmup: the share of the run over which the rate rises in a straight line.
         min_ratio: the rate at the end (of "range_test": at the beginning), as a share of `learning_rate` (not for
             constant and piecewise).
-        milestones: when a piecewise rate falls, as rising shares of the run (of no meaning otherwise).
+        milestones: when a piecewise rate falls, as rising shares of the run (unused otherwise).
         factor: what it falls by.
         momentum: of "momentum", "nesterov" and "lars" (None: 0.9) and "muon" (None: 0.95).
         dampened: "momentum" and "nesterov" multiply g by 1 - momentum, so that v is an average of gradients, not a sum.
@@ -75,10 +75,10 @@ class Optimizer:
         l2: through the gradient.
         clip_norm: the largest norm of the whole gradient, or None.
         clip_value: the largest magnitude of an entry of the gradient, or None.
-        accumulate: so many steps make one update, by the mean of their gradients: a batch as many times as large in the
+        accumulate: this many steps make one update, by the mean of their gradients: a batch as many times as large in the
             memory of one. The schedule then counts updates: step t has the rate of update t // accumulate.
         ema: decay of the moving average of the parameters that evaluation uses (the step keeps it); 0 for none.
-        groups: parameters with a rate, decay or rule of their own, or frozen; the first group that matches a parameter
+        groups: parameters with their own rate, decay or rule, or frozen; the first group that matches a parameter
             decides. As text: `--set optimizer.groups=encoder:scale=0.1,*/bias:weight_decay=0`.
         freeze: names of parameters ("conv1", "conv1/kernel", "stage*") that are not trained, as by a frozen `Group`.
         engine: what computes steps 4 to 6: Optax, compiled, or the optimizers written by hand in `fdl.scratch`, in NumPy.
@@ -200,12 +200,12 @@ class Optimizer:
         return dataclasses.replace(Coefficients.usual(self.rule), **given)
 
     def _update(self, total_steps: int) -> optax.GradientTransformationExtraArgs:
-        """Steps 4 to 6, of each group apart."""
+        """Make steps 4 to 6, for each group separately."""
         make = by_hand.make_update if self.engine == "numpy" else rules.make_update
         own = make(self.rule, self._coefficients, self.rate(total_steps))
         if all(group.frozen for group in self.groups):
             return own
-        # A frozen group's label stays, for it can be found under no other key; nothing that it names gets here.
+        # `partition` needs a transform for every label, so FROZEN has one although no frozen parameter gets here.
         transforms = {REST: own, FROZEN: optax.set_to_zero()}
         for index, group in enumerate(self.groups):
             if not group.frozen:
@@ -213,7 +213,7 @@ class Optimizer:
         return optax.partition(transforms, self._labels)
 
     def _of_group(self, group: Group) -> Optimizer:
-        """The settings by which a group's parameters are trained."""
+        """Return the settings by which a group's parameters are trained."""
         rule = self.rule if group.rule is None else group.rule
         return dataclasses.replace(
             self, groups=(), freeze=(), learning_rate=self.learning_rate * group.scale, rule=rule,

@@ -1,4 +1,4 @@
-"""Update rules: from a gradient g to the update of parameters p, each of Optax's parts and applied with our own rate.
+"""Update rules: from a gradient g to the update of parameters p, each built from Optax's parts and applied with our own rate.
 
 The rate is a function of the step that the caller of `update` gives, not of a count of updates: what is logged is what is
 applied, also after steps that were skipped. Counts that belong to a rule (Adam's bias correction) stay in its state.
@@ -41,7 +41,7 @@ class Coefficients:
 
     @classmethod
     def usual(cls, rule: Rule) -> Coefficients:
-        """What a rule has unless told otherwise."""
+        """Return a rule's defaults."""
         return {
             "adamw": cls(weight_decay=0.01),
             "adagrad": cls(eps=1e-7),
@@ -76,7 +76,7 @@ def make_update(rule: Rule, c: Coefficients, rate: LearningRate) -> optax.Gradie
     if rule == "schedule_free_sgd":
         return _schedule_free(optax.chain(decay, scale_by_rate(rate)), rate, c.b1)
     if rule == "schedule_free_adamw":
-        # Adam without its first moment, whose place the averaging takes (Defazio et al. 2024, algorithm 1).
+        # Adam without its first moment, which the averaging replaces (Defazio et al. 2024, algorithm 1).
         scale = optax.scale_by_rms(c.b2, c.eps, eps_in_sqrt=False, bias_correction=True)
         return _schedule_free(optax.chain(scale, decay, scale_by_rate(rate)), rate, c.b1)
     if rule == "lamb":
@@ -87,7 +87,7 @@ def make_update(rule: Rule, c: Coefficients, rate: LearningRate) -> optax.Gradie
 
 
 def scale_by_rate(rate: LearningRate) -> optax.GradientTransformationExtraArgs:
-    """Multiply by -rate(step), `step` being what the caller of `update` gives."""
+    """Multiply by -rate(step), where the caller of `update` gives `step`."""
 
     def update(updates: Any, state: Any, params: Any = None, *, step: Any, **_: Any) -> tuple[Any, Any]:
         factor = -rate(step)
@@ -97,12 +97,12 @@ def scale_by_rate(rate: LearningRate) -> optax.GradientTransformationExtraArgs:
 
 
 def is_decayed(params: Any) -> Any:
-    """Mark what weight decay, trust ratios and Muon take: leaves of rank 2 and more, not biases and normalisations."""
+    """Mark what weight decay, trust ratios and Muon apply to: leaves of rank 2 and more, not biases and normalisations."""
     return jax.tree.map(lambda leaf: jnp.ndim(leaf) >= 2, params)
 
 
 def eval_params(opt_state: Any, params: Any) -> Any | None:
-    """Compute the averaged parameters by which a schedule-free rule is evaluated; None for every other rule.
+    """Compute the averaged parameters a schedule-free rule is evaluated with; None for every other rule.
 
     The rule takes gradients at y = `params` and keeps z; evaluation uses x = (y - (1 - b1) z) / b1, a running average
     of z (Defazio et al. 2024, https://arxiv.org/abs/2405.15682, equations 13 to 15).
@@ -130,7 +130,7 @@ def _extrapolate(b1: Any, z: Any, y: Any) -> Any:
 def _schedule_free(
     base: optax.GradientTransformation, rate: LearningRate, b1: float
 ) -> optax.GradientTransformationExtraArgs:
-    """Wrap `base` by `optax.contrib.schedule_free`, with the rate of the step given."""
+    """Wrap `base` in `optax.contrib.schedule_free`, with the rate of the step given."""
 
     def update(grads: Any, state: Any, params: Any = None, *, step: Any, **extra: Any) -> tuple[Any, Any]:
         return contrib.schedule_free(base, rate(step), b1).update(grads, state, params, step=step, **extra)
@@ -148,7 +148,7 @@ def _trust_ratio(coefficient: float) -> optax.GradientTransformation:
 
 
 def _muon(c: Coefficients) -> optax.GradientTransformation:
-    """Orthogonalise the kernels' momentum (a convolution's as one matrix, inputs by outputs); the rest goes by Adam."""
+    """Orthogonalise the kernels' momentum (a convolution's as one matrix, inputs by outputs); Adam updates the rest."""
 
     def dimensions(params: Any) -> Any:
         return jax.tree.map(

@@ -57,5 +57,5 @@ def make_multiplier(
 
 
 def _cosine(progress: Array) -> Array:
-    """From 1 at 0 down to 0 at 1, level at both ends."""
+    """Fall from 1 at 0 to 0 at 1, level at both ends."""
     return (1 + jnp.cos(jnp.pi * progress)) / 2

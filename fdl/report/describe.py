@@ -1,4 +1,4 @@
-"""What a model is made of, layer by layer: shapes, parameters and FLOPs, found without running it."""
+"""A model's layers: shapes, parameters and FLOPs, found without running it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from fdl.train.program import Program
 from fdl.train.tracing import forward_jaxpr
 
 Path = tuple[str, ...]
-"""Of a module, from the model down: ("block1", "conv2"); () for the model itself."""
+"""The path of a module, from the model down: ("block1", "conv2"); () for the model itself."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,7 +40,7 @@ class Layer:
 def layers(program: Program) -> list[Layer]:
     """List the layers in the order they are called; FLOPs that no layer owns are the model's own.
 
-    Their sum, times the batch, is what the model's call costs within `fdl.train.tracing.step_flops`.
+    Their sum, times the batch, is the cost of the model's call within `fdl.train.tracing.step_flops`.
     """
     calls: dict[Path, tuple[str, tuple[int, ...]]] = {}
 
@@ -57,13 +57,13 @@ def layers(program: Program) -> list[Layer]:
     for path, leaf in jax.tree_util.tree_flatten_with_path(program.state_spec.params)[0]:
         module = tuple(key.key for key in path[:-1])
         owned[module] += math.prod(leaf.shape)
-        if len(leaf.shape) > 1:  # a kernel, which is multiplied with at every position of the output
+        if len(leaf.shape) > 1:  # a kernel, which is multiplied at every position of the output
             by_hand[module] += 2 * math.prod(leaf.shape) * math.prod(calls.get(module, ("", ()))[1][:-1])
     flops: collections.Counter[Path] = collections.Counter()
     for scope, count in flops_by_scope(jaxpr).items():
         flops[_owner(scope, set(owned))] += count // program.experiment.batch_size
     if "callback" in str(jaxpr):
-        flops += by_hand  # computed by NumPy, in which no jaxpr looks
+        flops += by_hand  # computed by NumPy, which the jaxpr does not show
     order = [path for path in calls if path in owned] + [path for path in owned if path not in calls]
     if flops[()] and () not in owned:
         order.insert(0, ())

@@ -1,4 +1,4 @@
-"""Values as a person reads them: metrics, durations, anything that stands in a record."""
+"""Values as a person reads them: metrics, durations, anything in a record."""
 
 from __future__ import annotations
 

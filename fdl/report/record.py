@@ -1,4 +1,4 @@
-"""The parts of a page that are read off config.json and summary.json, for a run, a study and a sweep alike."""
+"""The parts of a page that come from config.json and summary.json, the same for a run, a study and a sweep."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def record_page(
         style: how metrics are shown.
         doc: the experiment's docstring.
         layers: of the model; their table comes after the sections.
-        sections: what else there is to see, after the results.
+        sections: further sections, after the results.
     """
     return Page(
         title=text(config.get("experiment", "a run")),
@@ -96,7 +96,7 @@ def _of_test(metrics: Record) -> dict[str, Any]:
 
 
 def headline(summary: Record, monitor: str, style: Style) -> Headline | None:
-    """Return the monitored metric on the test split beside the baselines', None where there is neither."""
+    """Return the monitored metric on the test split with the baselines', None where there is neither."""
     metrics, words = _of_test(summary.get("metrics", {})), monitor.replace("_", " ")
     rivals = [
         (name, number(found[f"test/{monitor}"], style(monitor)))
@@ -109,7 +109,7 @@ def headline(summary: Record, monitor: str, style: Style) -> Headline | None:
 
 
 def banners(summary: Record) -> list[str]:
-    """Return what a reader of the figures must know first: stand-in data, and rows that are in two splits."""
+    """Return the warnings a reader needs first: stand-in data, and rows that are in two splits."""
     data = summary.get("data", {})
     found = []
     if data.get("standin"):

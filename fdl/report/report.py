@@ -1,4 +1,4 @@
-"""report.html: one page, complete in itself. What stands on it is a `Page`, filled by a run, a study or a sweep."""
+"""report.html: one self-contained page. Its content is a `Page`, filled by a run, a study or a sweep."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Headline:
     Attributes:
         label: what it is ("test accuracy").
         value: the figure; "" where there is none yet.
-        rivals: (name, figure) of the naive methods to hold it against.
+        rivals: (name, figure) of the naive methods to compare it with.
     """
 
     label: str
@@ -35,14 +35,14 @@ class Headline:
 
 @dataclasses.dataclass(frozen=True)
 class Page:
-    """What a report says, from top to bottom.
+    """The content of a report, from top to bottom.
 
     Attributes:
         title: the heading.
         sections: a function for each section, called when the page is written; see `draw`.
         status: a word or two beside the title.
         doc: a docstring; its first line is shown under the title, the rest on demand.
-        banners: warnings that nobody may overlook.
+        banners: warnings shown at the top.
         headline: the figure at the top, if there is one.
         facts: (name, value) pairs: the run at a glance.
     """
@@ -81,10 +81,10 @@ class Section:
 
 
 def write_report(workdir: Path, page: Page, between: Callable[[], None] = lambda: None) -> Path:
-    """Write workdir/report.html, whole or not at all, and return its path. Everything on it is escaped.
+    """Write workdir/report.html, completely or not at all, and return its path. Everything on it is escaped.
 
     Args:
-        workdir: the run directory, made if need be.
+        workdir: the run directory, made if missing.
         page: what to write.
         between: called before each section is drawn; may raise to leave early.
 
@@ -112,10 +112,10 @@ def write_report(workdir: Path, page: Page, between: Callable[[], None] = lambda
 
 
 def draw(sections: Iterable[DrawPanel], between: Callable[[], None] = lambda: None) -> list[Section]:
-    """Draw one section after the other. One that raises is logged and becomes a note of its error in its place."""
+    """Draw one section after the other. One that raises is logged and replaced by a note of its error."""
     drawn = []
     for function in sections:
-        between()  # outside the guard: it may ask to leave
+        between()  # outside the `try`: it may raise to leave early
         title = "A panel that failed"
         try:
             panel = function()
@@ -125,14 +125,14 @@ def draw(sections: Iterable[DrawPanel], between: Callable[[], None] = lambda: No
                 raise TypeError(f"expected a Panel, got {type(panel).__name__}")
             title = panel.title
             drawn.append(_section(panel))
-        except Exception as error:  # whatever is wrong with a drawing must not cost the page
+        except Exception as error:  # no error in a drawing may cost the whole page
             logging.exception("report: %s", title)
             drawn.append(Section(title, error=f"{type(error).__name__}: {error}"))
     return drawn
 
 
 def list_panels(panels: Callable[[], Iterable[Panel | DrawPanel]]) -> list[DrawPanel]:
-    """List the functions that `panels` returns, for a `Page`; if it raises, a function that does so is their last.
+    """List the functions that `panels` returns, for a `Page`; if it raises, the last function raises the same.
 
     Panels that are drawn already (a user's plain list, or a generator) are taken as they are.
     """

@@ -24,7 +24,7 @@ from fdl.types import Metrics, count_examples, one_line
 
 
 def measure_baselines(program: Program) -> dict[str, Metrics]:
-    """Return what naive methods reach on the test split, {} where that fails: it must not cost a run.
+    """Compute what naive methods reach on the test split, {} where that fails: it must not end a run.
 
     Call it before training: what fails here has nothing to do with the model, and is better seen at once.
     """
@@ -63,7 +63,7 @@ def summarise(
     state, saved = restore(program, root)
     last_step, digest = int(state.step), saving.state_sha256(state)
     if saved.best_step not in (None, last_step):
-        del state  # before the other is read: two at once are the most that a run ever holds
+        del state  # before the other is read: a run never holds more than two at once
         state, best_step = restore_best(program, root)
     else:
         best_step = last_step
@@ -100,7 +100,7 @@ def summarise(
 
 
 def describe_data(data: Prepared) -> dict[str, Any]:
-    """Return what summary.json says of the data: where they are from, how many there are, and what to beware of."""
+    """Return what summary.json says of the data: their source, their number, and warnings."""
     splits = data.splits
     return {
         "name": splits.name,

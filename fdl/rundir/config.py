@@ -1,4 +1,4 @@
-"""config.json: what a run was begun with, and whether another start may go on with it."""
+"""config.json: what a run was begun with, and whether another start may resume it."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ RESUME_MAY_CHANGE = {
     "steps", "log_every", "eval_every", "save_every", "sample_every", "patience", "stop_at", "eval_batch_size", "data.feed",
     "data.on_bad", "on_bad_step", "loss_limit",
 }  # fmt: skip
-"""Settings that decide how long a run is and what is written of it, not what it computes."""
+"""Settings that decide how long a run is and what it writes, not what it computes."""
 BIT_DECIDING_LIBRARIES = ("jax", "jaxlib", "flax", "optax", "numpy")
 _RECORDED = (
     *BIT_DECIDING_LIBRARIES, "orbax-checkpoint", "tensorflow", "tensorflow-cpu", "tensorflow-datasets", "pillow",
@@ -44,7 +44,7 @@ def make_config(
     program_sha256: str,
     total_steps: int,
 ) -> dict[str, Any]:
-    """Return everything needed to know, later, what this run was."""
+    """Return everything needed to know later what this run was."""
     versions = {"python": platform.python_version()}
     for name in _RECORDED:
         try:
@@ -115,10 +115,10 @@ def read_config(workdir: Path) -> dict[str, Any] | None:
 
 
 def check_settings(workdir: Path, before: Config, experiment: str, seed: int, settings: Mapping[str, str]) -> None:
-    """Refuse to go on with a run of another experiment, seed or settings.
+    """Refuse to resume a run of another experiment, seed or settings.
 
     Raises:
-        UserError: it names what differs.
+        UserError: the settings differ; those that do are named.
     """
     if before["experiment"] != experiment:
         raise UserError(
@@ -143,10 +143,10 @@ def differences(was: Mapping[str, str], now: Mapping[str, str], may_change: set[
 def resume(
     workdir: Path, before: Config, config: Config, accept_changes: bool, code_as_begun: Callable[[], str]
 ) -> dict[str, Any]:
-    """Return the config.json of a run that goes on: this start's, with the old run's begin and resumes.
+    """Return the config.json of a resumed run: this start's, with the old run's begin and resumes.
 
     Args:
-        before: the config.json that is there.
+        before: the existing config.json.
         config: this start's own.
         code_as_begun: the digest of the training step as the code makes it now under `before`'s own settings.
 

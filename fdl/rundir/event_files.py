@@ -1,6 +1,6 @@
-"""TensorBoard's event files, cut back to a step without being written anew.
+"""TensorBoard's event files, cut back to a step without being rewritten.
 
-A file is a line of records: a length (8 bytes, little-endian), a checksum of it (4), the event (a protocol buffer) and a
+A file is a sequence of records: a length (8 bytes, little-endian), a checksum of it (4), the event (a protocol buffer) and a
 checksum of that (4). Source: https://github.com/tensorflow/tensorboard, backend/event_processing/event_file_loader.py.
 """
 
@@ -15,12 +15,12 @@ _LENGTH, _AROUND = struct.Struct("<Q"), 16  # bytes of a record that are not the
 
 
 def event_files(folder: Path) -> list[Path]:
-    """List the event files that fdl wrote, in order. A user's own files in the folder are none of them."""
+    """List the event files that fdl wrote, in order. A user's own files in the folder are left out."""
     return sorted(folder.glob("events.out.tfevents.*.fdl-*"), key=_number) if folder.is_dir() else []
 
 
 def next_suffix(folder: Path) -> str:
-    """Return how the name of the next file ends: a number, for two starts may fall into one second."""
+    """Return how the next file's name ends: with a number, because two starts may fall into one second."""
     return f".fdl-{_number((event_files(folder) or [Path('.fdl-0')])[-1]) + 1}"
 
 
@@ -32,7 +32,7 @@ def _number(path: Path) -> int:
 def cut_events(folder: Path, upto: int) -> int:
     """Remove every event after step `upto`, and those of the last step that is left, which a kill may have cut in two.
 
-    A kill in between leaves the newest files shorter than they may be, never a gap.
+    A kill during this leaves the newest files too short, but never a gap.
 
     Returns:
         The step that was removed last: rows from it on are to be shown (again). -1 where nothing is left.
@@ -47,7 +47,7 @@ def cut_events(folder: Path, upto: int) -> int:
         first = kept[-1]
         os.truncate(path, next(start for start, step in steps if step >= first))
         if first == kept[0]:
-            path.unlink()  # nothing but its head is left
+            path.unlink()  # only its header is left
         break
     return first
 

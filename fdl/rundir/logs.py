@@ -1,4 +1,4 @@
-"""What a run writes while it goes: metrics.jsonl, metrics.csv, TensorBoard events, and lines or a bar for a person."""
+"""What a run writes while it trains: metrics.jsonl, metrics.csv, TensorBoard events, and lines or a bar for a person."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def write_csv(workdir: Path, rows: Sequence[Row]) -> None:
 
 
 def _summary_writer() -> Any:
-    """tensorboardX's, without PyTorch, which it imports where there is one: a second and 180 MiB for tensors not used here."""
+    """Return tensorboardX's writer without PyTorch, which it would import for tensors not used here (180 MiB)."""
     hide = "torch" not in sys.modules
     if hide:
         sys.modules["torch"] = None  # type: ignore[assignment]
@@ -63,17 +63,17 @@ def _summary_writer() -> Any:
 
 @contextlib.contextmanager
 def writer(workdir: Path, upto: int) -> Iterator[Callable[[Row], None]]:
-    """`write(row)` appends one logged step to metrics.jsonl and to TensorBoard.
+    """Yield `write(row)`, which appends one logged step to metrics.jsonl and to TensorBoard.
 
     Args:
         upto: the step the run resumes from. Rows after it are removed (they will be made again, to the bit), from the
-            event files as well; what is before it is not touched, however long it is.
+            event files as well; earlier rows are neither read nor changed.
     """
     SummaryWriter = _summary_writer()
     board_dir = workdir / "tensorboard"
     cut_rows(workdir / "metrics.jsonl", upto)
     first = cut_events(board_dir, upto)
-    # `purge_step` is for a TensorBoard that is looking on, and has read already what was just removed.
+    # `purge_step` is for a running TensorBoard that has already read what was just removed.
     options = {"filename_suffix": next_suffix(board_dir), "purge_step": first if first >= 0 else None}
     with open(workdir / "metrics.jsonl", "a") as file, SummaryWriter(str(board_dir), **options) as board:
 
@@ -90,7 +90,7 @@ def writer(workdir: Path, upto: int) -> Iterator[Callable[[Row], None]]:
             except OSError as error:
                 raise write_error(workdir / "metrics.jsonl", error) from error
 
-        # Rows that a killed start had logged and TensorBoard not yet written: few, unless its files were deleted.
+        # Rows that a killed start had logged but not yet written for TensorBoard: few, unless its files were deleted.
         for row in last_rows(workdir / "metrics.jsonl", first):
             show(row)
         yield write
@@ -100,8 +100,8 @@ def table(header: Sequence[str], rows: Iterable[Sequence[str]], numbers: Iterabl
     """Print a table.
 
     Args:
-        numbers: the columns that are set to the right.
-        width: in characters, where there is no terminal to ask.
+        numbers: the columns that are aligned to the right.
+        width: in characters, where no terminal gives one.
     """
     from rich.console import Console
     from rich.table import Table
@@ -125,7 +125,7 @@ def short(value: float) -> str:
 
 @contextlib.contextmanager
 def progress(name: str, start: int, total: int) -> Iterator[Callable[[int, Row], None]]:
-    """`tell(step, row)` shows how far the run is: a bar in a terminal, a line per row elsewhere.
+    """Yield `tell(step, row)`, which shows how far the run is: a bar in a terminal, a line per row elsewhere.
 
     Both give the time left of the whole run. `tell(step, {})` only moves the bar.
     """

@@ -1,4 +1,4 @@
-"""metrics.jsonl from its end: cut back at a resume, followed while it grows. What is long past is never read for it."""
+"""metrics.jsonl read from its end: cut back at a resume, followed while it grows. Old rows are never read for it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _BLOCK = 1 << 16
 
 
 def parse_row(line: bytes) -> Row | None:
-    """Parse one line; None where it is not a whole row (a kill may have cut it)."""
+    """Parse one line; None where it is not a complete row (a kill may have cut it)."""
     try:
         row = json.loads(line)
     except ValueError:
@@ -28,7 +28,7 @@ def parse_row(line: bytes) -> Row | None:
 
 
 def as_numbers(metrics: Mapping[str, Any]) -> dict[str, Any]:
-    """Return metrics read from JSON as numbers again: null is what a number that is not finite was written as."""
+    """Return metrics read from JSON as numbers again: null is how a number that is not finite was written."""
     return {name: math.nan if value is None else value for name, value in metrics.items()}
 
 
@@ -55,12 +55,12 @@ def cut_rows(path: Path, upto: int) -> None:
 
 
 def _backwards(path: Path) -> Iterator[tuple[tuple[int, int], Row | None]]:
-    """Yield ((start, end), row) of each line, the last one first; the row is None where the line is not whole."""
+    """Yield ((start, end), row) of each line, the last one first; the row is None where the line is not complete."""
     if not path.exists():
         return
     with open(path, "rb") as file:
         at = end = file.seek(0, os.SEEK_END)
-        rest = b""  # of the file from `at` to `end`, what has not been handed out
+        rest = b""  # the part of the file from `at` to `end` that has not been yielded
         while at > 0 or rest:
             cut = rest.rfind(b"\n", 0, max(0, len(rest) - 1)) + 1
             if cut == 0 and at > 0:
@@ -78,17 +78,17 @@ def _read(file: BinaryIO, at: int, size: int) -> bytes:
 
 @dataclasses.dataclass(frozen=True)
 class Position:
-    """How far a growing file has been read: the offset, and the last line before it, by which a cut file is recognised."""
+    """How far a growing file has been read: the offset, and the last line before it, which tells whether the file was cut."""
 
     offset: int = 0
     line: bytes = b""
 
 
 def new_rows(path: Path, position: Position = Position()) -> tuple[list[Row], Position]:
-    """Read the whole rows after a position, and return the position after them.
+    """Read the complete rows after a position, and return the position after them.
 
-    Where the file was cut back and has grown again meanwhile (a resume), it is read from its start; rows that were read
-    before come again then.
+    If the file was cut back and has grown again meanwhile (a resume), it is read from its start, and rows that were read
+    before are returned again.
     """
     if not path.exists():
         return [], Position()

@@ -1,4 +1,4 @@
-"""The run directory: made for one run alone, locked while it goes, and never taken by another experiment."""
+"""The run directory: made for one run, locked while it runs, and never used by another experiment."""
 
 from __future__ import annotations
 
@@ -35,9 +35,9 @@ def create(name: str) -> Path:
 
 
 def newest(experiment: str) -> Path:
-    """Return the trained run of that experiment that was begun last, of those under runs/.
+    """Return the trained run of that experiment under runs/ that was begun last.
 
-    By what its config.json says: names share beginnings, and a copied file's time is that of the copy.
+    Its config.json decides: names may begin alike, and a copied file has the time of the copy.
 
     Raises:
         UserError: there is none.
@@ -81,11 +81,11 @@ def lock(workdir: Path) -> Iterator[None]:
 def claim(stack: contextlib.ExitStack, workdir: Path, check: Callable[[Config], None]) -> dict[str, Any] | None:
     """Take the run in `workdir` for this process, and return its config.json; None where there is no run yet.
 
-    A directory without a run is not written to: its start may still be refused. `begin` takes it.
+    A directory without a run is not written to, because its start may still be refused; `begin` takes it.
 
     Args:
         stack: holds the lock until it is closed.
-        check: refuses (UserError) a run that is not the one to go on with; called under the lock.
+        check: refuses (UserError) a run that is not the one to resume; called under the lock.
     """
     if read_config(workdir) is None:
         return None
@@ -97,7 +97,7 @@ def claim(stack: contextlib.ExitStack, workdir: Path, check: Callable[[Config], 
 
 
 def begin(stack: contextlib.ExitStack, workdir: Path, config: Config) -> None:
-    """Take an empty directory for a new run: its lock, until `stack` is closed, and its config.json.
+    """Take an empty directory for a new run: hold its lock until `stack` is closed, and write its config.json.
 
     Raises:
         UserError: another start was faster.

@@ -42,9 +42,9 @@ class Classification(Task):
     }
 
     def score(self, outputs: Array, batch: Batch) -> dict[str, Array]:
-        """The loss [B] (nats, against smoothed labels) and accuracy [B] (0 or 1; mixed labels count by their largest).
+        """Compute the loss [B] (nats, against smoothed labels) and accuracy [B] (0 or 1; mixed labels count by their largest).
 
-        Where labels are smoothed, "cross_entropy" [B] is the loss without it: the figure to compare with other runs.
+        Where labels are smoothed, "cross_entropy" [B] is the loss without smoothing, for comparing with other runs.
         """
         outputs, targets = losses.two_logits(outputs), batch["targets"]
         scores = {
@@ -56,7 +56,7 @@ class Classification(Task):
         return scores
 
     def check(self, outputs: Any, splits: Splits) -> None:
-        """Refuse labels that are no output's number: they would cost nothing, and train to a fine loss."""
+        """Refuse labels that are not an output's index: they would cost nothing, and the loss would look good."""
         width = output_width(outputs)
         if width is None:
             return
@@ -73,7 +73,7 @@ class Classification(Task):
                 )
 
     def baselines(self, splits: Splits) -> dict[str, Metrics]:
-        """Always the commonest class of training."""
+        """Score always predicting the commonest class of training."""
         train, test = np.asarray(splits.train["targets"]), np.asarray(splits.evaluated["targets"])
         return {"majority class": {"accuracy": float(np.mean(test == np.bincount(train).argmax()))}}
 

@@ -1,4 +1,4 @@
-"""The next character, at every place of a text."""
+"""Predicting the next character at every position of a text."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ class LanguageModel(Task):
     """Cross-entropy of logits [B, T, V] against the next characters [B, T].
 
     Attributes:
-        temperature: samples are drawn from softmax(logits / temperature): under 1 safer, over 1 wilder.
-        prompt: what samples continue.
+        temperature: samples are drawn from softmax(logits / temperature): below 1 less random, above 1 more.
+        prompt: the text that samples continue.
         sample_length: characters drawn.
     """
 
@@ -49,7 +49,7 @@ class LanguageModel(Task):
     }
 
     def score(self, outputs: Array, batch: Batch) -> dict[str, Array]:
-        """The loss [B, T] (nats a character) and accuracy [B, T] (1 where the likeliest character is the next one)."""
+        """Compute the loss [B, T] (nats per character) and accuracy [B, T] (1 where the likeliest character is the next one)."""
         targets = batch["targets"]
         return {
             "loss": losses.cross_entropy(outputs, targets),
@@ -57,7 +57,7 @@ class LanguageModel(Task):
         }
 
     def finish(self, means: Metrics) -> Metrics:
-        """Adds "perplexity" = e^loss and "bits_per_character" = loss / ln 2."""
+        """Add "perplexity" = e^loss and "bits_per_character" = loss / ln 2."""
         loss = means["loss"]
         perplexity = math.exp(loss) if loss < 700 else math.inf
         return {**means, "perplexity": perplexity, "bits_per_character": loss / math.log(2)}
@@ -74,7 +74,7 @@ class LanguageModel(Task):
                 )
 
     def baselines(self, splits: Splits) -> dict[str, Metrics]:
-        """Characters by their frequency alone (unigram), and by the one before (bigram); counts plus one.
+        """Score predicting characters by frequency alone (unigram) and by the one before (bigram), with add-one counts.
 
         Training rows [N, 2L] overlap, row i being L tokens and the L after them: the first L + 1 of each hold every
         pair of neighbours once.
@@ -99,7 +99,7 @@ class LanguageModel(Task):
         return language.panels(view, lambda: self.continuations(view, self.prompt, temperatures))
 
     def predict(self, view: View, source: str, out: Path) -> list[Path]:
-        """sample.txt: a prompt (or the text of a file, if `source` is one) and the characters drawn after it."""
+        """Write sample.txt: a prompt (or the text of a file, if `source` is one) and the characters drawn after it."""
         prompt = source
         if os.path.isfile(source):
             try:
@@ -116,7 +116,7 @@ class LanguageModel(Task):
         return self.continuations(view, self.prompt, [self.temperature])[self.temperature]
 
     def continuations(self, view: View, prompt: str, temperatures: Sequence[float]) -> dict[float, str]:
-        """temperature -> the prompt and `sample_length` characters after it, the same for the same seed.
+        """Draw {temperature: the prompt and `sample_length` characters after it}, the same for the same seed.
 
         Raises:
             UserError: the prompt is empty, too long, or has characters that are not in the vocabulary.
@@ -149,7 +149,7 @@ class LanguageModel(Task):
 def generate(
     model: nn.Module, variables: Mapping[str, Any], prompt_BxT: Array, temperature_B: Array, key: Array, *, length: int
 ) -> Array:
-    """Tokens [B, length] drawn one after another after the prompts, each fed back as the next input.
+    """Draw tokens [B, length] one after another after the prompts, each fed back as the next input.
 
     `model` has `initial_carry(batch_size)` and `with_carry(tokens [B, T], carry) -> (logits [B, T, V], carry)`.
     """

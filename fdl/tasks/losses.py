@@ -1,7 +1,7 @@
-"""Losses and metrics by example, and their masked sums and means.
+"""Losses and metrics per example, and their masked sums and means.
 
 Legend: B examples, K classes; `...` is [B] or [B, T]. Nothing here reduces over the batch but `weighted_sums`.
-All are to be called inside traced code and are stable for logits of any size.
+All may be called inside traced code and are stable for logits of any size.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from fdl.types import Array
 
 
 def cross_entropy(logits: Array, labels: Array, label_smoothing: float = 0.0) -> Array:
-    """Softmax cross entropy in nats: log sum_k exp(z_k) - sum_k p_k z_k.
+    """Compute the softmax cross entropy in nats: log sum_k exp(z_k) - sum_k p_k z_k.
 
     Args:
         logits: [..., K].
@@ -36,15 +36,15 @@ def cross_entropy(logits: Array, labels: Array, label_smoothing: float = 0.0) ->
         unmasked = (logits > -jnp.inf).astype(jnp.float32)
         share = label_smoothing / unmasked.sum(-1, keepdims=True)
         probabilities = (1 - label_smoothing) * probabilities + share * unmasked
-    # The difference from the maximum first: for large logits the two terms would cancel.
+    # Subtract the maximum first: for large logits the two terms would cancel.
     shifted = logits - jax.lax.stop_gradient(logits.max(-1, keepdims=True))
-    # 0 log 0 = 0: the logit is replaced before it is multiplied, for a product's gradient would let -inf through as NaN.
+    # 0 log 0 = 0: replace the logit before multiplying, because a product's gradient would turn -inf into NaN.
     expected = (probabilities * jnp.where(probabilities == 0, 0, shifted)).sum(-1)
     return jnp.log(jnp.exp(shifted).sum(-1)) * probabilities.sum(-1) - expected
 
 
 def two_logits(outputs: Array) -> Array:
-    """One logit z [..., 1], that of class 1, as two, [0, z] in [..., 2]: softmax([0, z]) = [1 - sigmoid(z), sigmoid(z)].
+    """Expand one logit z [..., 1], of class 1, to [0, z] [..., 2]: softmax([0, z]) = [1 - sigmoid(z), sigmoid(z)].
 
     So the cross entropy of the two is the binary cross entropy of z. More than one output is left as it is.
     """
@@ -52,7 +52,7 @@ def two_logits(outputs: Array) -> Array:
 
 
 def binary_cross_entropy(logits: Array, targets: Array) -> Array:
-    """Sigmoid cross entropy in nats: max(z, 0) - z y + log(1 + exp(-|z|)).
+    """Compute the sigmoid cross entropy in nats: max(z, 0) - z y + log(1 + exp(-|z|)).
 
     Args:
         logits: [B] or [B, ...].
@@ -66,24 +66,24 @@ def binary_cross_entropy(logits: Array, targets: Array) -> Array:
 
 
 def squared_error(outputs: Array, targets: Array) -> Array:
-    """(output - target)^2, in the square of their unit: [B] from [B] or, by the mean over all other axes, [B, ...]."""
+    """Compute (output - target)^2, in the square of their unit: [B] from [B] or, by the mean over all other axes, [B, ...]."""
     return _by_example(jnp.square(outputs - _same_shape(outputs, targets)))
 
 
 def absolute_error(outputs: Array, targets: Array) -> Array:
-    """|output - target|, in their unit: [B] from [B] or, by the mean over all other axes, [B, ...]."""
+    """Compute |output - target|, in their unit: [B] from [B] or, by the mean over all other axes, [B, ...]."""
     return _by_example(jnp.abs(outputs - _same_shape(outputs, targets)))
 
 
 def huber(outputs: Array, targets: Array, delta: float = 1.0) -> Array:
-    """e^2 / 2 for an error e within `delta`, delta (|e| - delta / 2) beyond (Huber 1964): [B] from [B] or [B, ...]."""
+    """Compute e^2 / 2 for an error e within `delta`, delta (|e| - delta / 2) beyond (Huber 1964): [B] from [B] or [B, ...]."""
     error = jnp.abs(outputs - _same_shape(outputs, targets))
     within = jnp.minimum(error, delta)
     return _by_example(within * (error - within / 2))
 
 
 def hinge(logits: Array, labels: Array) -> Array:
-    """The margin loss of a multiclass machine: max(0, 1 + max_{k != y} z_k - z_y) (Crammer and Singer 2001).
+    """Compute the multiclass margin loss: max(0, 1 + max_{k != y} z_k - z_y) (Crammer and Singer 2001).
 
     Args:
         logits: [..., K], K at least 2.
@@ -99,7 +99,7 @@ def hinge(logits: Array, labels: Array) -> Array:
 
 
 def accuracy(logits: Array, labels: Array) -> Array:
-    """1 where the largest logit (the first of equal ones) is the label's, else 0: [...] float32.
+    """Return 1 where the largest logit (the first of equal ones) is the label's, else 0: [...] float32.
 
     Labels are class numbers [...], or class probabilities [..., K] of which the largest names the class.
     """
@@ -107,12 +107,12 @@ def accuracy(logits: Array, labels: Array) -> Array:
 
 
 def binary_accuracy(logits: Array, targets: Array) -> Array:
-    """1 where a positive logit meets a target above a half or another one another, else 0: [B] from [B] or [B, ...]."""
+    """Return 1 where logit > 0 and target > 1/2 agree, else 0: [B] from [B] or [B, ...]."""
     return _by_example(((logits > 0) == (_same_shape(logits, targets) > 0.5)).astype(jnp.float32))
 
 
 def top_k_accuracy(logits: Array, labels: Array, k: int = 5) -> Array:
-    """1 where fewer than `k` classes come before the label's, else 0: [...] float32.
+    """Return 1 where fewer than `k` classes come before the label's, else 0: [...] float32.
 
     A class comes before another by a larger logit, or by a smaller number where logits are equal, so that k = 1 is
     `accuracy`. A logit that is not a number makes its example wrong.
@@ -130,7 +130,7 @@ Score = Array | tuple[Array, Array]
 
 
 def weighted_sums(scores: Mapping[str, Score], mask: Array | None = None) -> dict[str, tuple[Array, Array | float]]:
-    """Sum value x weight, and the weights, of each score: added up over batches and devices, an exact mean over a split.
+    """Sum value x weight, and the weights, of each score: added up over batches and devices they give an exact mean over a split.
 
     Args:
         scores: name -> value [B, ...], or (value, weight) with a weight of the value's shape or of its first axes. The
@@ -160,13 +160,13 @@ def _weighted_sum(name: str, score: Score, mask: Array | None) -> tuple[Array, A
     if isinstance(score, tuple) and mask is not None:
         weight = weight * _counted(mask, 1).reshape(-1, *[1] * (weight.ndim - 1)).astype(jnp.float32)
     weight = jnp.broadcast_to(weight.reshape(weight.shape + (1,) * (value.ndim - weight.ndim)), value.shape)
-    # The value is replaced before it is multiplied: a NaN under a weight of 0 would pass through a product's gradient.
+    # Replace the value before multiplying: a NaN under a weight of 0 would pass through a product's gradient.
     value = jnp.where(weight != 0, value, 0)
     return (value * weight).sum(dtype=jnp.float32), weight.sum()
 
 
 def _counted(mask: Array, ndim: int) -> Array:
-    """The mask with its axes beyond `ndim` reduced to whether any entry counts."""
+    """Reduce the mask's axes beyond `ndim` to whether any entry counts."""
     return mask if mask.ndim <= ndim else (mask != 0).any(axis=tuple(range(ndim, mask.ndim)))
 
 
@@ -180,12 +180,12 @@ def _class_numbers(logits: Array) -> Array:
 
 
 def _probabilities(labels: Array, logits: Array) -> Array:
-    """[..., K] from class numbers [...] or from probabilities, which must have the logits' shape."""
+    """Return [..., K] from class numbers [...] or from probabilities, which must have the logits' shape."""
     if jnp.issubdtype(labels.dtype, jnp.floating):
         return _same_shape(logits, labels)
     if labels.shape != logits.shape[:-1]:
         raise ValueError(f"class numbers of shape {labels.shape} do not fit logits of shape {logits.shape}")
-    # A comparison rather than a look-up: its gradient is no scatter, and it fuses with what uses it.
+    # A comparison rather than a look-up: its gradient is not a scatter, and it fuses with what uses it.
     return (labels[..., None] == _class_numbers(logits)).astype(logits.dtype)
 
 
@@ -198,7 +198,7 @@ def _classes(labels: Array, logits: Array) -> Array:
 
 
 def _same_shape(outputs: Array, targets: Array) -> Array:
-    """The targets as floats; [B, 1] against [B] would silently make [B, B]."""
+    """Return the targets as floats, of the outputs' shape; [B, 1] against [B] would silently make [B, B]."""
     if outputs.shape != targets.shape:
         raise ValueError(f"outputs of shape {outputs.shape} and targets of shape {targets.shape} must be alike")
     return targets.astype(outputs.dtype)

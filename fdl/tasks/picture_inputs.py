@@ -1,4 +1,4 @@
-"""A user's own pictures for a trained model: read in chunks, so that any number fits; one that is broken stops no other."""
+"""A user's own pictures for a trained model: read in chunks, so that any number fits; a broken one does not stop the others."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ PICTURED = 40
 
 
 class PictureChunk(NamedTuple):
-    """Some of the pictures, as the data set's rows are.
+    """Some of the pictures, in the form of the data set's rows.
 
     Attributes:
         names: of the good ones, relative to the source.
@@ -45,7 +45,7 @@ class PictureChunk(NamedTuple):
 
 
 def spec_of(splits: Splits) -> PictureSpec:
-    """What the run's data says of its pictures.
+    """Return the picture format of the run's data.
 
     Raises:
         UserError: the model is not given pictures.
@@ -58,7 +58,7 @@ def spec_of(splits: Splits) -> PictureSpec:
 
 
 def read_pictures(source: str, spec: PictureSpec) -> Iterator[PictureChunk]:
-    """The pictures of a file, or of a folder searched through, in the order of their paths.
+    """Read the pictures of a file, or of a folder and its subfolders, in the order of their paths.
 
     Raises:
         UserError: there is no such file or folder, or no picture in it that can be read.
@@ -105,8 +105,8 @@ def _read_chunks(files: list[tuple[str, Path]], bad: list[Bad], spec: PictureSpe
 def predict_pictures(view: View, source: str, out: Path, top: int) -> list[Path]:
     """Write predictions.csv and predictions.png, and bad_inputs.csv where pictures cannot be read, under `out`.
 
-    Every picture is brought to the form of the training images (`fdl.data.picture_spec.PictureSpec`). Where those are grey
-    on a dark ground (white on black), one on a bright ground is inverted, and the column `inverted` says so.
+    Every picture is converted to the form of the training images (`fdl.data.picture_spec.PictureSpec`). Where those are grey
+    on a dark background (white on black), one on a bright background is inverted, and the column `inverted` says so.
 
     Args:
         top: classes named in each row, likeliest first.
@@ -131,7 +131,7 @@ def predict_pictures(view: View, source: str, out: Path, top: int) -> list[Path]
             writer.writerow(["file", "inverted", *(f"{word}_{i}" for i in ranks for word in ("class", "confidence"))])
         for name, flipped, row, order in zip(chunk.names, chunk.inverted, probabilities, best, strict=True):
             cells = [cell for i in order for cell in (classes[i], f"{row[i]:.6f}")]
-            # A file name may hold bytes that are no text: shown as \xNN rather than failing the whole table.
+            # A file name may hold bytes that are not text: show \xNN rather than fail the whole table.
             writer.writerow([_text(name, "backslashreplace"), "yes" if flipped else "no", *cells])
         drawn += list(zip(chunk.names, chunk.rows, probabilities, strict=True))[: PICTURED - len(drawn)]
     files: dict[str, bytes | str] = {"predictions.csv": table.getvalue(), "predictions.png": _gallery(drawn, classes)}
@@ -148,7 +148,7 @@ def predict_pictures(view: View, source: str, out: Path, top: int) -> list[Path]
 
 
 def _gallery(drawn: list[tuple[str, np.ndarray, np.ndarray]], classes: tuple[str, ...]) -> bytes:
-    """(name, picture, probabilities [C]) of each, drawn with the likeliest class, as a PNG."""
+    """Draw each (name, picture, probabilities [C]) with its likeliest class, as a PNG."""
     best = [int(row.argmax()) for _, _, row in drawn]
     figure = figures.gallery(
         np.stack([picture for _, picture, _ in drawn]),

@@ -26,7 +26,7 @@ class Regression(Task):
     """Outputs against targets [B, ...], both in the target's own unit: of the targets' shape, or [B, numbers of a target].
 
     With `ops.ScaleTargets` among `data.prepare`, the model gives its outputs in units of the training targets' deviation around
-    their mean; outputs, metrics and predictions are brought back to the targets' unit, and the loss alone stays scaled.
+    their mean; outputs, metrics and predictions are converted back to the targets' unit, and the loss alone stays scaled.
 
     Attributes:
         loss: what is minimised: the squared error, the absolute, or Huber's (square up to `huber_delta`, then linear).
@@ -40,14 +40,14 @@ class Regression(Task):
     better: ClassVar[Better] = "min"
 
     def apply(self, model: nn.Module, variables: Mapping[str, Any], batch: Batch, **settings: Any) -> Any:
-        """Call the model; its outputs in the targets' unit."""
+        """Call the model, and convert its outputs to the targets' unit."""
         outputs = super().apply(model, variables, batch, **settings)
         if "mutable" in settings:
             return ops.unscale_outputs(outputs[0], batch), outputs[1]
         return ops.unscale_outputs(outputs, batch)
 
     def score(self, outputs: Array, batch: Batch) -> dict[str, Array]:
-        """The loss, the squared and the absolute error, each [B], the mean over a target's numbers.
+        """Compute the loss, the squared and the absolute error, each [B], the mean over a target's numbers.
 
         Raises:
             ValueError: outputs have another shape: subtracting them could silently make a table of B x B.
@@ -70,11 +70,11 @@ class Regression(Task):
         return {"loss": loss[self.loss](), **scores}
 
     def finish(self, means: Metrics) -> Metrics:
-        """Adds "rmse", the root of the mean square."""
+        """Add "rmse", the root of the mean square."""
         return {**means, "rmse": math.sqrt(means["mse"])}
 
     def baselines(self, splits: Splits) -> dict[str, Metrics]:
-        """Compute what the mean of training reaches; of a table, a linear regression; of a series, the last value.
+        """Score the mean of training; for a table, a linear regression; for a series, the last value.
 
         The regression is on the columns as they are: one-hot, the median for what is missing.
         """
@@ -93,7 +93,7 @@ class Regression(Task):
         return {name: self._measured(values, test) for name, values in predicted.items()}
 
     def _measured(self, predicted: np.ndarray, targets: np.ndarray) -> Metrics:
-        """All metrics but the loss, which may be scaled."""
+        """Return all metrics except the loss, which may be scaled."""
         scores = self.score(jnp.asarray(predicted, jnp.float32), {"targets": jnp.asarray(targets, jnp.float32)})
         means = {
             name: float(np.asarray(values, np.float64).mean()) for name, values in scores.items() if name != "loss"
@@ -104,7 +104,7 @@ class Regression(Task):
         return regression.panels(view)
 
     def predict(self, view: View, source: str, out: Path) -> list[Path]:
-        """predictions.csv: the user's rows, as they are, with the column `prediction` after them."""
+        """Write predictions.csv: the user's rows, unchanged, with the column `prediction` after them."""
         given = tables.read_rows(source, view.splits.facts)
         predicted = np.asarray(view.outputs(given.rows), np.float64).reshape(len(given.cells), -1)
         names = (

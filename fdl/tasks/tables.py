@@ -23,13 +23,13 @@ MOST_FEATURES = 2000
 
 
 def numeric(inputs: Arrays | np.ndarray) -> np.ndarray:
-    """The numeric columns [N, F]; a missing value is NaN."""
+    """Return the numeric columns [N, F]; a missing value is NaN."""
     values = np.asarray(inputs["numeric"] if isinstance(inputs, dict) else inputs, np.float64)
     return values.reshape(len(values), -1)
 
 
 def categories(inputs: Arrays | np.ndarray) -> np.ndarray:
-    """The category columns [N, K] as numbers; K is 0 where there are none."""
+    """Return the category columns [N, K] as numbers; K is 0 where there are none."""
     if not isinstance(inputs, dict) or "category" not in inputs:
         return np.zeros((len(numeric(inputs)), 0), np.int64)
     values = np.asarray(inputs["category"]).astype(np.int64)
@@ -37,7 +37,7 @@ def categories(inputs: Arrays | np.ndarray) -> np.ndarray:
 
 
 def columns(splits: Splits) -> tuple[list[str], dict[str, tuple[str, ...]]]:
-    """The names of the numeric columns, and category column -> its values in the order of their numbers.
+    """Return the names of the numeric columns, and category column -> its values in the order of their numbers.
 
     Read from `splits.facts`; numeric columns without a name there are numbered.
     """
@@ -65,14 +65,14 @@ class UserRows:
 
 
 def is_table(facts: Facts) -> bool:
-    """Whether examples of this data set are rows of a table, which `read_rows` reads."""
+    """Return whether examples of this data set are rows of a table, which `read_rows` reads."""
     return bool(facts.numeric or facts.categories or facts.extra.get("text"))
 
 
 def read_rows(source: str, facts: Facts) -> UserRows:
-    """The rows of a CSV file, by the rules by which the training table was read.
+    """Read the rows of a CSV file by the same rules as the training table.
 
-    Columns may be in any order, and others (the target too) are carried along unread. Where the training table had no header,
+    Columns may be in any order, and others (the target too) are kept unread. Where the training table had no header,
     this one has none either: its columns are in the same order, with or without the target. An empty numeric cell (NA, NaN,
     null, ?) is a missing value; a category that no training row has is "(other)".
 
@@ -105,7 +105,7 @@ def read_rows(source: str, facts: Facts) -> UserRows:
 
 
 def _named(held: cells.Cells, names: tuple[str, ...], target: str) -> cells.Cells:
-    """A table without a header, its columns named as the training table's, which has the target among them."""
+    """Name the columns of a table without a header as the training table's, which has the target among them."""
     without = tuple(name for name in names if name != target)
     for known in (names, without):
         if len(held.names) == len(known):
@@ -117,7 +117,7 @@ def _named(held: cells.Cells, names: tuple[str, ...], target: str) -> cells.Cell
 
 
 def predictions_csv(given: UserRows, added: Mapping[str, Sequence[str]]) -> str:
-    """The user's rows as they are, with the columns `added` (name -> a cell for each row) after them."""
+    """Format the user's rows, unchanged, with the columns `added` (name -> a cell for each row) after them."""
     table = io.StringIO()
     writer = csv.writer(table, lineterminator="\n")
     if given.names is not None:
@@ -127,7 +127,7 @@ def predictions_csv(given: UserRows, added: Mapping[str, Sequence[str]]) -> str:
 
 
 def class_columns(probabilities: np.ndarray, classes: Sequence[str], top: int) -> dict[str, list[str]]:
-    """The columns class_1, confidence_1, class_2, ... of a table of predictions, from probabilities [N, C], likeliest first."""
+    """Make a prediction table's columns class_1, confidence_1, class_2, ... from probabilities [N, C], likeliest first."""
     best = np.argsort(-probabilities, axis=1, kind="stable")[:, :top]
     found: dict[str, list[str]] = {}
     for rank, numbers in enumerate(best.T, 1):
@@ -141,9 +141,9 @@ def class_columns(probabilities: np.ndarray, classes: Sequence[str], top: int) -
 
 
 def linear_features(train: Any, rows: Any) -> np.ndarray | None:
-    """[N, P] features of `rows`: ones, standardised numbers (the median for what is missing), one-hot categories.
+    """Compute features [N, P]: ones, standardised numbers (median if missing), one-hot categories.
 
-    Every statistic is of `train`. None where the inputs are no table (pictures, texts, windows, arrays of other names), or one
+    Every statistic is computed on `train`. None where the inputs are no table (pictures, texts, windows, other arrays), or one
     with more than `MOST_FEATURES` features.
     """
     if not is_tabular(train):
@@ -152,7 +152,7 @@ def linear_features(train: Any, rows: Any) -> np.ndarray | None:
     seen, values = numeric(train), numeric(rows)
     if 1 + values.shape[1] + sum(map(len, known)) > MOST_FEATURES:
         return None
-    seen = np.where(np.isnan(seen).all(0), 0.0, seen)  # a column without a single value says nothing
+    seen = np.where(np.isnan(seen).all(0), 0.0, seen)  # a column without any value has no information
     median, mean = np.nanmedian(seen, axis=0), np.nanmean(seen, axis=0)
     spread = scale_of(np.nanstd(seen, axis=0), mean, len(seen))
     values = (np.where(np.isnan(values), median, values) - mean) / spread
@@ -161,14 +161,14 @@ def linear_features(train: Any, rows: Any) -> np.ndarray | None:
 
 
 def is_tabular(inputs: Any) -> bool:
-    """Whether inputs are the columns of a table: {"numeric", "category"}, or one array [N, F] of numbers in memory."""
+    """Return whether inputs are the columns of a table: {"numeric", "category"}, or one array [N, F] of numbers in memory."""
     if isinstance(inputs, dict):
         return set(inputs) <= {"numeric", "category"} and "numeric" in inputs
     return isinstance(inputs, np.ndarray) and inputs.ndim == 2 and inputs.dtype.kind in "fiub"
 
 
 def last_values(inputs: Any, facts: Facts) -> np.ndarray | None:
-    """The target's last value in each window of a series, [N, 1] (or [N, 1, targets]); None for other data."""
+    """Return the target's last value in each window of a series, [N, 1] (or [N, 1, targets]); None for other data."""
     names = facts.target.split(", ")
     if not isinstance(inputs, Windows) or not set(names) <= set(facts.numeric):
         return None

@@ -28,7 +28,7 @@ def _decodes_nothing(rows: Arrays) -> Iterator[tuple[Arrays, Any]]:
 
 @dataclasses.dataclass(frozen=True)
 class View:
-    """A trained model beside its data, as a report, a prediction or a whole-split metric needs them.
+    """A trained model with its data, as a report, a prediction or a whole-split metric needs them.
 
     Attributes:
         splits: the data, validation already cut from training.
@@ -79,7 +79,7 @@ class MetricStyle:
     better: Literal["max", "min", ""] = ""
 
     def text(self, value: float) -> str:
-        """Write a value for a person: four significant digits, its unit.
+        """Format a value for a person: four significant digits, its unit.
 
         >>> MetricStyle(percent=True).text(0.93471)
         '93.47%'
@@ -134,7 +134,7 @@ class Task:
     def decode(
         self, model: nn.Module, variables: Mapping[str, Any], batch: Batch, rngs: Mapping[str, Array] | None = None
     ) -> Any:
-        """Turn a prepared batch into what predictions and `measure` read; small, for it leaves the device.
+        """Turn a prepared batch into what predictions and `measure` read; keep it small, as it is copied to the host.
 
         An argmax, a beam search, non-maximum suppression, an error score. Default: the model's outputs.
         """
@@ -164,18 +164,18 @@ class Task:
         """
 
     def baselines(self, splits: Splits) -> dict[str, Metrics]:
-        """Compute what simple methods reach on the test split, under the names of `finish`'s metrics."""
+        """Score simple methods on the test split, under the names of `finish`'s metrics."""
         return {}
 
     def panels(self, view: View) -> Sequence[DrawPanel]:
         """List the task's own sections of the report, on the test split: a function for each.
 
-        The report calls them one after the other, each guarded by itself: one that raises becomes a note in its place.
+        The report calls them one after the other; one that raises is replaced by a note.
         """
         return []
 
     def predict(self, view: View, source: str, out: Path) -> list[Path]:
-        """Predict for the user's own input (a file, a folder, a prompt); the files written under `out`.
+        """Predict for the user's own input (a file, a folder, a prompt); return the files written under `out`.
 
         Raises:
             UserError: the input cannot be read; nothing is written then.
@@ -183,7 +183,7 @@ class Task:
         raise UserError(f"--mode=predict: {type(self).__name__} has no predictions; write its method predict")
 
     def sample(self, view: View) -> str:
-        """Write a line or more to print and log every `sample_every` steps; empty where there is nothing to show."""
+        """Return a line or more to print and log every `sample_every` steps; empty where there is nothing to show."""
         return ""
 
     def metric_style(self, name: str) -> MetricStyle:
@@ -193,10 +193,10 @@ class Task:
 
 
 def measures(task: Task) -> bool:
-    """Whether the task has metrics of whole splits."""
+    """Return whether the task has metrics of whole splits."""
     return type(task).measure is not Task.measure
 
 
 def output_width(outputs: Any) -> int | None:
-    """The size of the last axis where the outputs are one array, else None."""
+    """Return the size of the last axis where the outputs are one array, else None."""
     return outputs.shape[-1] if isinstance(outputs, jax.ShapeDtypeStruct) and outputs.ndim > 1 else None

@@ -1,1 +1,1 @@
-"""The heart: the pure step, the compiled program, and the loop."""
+"""Training: the pure step, the compiled program, and the loop."""

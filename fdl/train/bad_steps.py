@@ -1,4 +1,4 @@
-"""A step that was not finite: how it is noticed, what follows, and the record that --mode=replay reads."""
+"""Steps that were not finite: how they are detected, what follows, and the record that --mode=replay reads."""
 
 from __future__ import annotations
 
@@ -25,8 +25,9 @@ class BadStep(RunError):
 
     Attributes:
         step: its number.
-        what: what was wrong ("the loss", "an input", "the gradient of conv1/kernel"); fault: how.
-        loss: of the batch.
+        what: what was wrong ("the loss", "an input", "the gradient of conv1/kernel").
+        fault: how it was wrong.
+        loss: the batch's.
         excluded: the steps before it that did not count.
     """
 
@@ -46,14 +47,14 @@ class BadStep(RunError):
 
     @property
     def finding(self) -> str:
-        """What was wrong, in a few words."""
+        """Describe what was wrong, in a few words."""
         return f"{self.what} of step {self.step} {self.fault}"
 
 
 def read_step(
     program: Program, workdir: Path, step: int, metrics: Metrics, progress: Progress, say: Callable[[str], None]
 ) -> Progress:
-    """Take in the metrics of one step (scalars), good or bad.
+    """Add the metrics of one step (scalars), good or bad, to the progress.
 
     Raises:
         BadStep: it is bad, and the policy is not to skip it, or too many in a row were.
@@ -70,7 +71,7 @@ def read_step(
 
 
 def find_bad_step(program: Program, step: int, metrics: Metrics, excluded: tuple[int, ...] = ()) -> BadStep | None:
-    """Say what the metrics of one step (scalars) have against it, None where it is good."""
+    """Find what was wrong with a step by its metrics (scalars); None where it is good."""
     if not metrics.first_bad:
         return None
     what, limit = program.check_names[int(metrics.first_bad) - 1], program.experiment.loss_limit
@@ -101,6 +102,6 @@ def record(program: Program, workdir: Path, bad: BadStep, followed_by: Literal["
 
 
 def rolled_back(workdir: Path) -> list[int]:
-    """List the steps that this run went back before, and leaves out; over all its starts."""
+    """List the steps that this run has rolled back and leaves out, over all its starts."""
     records = (json.loads(path.read_text()) for path in sorted(workdir.glob("bad_step_*.json")))
     return sorted(record["step"] for record in records if record.get("followed_by") == "rollback")

@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 class Compiled:
     """The compiled functions of a run, each made when it is first asked for.
 
-    A training step is called in one of two ways, chosen once: `train_step` on a batch that is fed, or `train_many` on
-    rows that lie on the device (`resident_rows`).
+    A training step is called in one of two ways, chosen once: `train_step` on a batch that the host feeds, or
+    `train_many` on rows that are kept on the device (`resident_rows`).
     """
 
     program: Program
@@ -48,20 +48,22 @@ class Compiled:
             return state
 
         def put(leaf: Any, spec: Any) -> Any:
-            return layouts.place(leaf, spec) if isinstance(leaf, np.ndarray) else leaf  # a newly drawn one is there
+            return layouts.place(leaf, spec) if isinstance(leaf, np.ndarray) else leaf  # a newly drawn one is placed
 
         filled = program.initial.fill({"params": state.params, **state.stats})
         found = jax.tree.map(put, filled, program.variables_spec)
         params, stats = found["params"], {name: found[name] for name in state.stats}
         shardings = jax.tree.map(lambda leaf: leaf.sharding, program.state_spec.opt_state)
+        # Built from the loaded weights: some optimizers keep a copy of the parameters in their state.
         opt_state = jax.jit(program.optimizer[0].init, out_shardings=shardings)(params)
+        # A copy: the state is donated, and two leaves that share a buffer cannot both be.
         ema = None if state.ema is None else jax.tree.map(jnp.copy, params)
         return dataclasses.replace(state, params=params, stats=stats, opt_state=opt_state, ema=ema)
 
     # ---- training ------------------------------------------------------------------------------------------------------
 
     def batches(self, start: int) -> Iterator[Batch]:
-        """Feed the batches of the steps after `start`; none where the rows lie on the device."""
+        """Feed the batches of the steps after `start`; none where the rows are on the device."""
         program = self.program
         if self.resident_rows is not None:
             return iter(())
@@ -72,27 +74,27 @@ class Compiled:
     def run_steps(
         self, state: step.State, call: Call, batches: Iterator[Batch]
     ) -> tuple[step.State, step.Metrics | None]:
-        """Dispatch a call: the state after it, and its metrics (leaves [steps], or scalars of one step).
+        """Dispatch a call; return the state after it and its metrics (leaves [steps], or scalars of one step).
 
         Args:
             state: after step `call.first` - 1; donated.
-            batches: the batches from step `call.first` on; not touched where the rows lie on the device.
+            batches: the batches from step `call.first` on; not touched where the rows are on the device.
 
         Returns:
-            No metrics (None) for an excluded step, whose batch is passed over.
+            The metrics are None for an excluded step, whose batch is skipped.
         """
         if call.excluded:
-            next(batches, None)
+            next(batches, None)  # keeps a feed in step with the step numbers; without one there is nothing to skip
             return _count_step(state), None
         layout = self.program.layout
         if self.resident_rows is not None:
             order = resident.rows_of_call(self.program.stream, call.first - 1, call.count)
-            rows = layouts.shard({"rows": order}, layout)
+            rows = layouts.shard({"rows": order}, layout)  # cut like a fed batch: each device has its part's rows
             return self.train_many(state, rows, (self.key, self.resident_rows, np.int32(call.count)))
         batch = layouts.shard(next(batches), layout)
         if jax.default_backend() == "cpu" and layout.num_devices == 1:
-            # On a CPU a step waits for the one before it: or its temporaries would be laid out beside those of the step
-            # that still computes. The batch is ready by then, and that step's metrics are read while this one computes.
+            # Do not dispatch ahead on a CPU: the temporaries of two steps would be in memory at once. Little is lost: the
+            # batch is ready by then, and the last step's metrics are read while this step computes.
             jax.block_until_ready(state)
         return self.train_step(state, batch, self.key)
 
@@ -103,7 +105,7 @@ class Compiled:
 
     @functools.cached_property
     def lowered_step(self) -> Any:
-        """The training step as it is handed to the compiler."""
+        """The training step as the compiler receives it."""
         program = self.program
         return layouts.lower_train(
             program.train_step, program.state_spec, program.batch_spec, program.key_spec, program.layout
@@ -116,7 +118,7 @@ class Compiled:
 
     @functools.cached_property
     def lowered_many(self) -> Any:
-        """The loop of many steps as it is handed to the compiler."""
+        """The loop of many steps as the compiler receives it."""
         program, replicated = self.program, self.program.layout.replicated
         rows = jax.ShapeDtypeStruct((program.experiment.batch_size, MAX_STEPS_PER_CALL), np.int32)
         count = layouts.spec(jax.ShapeDtypeStruct((), np.int32), replicated)
@@ -126,7 +128,7 @@ class Compiled:
 
     @functools.cached_property
     def resident_rows(self) -> Arrays | None:
-        """The training rows, whole on every device, where they lie there (`Data.resident`); else None.
+        """The training rows, whole on every device, where they are kept there (`Data.resident`); else None.
 
         Raises:
             UserError: it was asked for and cannot be.
@@ -140,7 +142,7 @@ class Compiled:
         return jax.device_put(rows, self.program.layout.replicated)
 
     def _should_loop(self) -> bool:
-        """Whether many steps a call pay: on accelerators where the rows fit, on a CPU for short steps."""
+        """Return whether many steps per call pay off: on accelerators where the rows fit, on a CPU for short steps."""
         data, layout = self.program.experiment.data, self.program.layout
         if data.feed != "auto" or not resident.is_small(self.program.data.splits.train):
             return False
@@ -150,7 +152,7 @@ class Compiled:
 
     @functools.cached_property
     def why_not_looped(self) -> str:
-        """Why a CPU had better not make many steps in one call; "" where it may."""
+        """Why a CPU should not make many steps in one call; "" where it may."""
         return resident.why_not_looped(self.lowered_step, lambda: step_flops(self.program))
 
     @property
@@ -160,14 +162,14 @@ class Compiled:
 
     @property
     def lowered(self) -> Any:
-        """That executable as it is handed to the compiler."""
+        """That executable as the compiler receives it."""
         return self.lowered_step if self.resident_rows is None else self.lowered_many
 
     @functools.cached_property
     def sha256(self) -> str:
-        """Digest the training step as it is handed to the compiler: all code and constants that decide what it computes."""
+        """Digest the training step as the compiler receives it: all code and constants that decide what it computes."""
         text = self.lowered.as_text()
-        if "callback" in text:  # what is computed by hand is not in the program's text
+        if "callback" in text:  # the program's text does not hold NumPy code that it calls back into
             text += "".join(path.read_text() for path in sorted(Path(scratch.__file__).parent.glob("*.py")))
         return hashlib.sha256(text.encode()).hexdigest()
 
@@ -177,7 +179,7 @@ class Compiled:
     def eval_step(self) -> Any:
         """(variables, batch) -> weighted sums, for padded batches of `eval_batch_size` rows."""
         program = self.program
-        row = take(program.data.splits.evaluated, slice(0, 1))
+        row = take(program.data.splits.evaluated, slice(0, 1))  # any row: only shapes and dtypes are compiled for
         batch = next(pipeline.padded_batches(row, program.experiment.eval_batch_size))
         return layouts.compile_eval(program.eval_step, program.variables_spec, batch, program.layout)
 

@@ -45,7 +45,7 @@ def metrics_of(program: Program, parts: Sequence[step.Sums]) -> Metrics:
 
 
 def view(program: Program, variables: Mapping[str, Any], between: Callable[[], None] = lambda: None) -> View:
-    """Give the trained model to a task, a report or a prediction; every process must call it.
+    """Build the view of the trained model for a task, report or prediction; every process must call it.
 
     Its functions compute on the devices of this process, and may then be called by any process alone.
 

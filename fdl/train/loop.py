@@ -1,8 +1,8 @@
-"""The loop: restore or begin, train, evaluate, save.
+"""The training loop: restore or begin, train, evaluate, save.
 
 One turn of `run`: (1) finish what is due at this step, (2) dispatch the next call, (3) read the metrics of the call before
 it. Only (1) waits for the device. Everything known of the run is in two values, `state` and `progress`; the order of the
-operations is what makes a run that is killed at any instant resume to the same bits.
+operations lets a run that is killed at any instant resume to the same bits.
 """
 
 from __future__ import annotations
@@ -52,14 +52,14 @@ class Hooks:
     heartbeat: Callable[[], None] = lambda: None
 
     def between_batches(self) -> None:
-        """Leave an evaluation early if the run was told to stop."""
+        """Leave an evaluation early if the run was asked to stop."""
         self.heartbeat()
         stopping.leave_if(self.stop_signal)
 
 
 @dataclasses.dataclass(frozen=True)
 class Clock:
-    """From when the rate of examples is measured: a step's number, and the seconds when it had been made."""
+    """The start of the rate's measurement: a step's number, and the time in seconds when it was finished."""
 
     step: int
     since: float
@@ -74,15 +74,15 @@ Pending = tuple[Call, Metrics | None] | None
 
 
 def train(program: Program, workdir: Path, hooks: Hooks = Hooks()) -> Progress:
-    """Train the steps that are left, around bad ones as `on_bad_step` says; the progress at the end.
+    """Train the remaining steps, handling bad ones as `on_bad_step` says; return the progress at the end.
 
     Raises:
-        Interrupted: told to stop, and saved.
+        Interrupted: asked to stop, and saved.
         RunError: a step was not finite (BadStep) and the policy or its limit ends the run, a checkpoint cannot be saved,
             or another process has died.
     """
     while True:
-        # The steps rolled back are read from the run directory: a start after a kill leaves out the same ones.
+        # Read the rolled back steps from the run directory, so that a start after a kill leaves out the same ones.
         excluded = processes.from_first(lambda: bad_steps.rolled_back(workdir))
         try:
             return run(program, workdir, hooks, excluded)
@@ -101,8 +101,8 @@ def run(program: Program, workdir: Path, hooks: Hooks, excluded: list[int]) -> P
         excluded: steps to leave out.
 
     Raises:
-        Interrupted: told to stop; everything is saved.
-        BadStep: something was not finite, and the policy is not to go on.
+        Interrupted: asked to stop; everything is saved.
+        BadStep: something was not finite, and the policy is not to skip it, or too many in a row were.
     """
     state, progress = restore(program, workdir / "checkpoints")
     progress = progress.resumed(program.experiment, excluded)
@@ -117,13 +117,15 @@ def run(program: Program, workdir: Path, hooks: Hooks, excluded: list[int]) -> P
         pending: Pending = None
         clock = Clock(step, time.monotonic())
         while True:
-            # 1. What is due at this step. The last call's metrics are read first: nothing of a bad step is ever saved.
+            # 1. What is due at this step. The last call's metrics are read first, so that a bad step is never saved.
             due, signum = schedule.due(step, progress.evaluated_at), hooks.stop_signal()
             if due or signum:
                 progress, pending = read_metrics(program, workdir, pending, progress, hooks), None
                 began = time.monotonic()
                 progress, interrupted = finish_step(program, state, step, due, progress, hooks)
-                clock = clock.paused(began)
+                clock = clock.paused(began)  # evaluation time is not part of the training rate
+                # Log, mark as evaluated, then save: a kill before the save resumes from an older checkpoint, which cuts
+                # the row off and makes it again; a kill after it finds the row written. No row is lost or doubled.
                 if not interrupted:
                     progress, clock = log(progress, clock, step)
                     progress = dataclasses.replace(progress, evaluated_at=step)
@@ -132,28 +134,29 @@ def run(program: Program, workdir: Path, hooks: Hooks, excluded: list[int]) -> P
                     save(step, _require_finite(state, step, progress), progress.to_json())
                     hooks.heartbeat()
             if signum or progress.stopped or step == schedule.total:
-                break
+                break  # with nothing pending: the last call's metrics were read above
             # 2. The next call: one step, or every step up to the next thing that is due.
             call = schedule.next_call(step, progress.bad)
             hooks.before_call(call.first, call.last)
-            # After the save: the checkpoint of a step is of before its update, so a resume makes the update again.
+            # After the save: a step's checkpoint holds the state before its update, so a resume makes the update again.
             state = apply_updates(program, state, step, hooks.heartbeat)
+            # Returns before the devices have finished; the old state is donated, so nothing may read it from here on.
             state, metrics = program.compiled.run_steps(state, call, batches)
-            # 3. The call before it, while this one computes.
+            # 3. The metrics of the call before it, while this one computes.
             progress = read_metrics(program, workdir, pending, progress, hooks)
             progress, clock = log(progress, clock, call.last)
             if step == schedule.start:
                 clock = _wait_for_first_step(state, call, hooks)
             step, pending = call.last, (call, metrics)
     if signum:
-        raise stopping.Interrupted(signum)  # out here, where the last save has been waited for
+        raise stopping.Interrupted(signum)  # outside the `with`, which has waited for the last save
     if progress.stopped:
         hooks.say(progress.stopped)
     return progress
 
 
 def make_schedule(program: Program, start: int) -> Schedule:
-    """Decide when what happens in a run that begins after step `start`."""
+    """Build the schedule of a start that begins after step `start`."""
     every = {name: program.steps_between(name) for name in ("log", "eval", "save", "sample")}
     if program.data.splits.validation is None:
         every["eval"] = 0
@@ -167,8 +170,8 @@ def finish_step(
     """Evaluate and sample where due; what they find joins the step's row.
 
     Returns:
-        The progress, and the signal that broke the evaluation off (else 0). Then the step stays unfinished and the
-        training part of its row is kept: a resume makes the evaluation again, to the same row.
+        The progress, and the signal that interrupted the evaluation (else 0). After a signal the step stays unfinished
+        and the training part of its row is kept: a resume evaluates again and completes the same row.
     """
     after, found = progress, Row()
     validation = program.data.splits.validation
@@ -181,23 +184,24 @@ def finish_step(
             hooks.say(text)
             found |= {"sample": text}
     except stopping.Interrupted as interrupted:
-        return progress, interrupted.signum
+        return progress, interrupted.signum  # as it came: half an evaluation must leave no trace
     return (after.with_row(row_header(program, step) | found) if found else after), 0
 
 
 def read_metrics(program: Program, workdir: Path, pending: Pending, progress: Progress, hooks: Hooks) -> Progress:
-    """Read a call's metrics: into the sums, and into a row where one is due. A bad step is skipped or raised.
+    """Read a call's metrics into the sums, and into a row where one is due. A bad step is skipped or raised.
 
-    This is where the host learns of a fault, one call late; nothing of it has been saved by then.
+    Here the host learns of a fault, one call late; nothing of it has been saved by then.
     """
     if pending is None:
         return progress
     call, found = pending
+    # The same shape for both kinds of call: [steps]. A loop's arrays are longer than its steps; the rest is cut off.
     metrics = jax.tree.map(lambda leaf: np.reshape(leaf, -1)[: call.count], jax.device_get(found))
     hooks.heartbeat()
     if metrics is None or not metrics.first_bad.any():
         progress = accumulate(progress, metrics)
-    else:  # one by one, for some of them count and some do not
+    else:  # one by one, because some of them count and some do not
         for i in range(call.count):
             one = jax.tree.map(lambda leaf, i=i: leaf[i], metrics)
             progress = bad_steps.read_step(program, workdir, call.first + i, one, progress, hooks.say)
@@ -218,7 +222,7 @@ Log = Callable[[Progress, Clock, int], tuple[Progress, Clock]]
 def _open_log(program: Program, workdir: Path, schedule: Schedule, progress: Progress) -> Iterator[Log]:
     """Open the run's log: `log(progress, clock, step)` writes the row that is ready, if any, and moves the bar to `step`."""
     batch_size, start = program.experiment.batch_size, schedule.start
-    # Rows after this step are removed, for they are made again; an evaluation that was broken off writes its row again.
+    # Rows after this step are removed, because they are made again; so is the row of an interrupted evaluation.
     upto = start if progress.evaluated_at == start else start - 1
     workdir.mkdir(parents=True, exist_ok=True)
     writer = logs.writer(workdir, upto) if processes.is_first() else contextlib.nullcontext(lambda row: None)
@@ -241,7 +245,7 @@ def _open_log(program: Program, workdir: Path, schedule: Schedule, progress: Pro
 
 
 def _wait_for_first_step(state: State, call: Call, hooks: Hooks) -> Clock:
-    """Compiling and warming up are no part of the rate: measure it from the end of the first call."""
+    """Start the clock at the end of the first call: compiling and warming up are not part of the rate."""
     jax.block_until_ready(state)
     hooks.first_step()
     hooks.heartbeat()
@@ -255,7 +259,7 @@ def _all_finite(state: State) -> jax.Array:
 
 
 def _require_finite(state: State, step: int, progress: Progress) -> State:
-    """The state, if it may be saved."""
+    """Return the state if it may be saved, else raise BadStep."""
     if not _all_finite(state):
         raise BadStep(step, "the state after the update", excluded=progress.bad)
     return state
@@ -265,7 +269,7 @@ def _require_finite(state: State, step: int, progress: Progress) -> State:
 
 
 def restore(program: Program, root: Path) -> tuple[State, Progress]:
-    """Restore the newest good checkpoint under `root`, or begin."""
+    """Restore the newest good checkpoint under `root`, or make the initial state."""
 
     def newest() -> tuple[int, Any] | None:
         manifest.clean(root)

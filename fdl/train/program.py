@@ -1,4 +1,4 @@
-"""One experiment with its data on one layout: the pure functions of a run, and the shapes they are compiled for."""
+"""An experiment with its data on one layout: the pure functions of a run, and the shapes they are compiled for."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Program:
     total_steps: int
 
     def steps_between(self, name: str) -> float:
-        """How many steps lie between two of the loop's "log"s, "eval"s, "save"s or "sample"s; 0: never."""
+        """Count the steps between two of the loop's "log"s, "eval"s, "save"s or "sample"s; 0: never."""
         return self.in_steps(getattr(self.experiment, f"{name}_every"))
 
     def in_steps(self, duration: Duration) -> float:
@@ -55,7 +55,7 @@ class Program:
     # ---- pure functions ----------------------------------------------------------------------------------------------
 
     def draw_key(self) -> jax.Array:
-        """The key of all randomness but the data's order."""
+        """Make the key of all randomness except the data's order."""
         return jax.random.key(self.seed)
 
     def init(self, key: jax.Array) -> step.State:
@@ -67,7 +67,7 @@ class Program:
         )  # fmt: skip
 
     def _prepared_row(self) -> Batch:
-        """One row as evaluation gives it to the model; where only training has rows, as training does."""
+        """Prepare one row as evaluation does, or as training does where only training has rows."""
         splits = self.data.splits
         rows = splits.evaluated
         row = jax.tree.map(lambda leaf: np.asarray(leaf[:1]), rows)
@@ -82,7 +82,7 @@ class Program:
 
     @functools.cached_property
     def train_step(self) -> Callable[..., Any]:
-        """(state, batch, key) -> (state, metrics), pure and not yet compiled."""
+        """Make one training step: (state, batch, key) -> (state, metrics), pure and not compiled."""
         experiment, (tx, learning_rate) = self.experiment, self.optimizer
         return functools.partial(
             step.train_step, tx=tx, learning_rate=learning_rate, trainable=experiment.optimizer.trainable,
@@ -93,17 +93,17 @@ class Program:
 
     @functools.cached_property
     def eval_step(self) -> Callable[..., Any]:
-        """(variables, batch) -> weighted sums, pure and not yet compiled."""
+        """Score a padded batch: (variables, batch) -> weighted sums, pure and not compiled."""
         return functools.partial(step.eval_step, axis_name=self.layout.axis_name, **self._inference)
 
     @functools.cached_property
     def decode_step(self) -> Callable[..., Any]:
-        """(variables, batch) -> what the task makes of it, pure and not yet compiled."""
+        """Decode a batch: (variables, batch) -> what the task makes of it, pure and not compiled."""
         return functools.partial(step.decode_step, **self._inference)
 
     @functools.cached_property
     def output_step(self) -> Callable[..., Any]:
-        """(variables, batch) -> the model's outputs, pure and not yet compiled."""
+        """Apply the model: (variables, batch) -> its outputs, pure and not compiled."""
         return functools.partial(step.output_step, **self._inference)
 
     @property
@@ -115,7 +115,7 @@ class Program:
 
     @functools.cached_property
     def key_spec(self) -> jax.ShapeDtypeStruct:
-        """The key's shape, for compiling where no array can be put."""
+        """The key's shape, for compiling where arrays cannot be placed."""
         return layouts.spec(jax.eval_shape(self.draw_key), self.layout.replicated)
 
     @functools.cached_property
@@ -183,7 +183,7 @@ def build(experiment: Experiment, data: pipeline.Prepared, seed: int, layout: la
 
 
 def _check_fit(program: Program) -> None:
-    """Let the task refuse data that its model cannot have outputs for, before anything is compiled."""
+    """Let the task refuse data that do not fit the model's outputs, before anything is compiled."""
 
     def outputs(key: jax.Array) -> Any:
         task, model, row = program.experiment.task, program.experiment.model, program._prepared_row()

@@ -1,4 +1,4 @@
-"""What the host knows of a run besides its state: one frozen value that is saved with every checkpoint."""
+"""What the host knows of a run besides its state: one frozen value, saved with every checkpoint."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Progress:
         row: what is already known of an unfinished row.
         best_step, best, since_best: the best evaluation so far, and how many came after it.
         stopped: why the run ended early; "" where it did not.
-        stop_criteria: [stop_at, patience] that ended it: a run goes on when the user moves them.
+        stop_criteria: [stop_at, patience] that ended it: a run goes on when the user changes them.
         sums: training scores since the last row: name -> (sum, weight).
         bad: the steps that do not count, skipped or left out.
         seconds: time in the loop, over all starts.
@@ -45,12 +45,12 @@ class Progress:
     seconds: float = 0.0
 
     def to_json(self) -> dict[str, Any]:
-        """Write it as JSON values."""
+        """Convert to JSON values."""
         return dataclasses.asdict(self)
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Progress:
-        """Read what `to_json` wrote; of another version's, the names that are known."""
+        """Read what `to_json` wrote; from another version, only the names that are known."""
         known = {field.name for field in dataclasses.fields(cls)}
         found = {name: value for name, value in values.items() if name in known}
         found["row"] = as_numbers(found.get("row", {}))
@@ -63,11 +63,11 @@ class Progress:
         return dataclasses.replace(self, bad=tuple(sorted({*self.bad, *steps})))
 
     def with_row(self, row: Row) -> Progress:
-        """Add to the row in the making; no row where there is nothing to add."""
+        """Add to the unfinished row; start no row where there is nothing to add."""
         return dataclasses.replace(self, row=self.row | row) if row else self
 
     def resumed(self, experiment: Experiment, excluded: Iterable[int]) -> Progress:
-        """Go on from a checkpoint: with the steps to leave out, and not stopped if the user moved what had stopped it."""
+        """Prepare to resume: add the steps to leave out, and clear `stopped` if the user changed what had stopped it."""
         moved = self.stopped and self.stop_criteria != stop_criteria(experiment)
         return dataclasses.replace(self.with_bad(excluded), stopped="" if moved else self.stopped)
 
@@ -80,14 +80,15 @@ class Progress:
 
 
 def stop_criteria(experiment: Experiment) -> tuple[Any, ...]:
-    """What ends a run before its last step."""
+    """List what can end a run before its last step."""
     return experiment.stop_at, experiment.patience
 
 
 def accumulate(progress: Progress, metrics: Metrics | None) -> Progress:
-    """Add the scores of one step, or of several (each leaf [steps]), to the sums of the row in the making.
+    """Add the scores of one step, or of several (each leaf [steps]), to the sums of the unfinished row.
 
-    One step after the other, as np.cumsum adds: how steps are gathered into calls changes no bit. None: left out.
+    They are added one step after the other, as np.cumsum does, so how steps are grouped into calls changes no bit.
+    None: a step left out, nothing is added.
     """
     if metrics is None:
         return progress
@@ -104,7 +105,7 @@ def _added(old: float, values: Any) -> float:
 
 
 def finish_row(progress: Progress, task: Task, header: Row) -> Progress:
-    """Turn the sums into the training part of a row; nothing where no step was counted."""
+    """Turn the sums into the training part of a row; add nothing where no step was counted."""
     if not progress.sums:
         return progress
     means = {name: total / weight if weight else 0.0 for name, (total, weight) in progress.sums.items()}
@@ -117,8 +118,8 @@ def finish_row(progress: Progress, task: Task, header: Row) -> Progress:
 def update_best(progress: Progress, experiment: Experiment, step: int, metrics: MetricValues) -> Progress:
     """Compare an evaluation with the best so far, the patience and the target. A NaN is never the best.
 
-    Of equals the later one is the best (a small validation split has many, and training has gone on), but an equal does
-    not renew the patience.
+    Among equals the later one is the best (a small validation split has many, and the later state has trained longer),
+    but an equal does not reset the patience.
     """
     task = experiment.task
     value, best = metrics[task.monitor], progress.best

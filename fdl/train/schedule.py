@@ -1,4 +1,4 @@
-"""When what happens: arithmetic on step numbers, without a device."""
+"""When each thing happens: arithmetic on step numbers, without a device."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class Call:
     """Steps `first` ... `last` in one dispatch.
 
     Attributes:
-        excluded: the one step is left out: its batch is passed over and only its number counts.
+        excluded: the one step is left out: its batch is skipped and only its number counts.
     """
 
     first: int
@@ -55,7 +55,7 @@ class Schedule:
     one_by_one: bool
 
     def due(self, step: int, evaluated_at: int) -> frozenset[str]:
-        """Name what is to be done before the next step; nothing where all of it is done (`evaluated_at` is this step).
+        """Name what must be done before the next step; nothing where all of it is done (`evaluated_at` is this step).
 
         At the last step everything that happens at all is due.
         """
@@ -67,7 +67,7 @@ class Schedule:
         )
 
     def next_call(self, step: int, excluded: Collection[int]) -> Call:
-        """Choose the longest call after `step` that passes nothing due and no excluded step.
+        """Choose the longest call after `step` that passes over nothing due and no excluded step.
 
         The first step of a start is made alone: it is not part of the measured rate.
         """
@@ -81,13 +81,13 @@ class Schedule:
         return Call(step + 1, end)
 
     def is_over(self, evaluated_at: int, stopped: str) -> bool:
-        """Whether nothing is left. A run that was told to stop in its last evaluation still has that one to make."""
+        """Return whether nothing is left. A run that was stopped in its last evaluation still has that one to make."""
         finished = self.start == self.total and evaluated_at == self.start
         return self.start > self.total or finished or bool(stopped)
 
 
 def steps_until_due(step: int, total: int, periods: Sequence[float], excluded: Collection[int] = ()) -> int:
-    """Count the steps from `step` to the next end of a period (0: none), to before the next excluded step, or to `total`.
+    """Count the steps from `step` to the next end of a period (0: none), before the next excluded step, or to `total`.
 
     At least 1, at most MAX_STEPS_PER_CALL.
 

@@ -1,4 +1,4 @@
-"""The state of a run and the pure functions of it: one training step, one evaluation step, one decoding step.
+"""The state of a run and its pure functions: one training step, one evaluation step, one decoding step.
 
 Read `train_step` first: augment, gradient, reduction over the devices, update, average. Everything else here is what it
 calls. Legend: B examples of a global batch; under pmap a function sees one device's part of it.
@@ -51,7 +51,7 @@ class State:
 
     @property
     def variables(self) -> dict[str, Any]:
-        """What evaluation applies the model with: averaged parameters, where the run or its rule keeps an average."""
+        """The variables evaluation uses: averaged parameters, where the run or its rule keeps an average."""
         average = eval_params(self.opt_state, self.params) if self.ema is None else self.ema
         return {"params": self.params if average is None else average, **self.stats}
 
@@ -67,7 +67,7 @@ def init_state(
     """
     stats, params = flax.core.pop(dict(task.init(model, key, batch)), "params")
     stats = {name: value for name, value in stats.items() if name != "intermediates"}
-    # A copy, for a buffer that two leaves share cannot be donated twice.
+    # A copy: a buffer that two leaves share cannot be donated twice.
     average = jax.tree.map(jnp.copy, params) if ema else None
     return State(jnp.zeros((), jnp.int32), params, stats, tx.init(params), average)
 
@@ -100,7 +100,7 @@ def train_step(
         ema: decay of the parameters' average that evaluation uses, 0 for none.
         axis_name: the mapped axis under pmap, over which sums and gradients are added up; None under jit.
         loss_limit: a loss above it counts as not finite.
-        skip_bad: where something is not finite, keep everything as it was but the step's number.
+        skip_bad: where something is not finite, keep everything as it was except the step's number.
 
     Returns:
         The state after it, and the weighted sums of every score over the global batch.
@@ -131,7 +131,7 @@ def train_step(
 
 
 class Metrics(NamedTuple):
-    """What the host reads of a step.
+    """What the host reads from a step.
 
     Attributes:
         sums: of every score, "gradient_norm" and "learning_rate" (each of weight 1).
@@ -196,8 +196,8 @@ def training_batch(
     augment_key, model_key = jax.random.split(jax.random.fold_in(key, step))
     rows = jnp.arange(len(jax.tree.leaves(batch)[0]))
     if axis_name:
-        # Augmentation is keyed by the place in the global batch; the model draws for whole arrays and cannot be, so each
-        # device folds in its index, lest all of them drop the same units.
+        # Augmentation is keyed by the place in the global batch. The model draws for whole arrays and cannot be, so each
+        # device folds in its index; otherwise all of them would drop the same units.
         index = lax.axis_index(axis_name)
         rows = rows + index * len(rows)
         model_key = jax.random.fold_in(model_key, index)
@@ -206,7 +206,7 @@ def training_batch(
 
 
 def add_over(axis_name: str | None, tree: Any) -> Any:
-    """Sum over the devices of a mapped axis, in one reduction; the tree itself where there is none.
+    """Sum over the devices of a mapped axis, in one reduction; return the tree itself where there is none.
 
     A leaf that is a Python number is the same on every device and only multiplied: it needs no reduction of its own.
     """
@@ -262,7 +262,7 @@ def _update_average(state: State, params: Any, ema: float) -> Any:
 
 
 def _check_finite(grads: Any, loss: WeightedSum, bad_inputs: Array, loss_limit: float | None) -> tuple[Array, Array]:
-    """The gradient's norm, and 1 + the index of the first thing that is not finite (0: all is well)."""
+    """Compute the gradient's norm, and 1 + the index of the first thing that is not finite (0: all are finite)."""
     squares = jnp.stack([_sum_of_squares(leaf.astype(jnp.float32)) for leaf in jax.tree.leaves(grads)])
     mean = losses.mean_of(*loss)
     good_loss = jnp.isfinite(mean)
@@ -277,18 +277,18 @@ def _sum_of_squares(x: Array) -> Array:
 
 
 def _keep_where_bad(old: State, new: State, first_bad: Array) -> State:
-    """The old state with the step counted where something was not finite, else the new one."""
+    """Return the old state with the step counted where something was not finite, else the new one."""
     counted = dataclasses.replace(old, step=old.step + 1)
     return jax.tree.map(lambda kept, made: jnp.where(first_bad > 0, kept, made), counted, new)
 
 
 def check_names(params: Any) -> list[str]:
-    """Name what `Metrics.first_bad` counts: the inputs, the loss, then the gradient's leaves."""
+    """Name what `Metrics.first_bad` indexes: the inputs, the loss, then the gradient's leaves."""
     paths = jax.tree_util.tree_flatten_with_path(params)[0]
     names = [leaf_name(path) for path, _ in paths]
     return ["an input", "the loss", *(f"the gradient of {name}" for name in names)]
 
 
 def _fixed_rngs() -> dict[str, Array]:
-    """The streams of a model that draws in inference too (a variational autoencoder): the same numbers every time."""
+    """Return the random streams of a model that also draws in inference (a variational autoencoder), always the same."""
     return {"params": jax.random.key(0)}

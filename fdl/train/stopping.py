@@ -1,4 +1,4 @@
-"""What ends a run from outside: signals that ask it to stop, peers that die, and a watchdog for a run that hangs."""
+"""What ends a run from outside: signals that ask it to stop, processes that die, and a watchdog for a run that hangs."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ from fdl.types import RunError, UserError
 
 HUNG = 124
 STARTUP_SECONDS = 600.0
-"""Until the first sign of life the watchdog allows this long at least: restoring and the first step take their time."""
+"""Until the first sign of life the watchdog allows at least this long: restoring and the first step are slow."""
 _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
 class Interrupted(BaseException):
-    """The run was told to stop, and all there was to save is saved; like KeyboardInterrupt, no `except Exception` takes it.
+    """The run was asked to stop and has saved everything; like KeyboardInterrupt, no `except Exception` catches it.
 
     Attributes:
         signum: the signal.
-        hint: how to go on.
+        hint: how to resume.
     """
 
     def __init__(self, signum: int) -> None:
@@ -40,9 +40,9 @@ class Interrupted(BaseException):
 
 @contextlib.contextmanager
 def asked_to_stop() -> Iterator[Callable[[], int]]:
-    """`asked()` is the first SIGTERM, SIGINT or SIGHUP that came in, else 0. A second one ends the process at once.
+    """Yield `asked()`: the first SIGTERM, SIGINT or SIGHUP received, else 0. A second one ends the process at once.
 
-    SIGHUP is left alone where it is ignored: `nohup` has asked for that.
+    SIGHUP is left alone where it is ignored, as `nohup` asks for.
     """
     seen: list[int] = []
 
@@ -65,7 +65,7 @@ def asked_to_stop() -> Iterator[Callable[[], int]]:
 
 
 def leave_if(asked: Callable[[], int]) -> None:
-    """Raises Interrupted if the run was asked to stop."""
+    """Raise Interrupted if the run was asked to stop."""
     signum = asked()
     if signum:
         raise Interrupted(signum)
@@ -73,7 +73,7 @@ def leave_if(asked: Callable[[], int]) -> None:
 
 @contextlib.contextmanager
 def watched(limit: float, missing: Callable[[], list[str]]) -> Iterator[Callable[[], None]]:
-    """`alive()` is to be called whenever something has been finished.
+    """Watch a block that calls the yielded `alive()` whenever it has finished something.
 
     Without a call for `limit` seconds (0: for ever; at first STARTUP_SECONDS, if that is longer) the stacks of all threads
     are printed and the process exits with 124. Time in which this process did not run, because it or its machine was
@@ -90,7 +90,7 @@ def watched(limit: float, missing: Callable[[], list[str]]) -> Iterator[Callable
         pause, now = min(1.0, limit / 4 or 1.0), time.monotonic()
         while not over.wait(pause):
             before, now = now, time.monotonic()
-            # This thread only sleeps: what it overslept, nobody here was running.
+            # This thread only sleeps: for as long as it overslept, the process did not run.
             last[0] = min(now, last[0] + max(0.0, now - before - pause))
             allowed = limit if begun.is_set() else max(limit, STARTUP_SECONDS)
             if limit and now - last[0] > allowed:
@@ -100,11 +100,11 @@ def watched(limit: float, missing: Callable[[], list[str]]) -> Iterator[Callable
                 )
                 faulthandler.dump_traceback(all_threads=True)
                 if not processes.alone() and processes.is_first():
-                    time.sleep(3)  # its end is the end of all: first let the others show their stacks
+                    time.sleep(3)  # when it ends, all end: let the others print their stacks first
                 os._exit(HUNG)
             gone = missing()
             gone_since = (gone_since or now) if gone else None
-            if gone_since and now - gone_since > 5:  # till then the main thread may say it itself
+            if gone_since and now - gone_since > 5:  # until then the main thread may report it itself
                 _say(_farewell(gone))
                 os._exit(1)
 
@@ -131,10 +131,10 @@ def watched(limit: float, missing: Callable[[], list[str]]) -> Iterator[Callable
 
 @contextlib.contextmanager
 def _last_words(missing: Callable[[], list[str]]) -> Iterator[None]:
-    """Where process 0 dies, JAX's client aborts the others from a thread of its own: name the dead before that, exit 1.
+    """Name the dead process and exit 1 before JAX's client aborts this one, from its own thread, when process 0 dies.
 
-    A handler of Python's own would never be run. This one is run by abort() itself; if it finds nobody missing, the abort
-    goes on.
+    A Python signal handler would never run. This one is called by abort() itself; if it finds nobody missing, the abort
+    proceeds.
     """
     if processes.alone():
         yield
@@ -157,7 +157,7 @@ def _last_words(missing: Callable[[], list[str]]) -> Iterator[None]:
 
 
 def _gone_by_now(missing: Callable[[], list[str]]) -> list[str]:
-    """`missing()`, with some patience: the connection breaks a moment before the lock is gone."""
+    """Call `missing()` repeatedly for a while: the connection breaks a moment before the lock is gone."""
     for _ in range(20):
         gone = missing()
         if gone or processes.alone():

@@ -22,7 +22,7 @@ def step_flops(program: Program) -> int:
 
 
 def step_jaxpr(program: Program) -> Any:
-    """Trace the training step over the whole batch, as one device would make it."""
+    """Trace the training step over the whole batch, as one device would compute it."""
     together = dataclasses.replace(program, layout=layouts.Layout("jit", program.layout.mesh))
     return drop_dead_code(
         jax.make_jaxpr(together.train_step)(together.state_spec, together.batch_spec, program.key_spec)

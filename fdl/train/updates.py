@@ -24,7 +24,7 @@ def update_steps(program: Program) -> tuple[int, ...]:
 
 
 def apply_updates(program: Program, state: State, step: int, heartbeat: Callable[[], None]) -> State:
-    """Make the updates that are due after `step`, each seeing what the one before it made."""
+    """Make the updates that are due after `step`, each seeing the result of the one before."""
     for update in _due(program, step):
         variables = {"params": state.params, **state.stats}
         replaced = update.compute(view(program, variables, heartbeat))
@@ -41,7 +41,7 @@ def _due(program: Program, step: int) -> list[Update]:
 
 
 def _replace(program: Program, state: State, replaced: Mapping[str, Any], who: str) -> State:
-    """The state with the named arrays replaced, in the average of the parameters too."""
+    """Replace the named arrays of the state, in the average of the parameters too."""
     left = dict(replaced)
 
     def place(path: Any, leaf: Any, spec: Any) -> Any:
@@ -63,6 +63,6 @@ def _replace(program: Program, state: State, replaced: Mapping[str, Any], who: s
     ema = state.ema
     if ema is not None:
         same = jax.tree.map(lambda old, now: old is now, variables["params"], new["params"])
-        # A copy, for a buffer that two leaves share cannot be donated twice.
+        # A copy: a buffer that two leaves share cannot be donated twice.
         ema = jax.tree.map(lambda kept, average, now: average if kept else now.copy(), same, ema, new["params"])
     return dataclasses.replace(state, params=new["params"], stats={k: new[k] for k in state.stats}, ema=ema)

@@ -15,7 +15,7 @@ from fdl.types import Activation
 
 
 def activations(reach: float = 4.0) -> Panel:
-    """f and f' of each activation that a model can be given, from -reach to reach; f' by differentiating f."""
+    """Draw f and f' of each activation that a model can have, from -reach to reach; f' by differentiating f."""
     names = get_args(Activation)
     columns = 4
     x = jnp.linspace(-reach, reach, 401)

@@ -1,4 +1,4 @@
-"""A classifier's answers over the test split: what panels and predictions need of them, never all probabilities at once."""
+"""A classifier's answers over the test split: what panels and predictions need, never all probabilities at once."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from fdl.tasks.task import View
 from fdl.types import Array, Arrays, count_examples, take
 
 FIRST = 12
-"""Of so many examples all probabilities are kept."""
+"""The number of examples whose probabilities are all kept."""
 CHUNK_BYTES = 1 << 26
-"""Of logits that are held at a time: [N, C] of 10,000 examples and classes are 400 MB."""
+"""The most logits held at a time: [N, C] of 10,000 examples and classes are 400 MB."""
 
 
 def softmax(logits: Array | np.ndarray) -> np.ndarray:
     """Return probabilities [N, C] on the host, in float32; for a single logit [N, 1] those of both classes [N, 2]."""
-    values = np.array(logits, np.float32)  # a copy, which everything below is written into
+    values = np.array(logits, np.float32)  # a copy, which is changed in place below
     if values.shape[-1] == 1:
         values = np.concatenate([np.zeros_like(values), values], -1)
     values -= values.max(-1, keepdims=True)
@@ -44,7 +44,7 @@ class Answers:
         truth: the class of each example [N].
         predicted: the likeliest class [N].
         confidence: the probability of that [N].
-        second: the probability of class 1 [N], by which two classes are told apart.
+        second: the probability of class 1 [N], which separates two classes.
         first: all probabilities of the first examples [at most FIRST, C].
     """
 

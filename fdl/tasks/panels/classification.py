@@ -151,7 +151,7 @@ def predictions(answers: Answers) -> Panel | None:
 
 
 def mistakes(answers: Answers, count: int = 24) -> Panel | None:
-    """Draw the wrong answers of which the model was surest."""
+    """Draw the wrong answers with the highest confidence."""
     wrong = np.flatnonzero(answers.predicted != answers.truth)
     if not len(wrong):
         return Panel("Worst mistakes", "None: every test example is right.")

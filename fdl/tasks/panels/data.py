@@ -27,7 +27,7 @@ def held(rows: Arrays) -> Arrays:
 
 
 def _cropped(rows: Arrays, seed: int) -> Arrays:
-    """Columns that vary from reading to reading (pictures cropped at random) as the feed reads them; others as they are."""
+    """Return columns that vary with each reading (random crops) as the feed reads them; others unchanged."""
     stream = pipeline.Stream(seed, count_examples(rows), count_examples(rows))
 
     def seen(leaf: Any) -> Any:
@@ -91,7 +91,7 @@ def examples(view: View, columns: int = 16) -> Panel | None:
 
 
 def augmented(view: View, pairs: int = 12) -> Panel | None:
-    """Draw training images beside the same as a training step would be given them."""
+    """Draw training images beside their augmented versions, as a training step gets them."""
     rows = take(view.splits.train, slice(2 * pairs))
     plain, changed = view.prepared(held(rows))["inputs"], view.augmented(held(_cropped(rows, view.seed)))["inputs"]
     if np.ndim(changed) not in (3, 4):

@@ -41,7 +41,7 @@ def new(
 
 
 def label(text: Any, limit: int = 18) -> str:
-    """Format data as a label: one printable line of at most `limit` characters, in which a dollar is no mathematics."""
+    """Format data as a label: one printable line of at most `limit` characters, in which a dollar sign starts no formula."""
     plain = "".join(char if char.isprintable() else repr(char)[1:-1] for char in str(text))
     plain = plain if len(plain) <= limit else plain[: limit - 1] + "…"
     return plain.replace("$", r"\$")
@@ -172,7 +172,7 @@ def curves(history: Sequence[Mapping[str, Any]], monitor: str, best_step: int | 
         if compared:
             ax.legend(fontsize=8, frameon=False)
         values = np.concatenate([first[1], second[1]])
-        if name == "loss" and len(values) > 20:  # the first steps' loss would flatten all the rest
+        if name == "loss" and len(values) > 20:  # the first steps' loss would flatten the rest of the curve
             low, high = values.min(), max(np.percentile(values, 98), second[1].max(initial=-math.inf))
             ax.set_ylim(low - 0.05 * (high - low) - 1e-9, high + 0.08 * (high - low) + 1e-9)
     return figure
@@ -236,7 +236,7 @@ def _saved(figure: Figure, **options: Any) -> bytes:
     buffer = io.BytesIO()
     # The salt makes the ids of an SVG, and so its bytes, the same in every run.
     with warnings.catch_warnings(), matplotlib.rc_context({"svg.hashsalt": "fdl"}):
-        warnings.simplefilter("ignore", UserWarning)  # a script the font lacks, a label without room
+        warnings.simplefilter("ignore", UserWarning)  # warnings of a script that the font lacks, a label without room
         figure.savefig(buffer, facecolor="white", **options)
     return buffer.getvalue()
 

@@ -13,7 +13,7 @@ from fdl.tasks.task import DrawPanel, Panel, View
 from fdl.types import take
 
 MOST_POSITIONS = 200_000
-"""Characters of the test split that are looked at: their logits must fit into memory."""
+"""Characters of the test split that are used: their logits must fit into memory."""
 
 
 def panels(view: View, samples: Callable[[], Mapping[float, str]]) -> list[DrawPanel]:

@@ -1,4 +1,4 @@
-"""What a classifier of points in the plane has learned, drawn over the plane itself."""
+"""What a classifier of points in the plane has learned, drawn over the plane."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _MARGIN = 0.08  # around the points, as a share of their range
 
 
 def planar(splits: Splits) -> bool:
-    """Tell whether the inputs are points in the plane, floats [N, 2], and the targets class numbers [N]."""
+    """Return whether the inputs are points in the plane, floats [N, 2], and the targets class numbers [N]."""
     inputs, targets = splits.train.get("inputs"), splits.train.get("targets")
     floats = isinstance(inputs, np.ndarray) and np.issubdtype(inputs.dtype, np.floating) and inputs.shape[1:] == (2,)
     return bool(floats and isinstance(targets, np.ndarray) and np.issubdtype(targets.dtype, np.integer))
@@ -43,7 +43,7 @@ def boundary(ax: Axes, view: View, title: str = "", split: str = "train") -> Non
     """Draw the model's probabilities as colours, its decision as a line, and the points of one split of `planar` data.
 
     Args:
-        ax: any axes, so that several models can stand side by side; its legend is left to the caller.
+        ax: any axes, so that several models can be drawn side by side; the caller draws the legend.
         view: of a model with outputs [N, C], or [N, 1], the logit of the second of two classes.
         split: "train" or "test", whose points are drawn; points on the wrong side are circled.
     """
@@ -60,7 +60,7 @@ def boundary(ax: Axes, view: View, title: str = "", split: str = "train") -> Non
     names = [COLOURS[number % len(COLOURS)] for number in range(classes)]
     colours = np.array([to_rgb(name) for name in names])
     extent = (float(low[0]), float(high[0]), float(low[1]), float(high[1]))
-    # Half way to white, so that points stand out from their own class's ground.
+    # Half way to white, so that points are visible on their own class's background.
     ax.imshow(0.5 + probabilities @ colours / 2, extent=extent, origin="lower", aspect="auto", interpolation="bilinear")
     for number in range(classes if classes > 2 else 1):
         margin = probabilities[..., number] - np.delete(probabilities, number, -1).max(-1)
