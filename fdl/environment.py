@@ -27,7 +27,7 @@ def set_defaults() -> None:
     """Set environment variables that JAX reads when it first meets a device, and TensorFlow when it is imported.
 
     - jaxlib 0.10.2's default YNNPACK fusion gives wrong results for some vmapped products over 32,769 rows or more on
-      the CPU (jax-ml/jax#39103; tests/test_environment.py holds such a case) and slows convolutions (docs/speed.md).
+      the CPU (jax-ml/jax#39103; tests/meta/test_environment.py holds such a case) and slows convolutions (docs/speed.md).
       `individual_dot` fixes both. XLA aborts on a flag it does not know, so it is set for that release alone.
     - XLA's collectives on virtual CPU devices need a thread a device, or they dead-lock on a machine with few cores.
     - NumPy's OpenBLAS keeps its threads spinning between products, which the rest of a step pays for where a core has

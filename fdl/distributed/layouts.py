@@ -237,7 +237,8 @@ def _gathering(step: Callable[..., Any], layout: Layout) -> Callable[..., Any]:
     """Constrain the step to gather its parameters along "fsdp" first, as fully sharded training does.
 
     Without it, XLA's partitioner (Shardy, jaxlib 0.10.2; not GSPMD) computes a wrong gradient of an LSTM's scan where a
-    kernel is split along both axes on data:2,fsdp:2,model:2 (3e-3 off after one step; tests/test_layouts.py holds the case).
+    kernel is split along both axes on data:2,fsdp:2,model:2 (3e-3 off after one step; tests/distributed/test_layouts.py
+    holds the case).
     """
 
     def together(leaf: Any) -> Any:
