@@ -185,16 +185,17 @@ def build(experiment: Experiment, data: pipeline.Prepared, seed: int, layout: la
 def _check_fit(program: Program) -> None:
     """Let the task refuse data that do not fit the model's outputs, before anything is compiled."""
 
-    def outputs(key: jax.Array) -> Any:
-        task, model, row = program.experiment.task, program.experiment.model, program._prepared_row()
-        return task.apply(model, task.init(model, key, row), row, train=False, rngs={"params": key})
+    task, model = program.experiment.task, program.experiment.model
+
+    def outputs(variables: Any, key: jax.Array) -> Any:
+        return task.apply(model, variables, program._prepared_row(), train=False, rngs={"params": key})
 
     try:
-        shapes = jax.eval_shape(outputs, program.key_spec)
+        shapes = jax.eval_shape(outputs, program.variables_spec, program.key_spec)
     except UserError:
         raise
     except Exception as error:
         raise UserError(
             f"the model cannot be applied to the rows of {program.data.splits.name}: {type(error).__name__}: {one_line(error)}"
         ) from error
-    program.experiment.task.check(shapes, program.data.splits)
+    task.check(shapes, program.data.splits)
