@@ -132,17 +132,18 @@ def started(folder: Path, *args: str) -> subprocess.Popen[bytes]:
 
 
 def test_a_run_that_is_suspended_longer_than_the_watchdog_goes_on_and_a_hang_up_saves_it(tmp_path: Path) -> None:
-    process = started(tmp_path, "--watchdog=5")
+    process = started(tmp_path, "--watchdog=15")
     try:
         process.send_signal(signal.SIGSTOP)
-        time.sleep(8)
+        time.sleep(18)
         process.send_signal(signal.SIGCONT)
         time.sleep(3)
         assert process.poll() is None, (tmp_path / "err").read_text()
         process.send_signal(signal.SIGHUP)
-        assert process.wait(60) == 128 + signal.SIGHUP
+        assert process.wait(120) == 128 + signal.SIGHUP
     finally:
         process.kill()
+        process.wait(60)
     assert "stopped by SIGHUP: saved; the same command" in (tmp_path / "err").read_text()
     assert len(list((tmp_path / "run" / "checkpoints").glob("*/manifest.json"))) == 1
 
