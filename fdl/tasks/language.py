@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
@@ -138,6 +139,7 @@ class LanguageModel(Task):
             np.array(temperatures, np.float32),
             jax.random.key(view.seed),
             length=self.sample_length,
+            known=len(vocabulary),
         )
         return {
             temperature: prompt + "".join(vocabulary[i] for i in row)
@@ -145,11 +147,20 @@ class LanguageModel(Task):
         }
 
 
-@functools.partial(jax.jit, static_argnames=("model", "length"))
+@functools.partial(jax.jit, static_argnames=("model", "length", "known"))
 def generate(
-    model: nn.Module, variables: Mapping[str, Any], prompt_BxT: Array, temperature_B: Array, key: Array, *, length: int
+    model: nn.Module,
+    variables: Mapping[str, Any],
+    prompt_BxT: Array,
+    temperature_B: Array,
+    key: Array,
+    *,
+    length: int,
+    known: int,
 ) -> Array:
     """Draw tokens [B, length] one after another after the prompts, each fed back as the next input.
+
+    Only the first `known` tokens are drawn: a model may have a larger vocabulary than its text.
 
     `model` has `initial_carry(batch_size)` and `with_carry(tokens [B, T], carry) -> (logits [B, T, V], carry)`.
     """
@@ -158,6 +169,8 @@ def generate(
 
     def draw(state: tuple[Any, Array], key: Array) -> tuple[tuple[Any, Array], Array]:
         carry, logits_BxV = state
+        meant_V = jnp.arange(logits_BxV.shape[-1]) < known
+        logits_BxV = jnp.where(meant_V[None], logits_BxV, -jnp.inf)
         token_B = jax.random.categorical(key, logits_BxV / temperature_B[:, None])
         logits_Bx1xV, carry = model.apply(variables, token_B[:, None], carry, method="with_carry")
         return (carry, logits_Bx1xV[:, 0]), token_B

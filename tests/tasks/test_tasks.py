@@ -476,6 +476,17 @@ def test_samples_follow_the_model_the_temperature_and_the_seed() -> None:
     assert flatter == LanguageModel(prompt="to", sample_length=50, temperature=2.0).sample(text_view())
 
 
+def test_a_larger_vocabulary_than_the_text_s_draws_only_characters_of_the_text() -> None:
+    from fdl.models.recurrent import Recurrent
+
+    model = Recurrent(vocabulary=4 * len(VOCABULARY), width=8)
+    variables = model.init(jax.random.key(1), jnp.zeros((1, 4), jnp.int32))
+    view = View(**{**vars(text_view()), "model": model, "variables": variables})
+    sample = LanguageModel(prompt="to", sample_length=200, temperature=5.0).sample(view)
+    assert len(sample) == 202
+    assert set(sample) <= set(VOCABULARY)
+
+
 def test_sampling_carries_the_recurrent_state() -> None:
     from fdl.models.recurrent import Recurrent
 
