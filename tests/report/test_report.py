@@ -26,7 +26,7 @@ from fdl.report.report import list_panels
 from fdl.tasks import Classification, Panel
 from fdl.tasks.panels import figures
 from fdl.tasks.task import MetricStyle
-from fdl.types import UserError
+from fdl.types import RunError
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -363,7 +363,7 @@ def test_a_new_report_replaces_the_old_whole_or_not_at_all(tmp_path: Path, monke
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("os.replace", stopped)
-    with pytest.raises(UserError, match="No space left"):
+    with pytest.raises(RunError, match="No space left"):
         write(tmp_path, doc="another")
     assert (tmp_path / "report.html").read_bytes() == before
     assert len(list(tmp_path.iterdir())) == 1
