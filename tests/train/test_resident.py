@@ -18,9 +18,9 @@ from fdl.models import CNN, MLP
 from fdl.optim import Optimizer
 from fdl.rundir import logs, rows
 from fdl.tasks import Classification
-from fdl.train import loop, resident
+from fdl.train import loop
 from fdl.train.program import Program, build
-from fdl.train.schedule import steps_until_due
+from fdl.train.schedule import MAX_STEPS_PER_CALL, steps_until_due
 from fdl.train.stopping import Interrupted
 from fdl.types import RunError, UserError, is_due, named_leaves
 
@@ -115,7 +115,7 @@ def test_calls_end_where_the_host_has_something_to_do() -> None:
             seen.append(at)
         wanted = {step for step in range(1, 62) for period in periods if is_due(step, period)}
         assert set(seen) == wanted | {29, 61}
-    assert steps_until_due(0, 10_000, [0.0]) == resident.LONGEST
+    assert steps_until_due(0, 10_000, [0.0]) == MAX_STEPS_PER_CALL
 
 
 def test_short_steps_lie_on_the_device_by_themselves() -> None:
