@@ -36,7 +36,10 @@ def lstm_step(batch: int, length: int, width: int, vocabulary: int) -> float:
 
 def test_a_dry_run_of_shakespeare_says_what_the_formula_says(tmp_path: Path) -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "fdl.main", "--experiment=shakespeare_lstm", "--set=model.vocabulary=65", "--dry_run", "--offline"],
+        [
+            sys.executable, "-m", "fdl.main", "--experiment=shakespeare_lstm", "--set=model.vocabulary=65", "--dry_run",
+            "--offline",
+        ],
         cwd=tmp_path, capture_output=True, text=True, timeout=240, env=os.environ | {"PYTHONPATH": str(ROOT)},
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
