@@ -117,11 +117,15 @@ def test_an_odd_launchers_variable_is_one_line(tmp_path: Path, name: str) -> Non
 
 def started(folder: Path, *args: str) -> subprocess.Popen[bytes]:
     """A run that has logged its first row."""
-    with open(folder / "err", "wb") as err:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "fdl.main", *ENDLESS, "--workdir=run", *args], cwd=folder, start_new_session=True,
-            stdout=subprocess.DEVNULL, stderr=err, env=os.environ | {"PYTHONPATH": str(ROOT), "XLA_FLAGS": ""},
-        )  # fmt: skip
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)  # which a run inherits: the tests may be under nohup
+    try:
+        with open(folder / "err", "wb") as err:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "fdl.main", *ENDLESS, "--workdir=run", *args], cwd=folder, start_new_session=True,
+                stdout=subprocess.DEVNULL, stderr=err, env=os.environ | {"PYTHONPATH": str(ROOT), "XLA_FLAGS": ""},
+            )  # fmt: skip
+    finally:
+        signal.signal(signal.SIGHUP, before)
     until = time.monotonic() + 180
     log = folder / "run" / "metrics.jsonl"
     while not (log.exists() and log.stat().st_size):
