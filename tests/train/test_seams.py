@@ -357,3 +357,17 @@ def test_the_step_and_streams_of_any_name_reach_the_task_and_the_model(tmp_path:
     rows = rows_of(tmp_path)
     assert [row["train/warm"] for row in rows[:2]] == pytest.approx([0.15, 0.55])  # means of steps 0 to 3, 4 to 7
     assert rows[1]["eval/warm"] == 1
+
+
+@pytest.mark.parametrize(
+    ("size", "mode", "devices"), [(41, "jit", 1), (55, "jit", 1), (220, "jit", 1), (82, "pmap", 2)]
+)
+def test_finite_rows_are_finite_whatever_the_batch_size(size: int, mode: str, devices: int) -> None:
+    """A share computed as sum x float32(1 / B) is not 1 for these sizes (nor, on two devices, for half of 82)."""
+    program = program_of(dataclasses.replace(PROBLEMS["ranking"], batch_size=size), mode, devices)
+    batch = jax.tree.map(lambda column: column[np.arange(size) % 64], program.data.splits.train)
+    state, metrics = program.compiled.train_step(
+        program.compiled.initial_state(), layouts.shard(batch, program.layout), program.compiled.key
+    )
+    assert int(metrics.first_bad) == 0
+    assert int(state.step) == 1
