@@ -196,8 +196,13 @@ def limited(folder: Path, num_bytes: int) -> Iterator[Callable[[], None]]:
     """
     before, usage = resource.getrlimit(resource.RLIMIT_FSIZE), shutil.disk_usage
 
+    def size(path: Path) -> int:
+        with contextlib.suppress(FileNotFoundError):  # Orbax's clean-up of a failed write may still be at work
+            return path.stat().st_size if path.is_file() else 0
+        return 0
+
     def left() -> int:
-        return max(0, num_bytes - sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()))
+        return max(0, num_bytes - sum(map(size, folder.rglob("*"))))
 
     def measure() -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (max(left(), 1 << 16), before[1]))
