@@ -1,5 +1,6 @@
-"""python -m benchmarks --suite=loop|saving|scaling|startup|input|cpu|gpu [--only=fashion_cnn] [--rounds=5] [--output=FILE].
+"""python -m benchmarks --suite=SUITE [--only=fashion_cnn] [--rounds=5] [--seeds=3] [--output=FILE].
 
+`accuracy` trains experiments and writes what they reach (benchmarks/ledger.py); the other suites measure speed.
 `cpu` and `gpu` set fdl beside its peers (`pip install -e '.[bench]'`); they take --peers=torch_eager,keras_tf or --peers=all.
 """
 
@@ -8,19 +9,17 @@ from __future__ import annotations
 import itertools
 import json
 import os
-import platform
-import sys
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from absl import app, flags, logging
 
-import fdl
-from benchmarks import cpu, gpu, input, loop, saving, scaling, startup
+from benchmarks import accuracy, cpu, gpu, input, loop, saving, scaling, startup
+from benchmarks.machine import machine
 from fdl.types import UserError
 
 SUITES = {
+    "accuracy": lambda only, _, data_dir: accuracy.measure(only, _SEEDS.value, data_dir),
     "cpu": lambda *given: cpu.measure(*given, _PEERS.value),
     "gpu": lambda *given: gpu.measure(*given, _ALLOW_CPU.value),
     "input": input.measure,
@@ -31,6 +30,7 @@ SUITES = {
 }
 _SUITE = flags.DEFINE_enum("suite", None, sorted(SUITES), "What to measure.", required=True)
 _ONLY = flags.DEFINE_list("only", [], "These experiments (cpu: workloads; gpu, input: parts) alone.")
+_SEEDS = flags.DEFINE_integer("seeds", 3, "accuracy: runs of each experiment, with the seeds 0, 1, ...", lower_bound=1)
 _ROUNDS = flags.DEFINE_integer("rounds", 5, "Measurements of each kind, alternated.", lower_bound=1)
 _DATA = flags.DEFINE_string("data_dir", os.environ.get("FDL_DATA_DIR"), "As for fdl.main.")
 _PEERS = flags.DEFINE_list("peers", [], "cpu: these peers for every workload, or all; else each workload's own.")
@@ -38,22 +38,6 @@ _ALLOW_CPU = flags.DEFINE_bool(
     "allow_cpu", False, "gpu: where there is no accelerator, run it small, to see that it works."
 )
 _OUTPUT = flags.DEFINE_string("output", None, "Write the figures as JSON here.")
-
-
-def machine() -> dict[str, str | int | None]:
-    """What the figures were measured on."""
-    model = ""
-    if sys.platform == "linux":
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        model = next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), "")
-    versions = {name: metadata.version(name) for name in ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint")}
-    return {
-        "cpu": model,
-        "cores": os.cpu_count(),
-        "python": platform.python_version(),
-        "fdl": fdl.__version__,
-        **versions,
-    }
 
 
 def show(rows: list[dict[str, Any]]) -> None:
