@@ -37,6 +37,8 @@ COUNTED = (
     "transpose",
 )
 NAMES = ["fashion_mlp", "fashion_cnn", "shakespeare_lstm", "scratch_mlp", "california_mlp"]
+COMPILED = "fashion_cnn"
+"""The one whose fusions are counted, for which it is compiled as a user's run is."""
 
 
 def program_of(name: str, tmp_path: Path, devices: int = 1) -> Program:
@@ -54,7 +56,6 @@ def facts(program: Program) -> dict[str, Any]:
         "bytes_of_state": sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(program.state_spec)),
         "operations": sum(found.values()),
         "callbacks": text.count("callback"),
-        "fusions": program.compiled.train_step.as_text().count(" fusion("),
         **{name: found[name] for name in COUNTED if found[name]},
     }
 
@@ -62,7 +63,10 @@ def facts(program: Program) -> dict[str, Any]:
 @pytest.mark.parametrize("name", NAMES)
 def test_a_steps_operations(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path))
-    found = facts(program_of(name, tmp_path))
+    program = program_of(name, tmp_path)
+    found = facts(program)  # of the program as traced: nothing is compiled
+    if name == COMPILED:
+        found["fusions"] = program.compiled.train_step.as_text().count(" fusion(")
     golden = json.loads(GOLDEN.read_text()) if GOLDEN.exists() else {}
     if os.environ.get("UPDATE_GOLDEN"):
         golden[name] = dict(found)
@@ -70,7 +74,7 @@ def test_a_steps_operations(name: str, tmp_path: Path, monkeypatch: pytest.Monke
     known = dict(golden[name])
     # Another jax may trace a function into a few operations more or less; what costs time is counted exactly.
     assert found.pop("operations") == pytest.approx(known.pop("operations"), rel=0.03), MEANT
-    assert found.pop("fusions") == pytest.approx(known.pop("fusions"), rel=0.1), MEANT
+    assert found.pop("fusions", 0) == pytest.approx(known.pop("fusions", 0), rel=0.1), MEANT
     assert found.pop("flops") == pytest.approx(known.pop("flops"), rel=0.01), MEANT
     assert found == known, MEANT
 
