@@ -36,7 +36,7 @@ class Result:
     Attributes:
         settings_sha256: of the experiment's settings as its file has them (`settings_sha256`).
         metrics, baselines: as in summary.json.
-        seconds: of the whole process, from reading the settings to the summary.
+        seconds: from the start of the run (its data are loaded then) to its summary.
         alone: whether nothing else ran on the machine.
     """
 

@@ -2,8 +2,8 @@
 
 Source: scikit-learn's "Recognizing hand-written digits" example (a support vector machine, 97 % on its own half).
 Command: python -m fdl.main --experiment=digits_cnn
-Hardware: 2 cores of an AMD EPYC 9005, no accelerator; jax 0.10.2
-Result: 98.61 % test (98.33-98.89, seeds 0, 1, 2) in under 30 s
+Hardware: 2 cores of an AMD EPYC, shared with other work; jax 0.10.2
+Result: 98.61% accuracy on test (98.33% to 99.16%, 3 seeds) in 10 s; best simple model: majority class 10.03%
 """
 
 from fdl.data import Data, augment, ops, sources
