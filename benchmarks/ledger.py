@@ -10,7 +10,6 @@ its run; tests/meta/test_ledger.py fails then.
 from __future__ import annotations
 
 import dataclasses
-import datetime
 import hashlib
 import json
 import re
@@ -36,7 +35,7 @@ class Result:
     Attributes:
         settings_sha256: of the experiment's settings as its file has them (`settings_sha256`).
         metrics, baselines: as in summary.json.
-        seconds: from the start of the run (its data are loaded then) to its summary.
+        seconds: of the whole process, from its start to its report.
         alone: whether nothing else ran on the machine.
     """
 
@@ -85,7 +84,6 @@ def read_run(workdir: Path, alone: bool = False) -> Result:
         # What the data decides is bound later, so that the file's own value may be empty where the run's is not.
         if path != "name" and was != show(value) and show(value) not in ("0", "none", "()"):
             raise UserError(f"{workdir}: {name}.{path} was {was} and is {show(value)} now; run it again")
-    started = datetime.datetime.fromisoformat(config["started"]).timestamp()
     model, cores = processor()
     return Result(
         experiment=name,
@@ -94,7 +92,7 @@ def read_run(workdir: Path, alone: bool = False) -> Result:
         steps=summary["steps"],
         metrics=summary["metrics"],
         baselines=summary["baselines"],
-        seconds=round((workdir / "summary.json").stat().st_mtime - started, 1),
+        seconds=round(summary["timing"]["total"], 1),
         peak_rss_bytes=summary["peak_rss_bytes"],
         hardware=f"{cores} cores of an {model}"
         if "cpu" in str(summary["devices"][0]).lower()

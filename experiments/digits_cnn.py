@@ -3,7 +3,7 @@
 Source: scikit-learn's "Recognizing hand-written digits" example (a support vector machine, 97 % on its own half).
 Command: python -m fdl.main --experiment=digits_cnn
 Hardware: 2 cores of an AMD EPYC, shared with other work; jax 0.10.2
-Result: 98.61% accuracy on test (98.33% to 99.16%, 3 seeds) in 10 s; best simple model: majority class 10.03%
+Result: 98.61% accuracy on test (98.33% to 99.16%, 3 seeds) in 22 s; best simple model: majority class 10.03%
 """
 
 from fdl.data import Data, augment, ops, sources
