@@ -10,7 +10,6 @@ its run; tests/meta/test_ledger.py fails then.
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import json
 import re
 import statistics
@@ -33,14 +32,14 @@ class Result:
     """What one run reached.
 
     Attributes:
-        settings_sha256: of the experiment's settings as its file has them (`settings_sha256`).
+        settings: the experiment's, as its file had them (`file_settings`).
         metrics, baselines: as in summary.json.
         seconds: of the whole process, from its start to its report.
         alone: whether nothing else ran on the machine.
     """
 
     experiment: str
-    settings_sha256: str
+    settings: Mapping[str, str]
     seed: int
     steps: int
     metrics: Metrics
@@ -54,10 +53,18 @@ class Result:
     data: Mapping[str, str | None]
 
 
-def settings_sha256(name: str) -> str:
-    """Hash every setting of an experiment as its file has it."""
-    text = "".join(f"{path}={show(value)}\n" for path, value in settings(load_experiment(name)) if path != "name")
-    return hashlib.sha256(text.encode()).hexdigest()
+def file_settings(name: str) -> dict[str, str]:
+    """List every setting of an experiment as its file has it."""
+    return {path: show(value) for path, value in settings(load_experiment(name)) if path != "name"}
+
+
+def changed_settings(result: Result) -> list[str]:
+    """List what has changed in an experiment's file since a result of it.
+
+    A setting that is new since then does not count: it comes with the value that leaves its experiments as they were.
+    """
+    now = file_settings(result.experiment)
+    return [f"{path}: {was} then, {now.get(path)} now" for path, was in result.settings.items() if now.get(path) != was]
 
 
 def read_run(workdir: Path, alone: bool = False) -> Result:
@@ -79,15 +86,16 @@ def read_run(workdir: Path, alone: bool = False) -> Result:
     if summary["data"]["standin"]:
         raise UserError(f"{workdir} was trained on a stand-in of {summary['data']['name']}; the ledger takes real data")
     name = config["experiment"]
-    for path, value in settings(load_experiment(name)):
-        was = config["settings"].get(path)
+    present = file_settings(name)
+    for path, value in present.items():
+        was = config["settings"].get(path, value)
         # What the data decides is bound later, so that the file's own value may be empty where the run's is not.
-        if path != "name" and was != show(value) and show(value) not in ("0", "none", "()"):
-            raise UserError(f"{workdir}: {name}.{path} was {was} and is {show(value)} now; run it again")
+        if was != value and value not in ("0", "none", "()"):
+            raise UserError(f"{workdir}: {name}.{path} was {was} and is {value} now; run it again")
     model, cores = processor()
     return Result(
         experiment=name,
-        settings_sha256=settings_sha256(name),
+        settings={path: value for path, value in present.items() if path in config["settings"]},
         seed=config["seed"],
         steps=summary["steps"],
         metrics=summary["metrics"],
@@ -117,7 +125,7 @@ def add_results(found: Iterable[Result], path: Path = RESULTS) -> list[Result]:
         kept = [
             old
             for old in kept
-            if old.experiment != new.experiment or (old.settings_sha256 == new.settings_sha256 and old.seed != new.seed)
+            if old.experiment != new.experiment or (old.settings == new.settings and old.seed != new.seed)
         ]
         kept.append(new)
     kept.sort(key=lambda result: (result.experiment, result.seed))
