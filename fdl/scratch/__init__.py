@@ -6,13 +6,14 @@ Read in this order; each file needs only those above it.
     initialisers    zeros, random, Xavier, He
     activations     linear, ReLU, leaky ReLU, sigmoid, tanh, GELU, softmax
     layers          dense, embedding, dropout
-    convolution     padding, convolution by patches, and by loops to compare
+    convolution     padding, convolution by patches, and by loops to compare; transposed convolution
     pooling         maximum, average, global average
-    normalisation   batch and layer normalisation
-    recurrent       RNN, GRU and LSTM cells, backpropagation through time
+    normalisation   batch and layer normalisation, rows of unit length
+    recurrent       RNN, GRU and LSTM cells, backpropagation through time, both directions
+    attention       additive and dot-product attention, several heads
     residual        bottleneck blocks and ResNet-50
-    losses          binary and softmax cross entropy, squared, absolute, hinge, Huber; L2
-    optimizers      gradient descent, momentum, Nesterov, RMSProp, Adam, AdamW; learning-rate decay
+    losses          binary and softmax cross entropy, on logits and on probabilities; squared, absolute, hinge, Huber; L2
+    optimizers      gradient descent, momentum, Nesterov, RMSProp, Adam, AdamW; learning-rate decay, clipping, batches
     gradient_check  finite differences against the gradients above
     network         layers composed into networks, and trained
 

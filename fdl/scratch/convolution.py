@@ -105,8 +105,9 @@ def conv_backward(dy: Array, cache: Cache) -> tuple[Array, Tree]:
 
 def conv_loop(x: Array, params: Tree, stride: int = 1, padding: Padding = "valid") -> tuple[Array, Cache]:
     """Compute `conv` as its equation reads: one output number at a time. To compare and to time, not to use."""
-    kernel, bias = params["kernel"], params["bias"]
+    kernel = params["kernel"]
     kh, kw, _, features = kernel.shape
+    bias = params.get("bias", np.zeros(features, x.dtype))
     padded, crop = pad(x, (kh, kw), stride, padding)
     rows, columns = (padded.shape[1] - kh) // stride + 1, (padded.shape[2] - kw) // stride + 1
     y = np.zeros((len(x), rows, columns, features), x.dtype)
@@ -119,12 +120,50 @@ def conv_loop(x: Array, params: Tree, stride: int = 1, padding: Padding = "valid
 def conv_loop_backward(dy: Array, cache: Cache) -> tuple[Array, Tree]:
     """Give dy * kernel to the patch and dy * patch to the kernel of each output number y = sum(patch * kernel) + bias."""
     padded, params, crop, stride = cache
-    kernel, bias = params["kernel"], params["bias"]
-    kh, kw, _, _ = kernel.shape
-    dx, dkernel, dbias = np.zeros_like(padded), np.zeros_like(kernel), np.zeros_like(bias)
+    kernel = params["kernel"]
+    kh, kw, _, features = kernel.shape
+    dx, dkernel, dbias = np.zeros_like(padded), np.zeros_like(kernel), np.zeros(features, kernel.dtype)
     for b, i, j, o in np.ndindex(dy.shape):
         pixels = b, slice(i * stride, i * stride + kh), slice(j * stride, j * stride + kw)
         dx[pixels] += dy[b, i, j, o] * kernel[..., o]
         dkernel[..., o] += dy[b, i, j, o] * padded[pixels]
         dbias[o] += dy[b, i, j, o]
-    return dx[crop], {"kernel": dkernel, "bias": dbias}
+    grads = {"kernel": dkernel, "bias": dbias}
+    return dx[crop], {name: grads[name] for name in params}
+
+
+def transposed_conv(x: Array, params: Tree, stride: int = 1) -> tuple[Array, Cache]:
+    """Apply the transpose of a convolution: every input pixel stamps its kernel onto the output. Zeiler et al. 2010.
+
+        y[b, i*stride + m, j*stride + n, o] += sum over c of x[b, i, j, c] * kernel[m, n, c, o]
+
+    Args:
+        x: [B, H, W, C].
+        params: "kernel" [kh, kw, C, O] and, where there is one, "bias" [O].
+        stride: output pixels from one stamp to the next.
+
+    Returns:
+        y [B, (H - 1) * stride + kh, (W - 1) * stride + kw, O] ("valid"), and the cache.
+    """
+    kernel = params["kernel"]
+    (rows, columns), (kh, kw) = x.shape[1:3], kernel.shape[:2]
+    size = ((rows - 1) * stride + kh, (columns - 1) * stride + kw)
+    y = np.zeros((len(x), *size, kernel.shape[-1]), x.dtype)
+    for place, pixels in offset_slices((kh, kw), stride, (rows, columns)):
+        y[pixels] += x @ kernel[place]  # stamps overlap where the kernel is larger than the stride
+    return y + params.get("bias", 0), (x, params, stride)
+
+
+def transposed_conv_backward(dy: Array, cache: Cache) -> tuple[Array, Tree]:
+    """Gather what each stamp received: dx is a convolution of dy with the same kernel, its two channel axes exchanged.
+
+    dx[b, i, j, c] = sum over m, n, o of dy[b, i*stride + m, j*stride + n, o] * kernel[m, n, c, o].
+    """
+    x, params, stride = cache
+    kernel = params["kernel"]
+    dx, dkernel = np.zeros_like(x), np.zeros_like(kernel)
+    for place, pixels in offset_slices(kernel.shape[:2], stride, x.shape[1:3]):
+        dx += dy[pixels] @ kernel[place].T
+        dkernel[place] = x.reshape(-1, x.shape[-1]).T @ dy[pixels].reshape(-1, dy.shape[-1])
+    grads = {"kernel": dkernel, "bias": dy.sum(axis=(0, 1, 2))}
+    return dx, {name: grads[name] for name in params}

@@ -76,7 +76,12 @@ def dropout(x: Array, rate: float, uniforms: Array) -> tuple[Array, Array]:
         rate: the chance of each unit to be dropped, in [0, 1).
         uniforms: uniform draws in [0, 1), shaped as x; a unit is kept where its draw is at least `rate`.
     """
-    scale = (uniforms >= rate) * x.dtype.type(1 / (1 - rate))
+    return apply_dropout_mask(x, uniforms >= rate, rate)
+
+
+def apply_dropout_mask(x: Array, keep: Array, rate: float) -> tuple[Array, Array]:
+    """Compute y = x * keep / (1 - rate) for a mask that is given, True where a unit is kept: dropout without the drawing."""
+    scale = keep * x.dtype.type(1 / (1 - rate))
     return x * scale, scale
 
 

@@ -220,3 +220,41 @@ def predict(network: Network, params: Tree, stats: Tree, x: Array, batch_size: i
     """Compute outputs in inference, for any number of rows of 1 or more."""
     parts = (x[start : start + batch_size] for start in range(0, len(x), batch_size))
     return np.concatenate([forward(network, params, stats, part)[0] for part in parts])
+
+
+def layer_outputs(network: Network, params: Tree, stats: Tree, x: Array) -> dict[str, Array]:
+    """Compute what every layer gives in inference, by its name (see `names`), the first layer first."""
+    found = {}
+    for name, layer in zip(names(network), network, strict=True):
+        x, _, _ = layer.forward(x, params.get(name, {}), stats.get(name, {}), False, None)
+        found[name] = x
+    return found
+
+
+def predict_probabilities(network: Network, params: Tree, stats: Tree, x: Array) -> Array:
+    """Compute the softmax of the outputs, [N, K]."""
+    return activations.softmax(predict(network, params, stats, x))[0]
+
+
+def predict_classes(network: Network, params: Tree, stats: Tree, x: Array) -> Array:
+    """Return the class of the largest output, [N]."""
+    return np.argmax(predict(network, params, stats, x), axis=-1)
+
+
+def accuracy(classes: Array, labels: Array) -> float:
+    """Compute the share of classes [N] that equal their labels [N].
+
+    Raises:
+        ValueError: the shapes differ.
+    """
+    if classes.shape != labels.shape:
+        raise ValueError(f"accuracy: classes {classes.shape} and labels {labels.shape} differ in shape")
+    return float(np.mean(classes == labels))
+
+
+def sample(rng: Rng, logits: Array, temperature: float = 1.0) -> Array:
+    """Draw a class for every row of logits [N, K] from softmax(logits / temperature): [N]. Near 0 it is the argmax.
+
+    The largest of logits / temperature + Gumbel noise is such a draw (Gumbel 1954).
+    """
+    return np.argmax(logits / temperature + rng.gumbel(size=logits.shape), axis=-1)

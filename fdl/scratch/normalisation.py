@@ -1,6 +1,7 @@
 """Batch and layer normalisation: xhat = (x - mean) / sqrt(variance + eps), y = scale * xhat + bias.
 
 They differ in what mean and variance are taken over: each feature over the batch, or each example over its features.
+`unit_rows` scales each example to length 1 instead.
 """
 
 from __future__ import annotations
@@ -78,3 +79,20 @@ def layer_norm_backward(dy: Array, cache: Cache) -> tuple[Array, Tree]:
     axes = tuple(range(dy.ndim - 1))
     grads = {"scale": (dy * xhat).sum(axis=axes), "bias": dy.sum(axis=axes)}
     return _normalised_backward(dy * params["scale"], xhat, inverse, (-1,)), grads
+
+
+def unit_rows(x: Array, eps: float = 1e-12) -> tuple[Array, Cache]:
+    """Compute y = x / max(||x||, eps) over the last axis: rows of length 1; a row of zeros remains one.
+
+    Args:
+        x: [..., D].
+    """
+    length = np.maximum(np.linalg.norm(x, axis=-1, keepdims=True), eps)
+    y = x / length
+    return y, (y, length)
+
+
+def unit_rows_backward(dy: Array, cache: Cache) -> Array:
+    """Compute dx = (dy - y * sum(dy * y)) / ||x||: along x nothing changes, since the length is divided out."""
+    y, length = cache
+    return (dy - y * np.sum(dy * y, axis=-1, keepdims=True)) / length

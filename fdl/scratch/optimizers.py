@@ -15,13 +15,17 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fdl.scratch.trees import Array, Tree, tree_map, zeros_like
+from fdl.scratch.trees import Array, Tree, leaves, tree_map, zeros_like
 
 Rate = float | Callable[[int], float]
 
 
 class Optimizer(NamedTuple):
-    """init(params) -> state; update(params, grads, state) -> (params, state). A state is a dict with the step in it."""
+    """init(params) -> state; update(params, grads, state) -> (params, state).
+
+    A state is a dict: "step", the number of updates made, and trees shaped as the parameters: "velocity" (momentum),
+    "square" (RMSProp, Adam: the average of g^2), "mean" (Adam: the average of g).
+    """
 
     init: Callable[[Tree], Tree]
     update: Callable[[Tree, Tree, Tree], tuple[Tree, Tree]]
@@ -117,6 +121,17 @@ def cosine_decay(rate: float, steps: int) -> Callable[[int], float]:
 def clip_by_value(grads: Tree, limit: float) -> Tree:
     """Cut every number of the gradient to [-limit, limit]: recurrent nets' gradients may explode."""
     return tree_map(lambda g: np.clip(g, -limit, limit), grads)
+
+
+def clip_by_norm(grads: Tree, limit: float) -> Tree:
+    """Compute g * min(1, limit / ||g||), the norm over all numbers of the tree: the direction stays. Pascanu et al. 2013."""
+    norm = math.sqrt(sum(float(np.sum(g * g)) for g in leaves(grads)))
+    return tree_map(lambda g: g * min(1.0, limit / norm), grads) if norm else grads
+
+
+def warmup(rate: Callable[[int], float], steps: int) -> Callable[[int], float]:
+    """Compute lr_t = rate(t) * min(1, (t + 1) / steps): a linear start in front of any decay."""
+    return lambda step: rate(step) * min(1.0, (step + 1) / steps)
 
 
 def batches(rng: np.random.Generator, x: Array, targets: Array, batch_size: int) -> Iterator[tuple[Array, Array]]:

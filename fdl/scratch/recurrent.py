@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import reduce
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -20,6 +20,47 @@ from fdl.scratch.layers import dense, dense_backward
 from fdl.scratch.trees import Array, Cache, DType, Tree, add, zeros_like
 
 Carry = Any
+
+
+class RNNCache(NamedTuple):
+    """What an RNN cell keeps: the new state h [B, H], and the caches of its dense layers."""
+
+    h: Array
+    layers: dict[str, Cache]
+
+
+class GRUCache(NamedTuple):
+    """What a GRU cell keeps, each [B, H]: the state before, the gates r and z, the candidate n, h W_hn + b_hn."""
+
+    h_before: Array
+    r: Array
+    z: Array
+    n: Array
+    projected: Array
+    layers: dict[str, Cache]
+
+
+class LSTMCache(NamedTuple):
+    """What an LSTM cell keeps, each [B, H]: the cell before and after, the gates i, f, o, the candidate g, tanh(c)."""
+
+    c_before: Array
+    i: Array
+    f: Array
+    g: Array
+    o: Array
+    c: Array
+    squashed: Array
+    layers: dict[str, Cache]
+
+
+class SequenceCache(NamedTuple):
+    """What `sequence` keeps: the last carry, and the cell's cache at every step, the first step first.
+
+    The cells of an LSTM at all steps: `np.stack([step.c for step in cache.steps], axis=1)`, [B, T, H].
+    """
+
+    carry: Carry
+    steps: list[Any]
 
 
 def rnn_cell(h: Array, x: Array, params: Tree) -> tuple[Carry, Array, Cache]:
@@ -32,7 +73,7 @@ def rnn_cell(h: Array, x: Array, params: Tree) -> tuple[Carry, Array, Cache]:
     """
     a, caches = _gates(h, x, params)
     h, _ = tanh(a["i"] + a["h"])
-    return h, h, (h, caches)
+    return h, h, RNNCache(h, caches)
 
 
 def rnn_cell_backward(dcarry: Array, dy: Array, cache: Cache) -> tuple[Array, Array, Tree]:
@@ -63,7 +104,7 @@ def gru_cell(h: Array, x: Array, params: Tree) -> tuple[Carry, Array, Cache]:
     z, _ = sigmoid(a["iz"] + a["hz"])
     n, _ = tanh(a["in"] + r * a["hn"])
     new = (1 - z) * n + z * h
-    return new, new, (h, r, z, n, a["hn"], caches)
+    return new, new, GRUCache(h, r, z, n, a["hn"], caches)
 
 
 def gru_cell_backward(dcarry: Array, dy: Array, cache: Cache) -> tuple[Array, Array, Tree]:
@@ -97,12 +138,12 @@ def lstm_cell(carry: tuple[Array, Array], x: Array, params: Tree) -> tuple[Carry
     new_c = f * c + i * g
     squashed, _ = tanh(new_c)
     new_h = o * squashed
-    return (new_c, new_h), new_h, (c, i, f, g, o, squashed, caches)
+    return (new_c, new_h), new_h, LSTMCache(c, i, f, g, o, new_c, squashed, caches)
 
 
 def lstm_cell_backward(dcarry: tuple[Array, Array], dy: Array, cache: Cache) -> tuple[tuple, Array, Tree]:
     """Compute dc = dc' + dh' * o * (1 - tanh(c')^2), which reaches the step before times f alone: there gradients live long."""
-    c, i, f, g, o, squashed, caches = cache
+    c, i, f, g, o, _, squashed, caches = cache
     dc, dh = dcarry
     dh = dh + dy
     dc = dc + tanh_backward(dh * o, squashed)
@@ -140,7 +181,7 @@ def sequence(cell: Callable, carry: Carry, x: Array, params: Tree) -> tuple[Carr
         carry, y, cache = cell(carry, x[:, t], params)
         ys.append(y)
         caches.append(cache)
-    return carry, np.stack(ys, axis=1), (carry, caches)
+    return carry, np.stack(ys, axis=1), SequenceCache(carry, caches)
 
 
 def sequence_backward(
@@ -163,6 +204,33 @@ def sequence_backward(
         dxs.append(dx)
         total = grads if total is None else add(total, grads)
     return dcarry, np.stack(dxs[::-1], axis=1), total
+
+
+def bidirectional(
+    cell: Callable, carries: tuple[Carry, Carry], x: Array, params: tuple[Tree, Tree]
+) -> tuple[tuple[Carry, Carry], Array, Cache]:
+    """Apply a cell from left to right and another from right to left. Schuster & Paliwal 1997.
+
+    Args:
+        carries, params: of the two directions, (forward, backward).
+        x: [B, T, D].
+
+    Returns:
+        the last carries (the backward one has seen step 0 last), outputs [B, T, 2H] with the forward half first, the cache.
+    """
+    ahead, ys, cache = sequence(cell, carries[0], x, params[0])
+    back, reversed_ys, reversed_cache = sequence(cell, carries[1], x[:, ::-1], params[1])
+    return (ahead, back), np.concatenate([ys, reversed_ys[:, ::-1]], axis=-1), (cache, reversed_cache)
+
+
+def bidirectional_backward(
+    cell_backward: Callable, dy: Array, cache: Cache
+) -> tuple[tuple[Carry, Carry], Array, tuple[Tree, Tree]]:
+    """Give each direction its half of dy [B, T, 2H]; x fed both, so dx is the sum of theirs."""
+    ahead, back = np.split(dy, 2, axis=-1)
+    dcarry, dx, grads = sequence_backward(cell_backward, ahead, cache[0])
+    reversed_dcarry, reversed_dx, reversed_grads = sequence_backward(cell_backward, back[:, ::-1], cache[1])
+    return (dcarry, reversed_dcarry), dx + reversed_dx[:, ::-1], (grads, reversed_grads)
 
 
 RNN_GATES = {"i": True, "h": False}
