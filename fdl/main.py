@@ -6,6 +6,7 @@ import difflib
 import json
 import os
 import shlex
+import signal
 import sys
 import time
 import traceback
@@ -84,6 +85,8 @@ flags.DEFINE_bool("debug", False, "Show the traceback of an error.")
 def main() -> None:
     """Run the command line and exit with its code: 0, 1, 2, 124, 129, 130 or 143."""
     code = run(sys.argv)
+    # What is left is the interpreter's own shutdown: a Ctrl-C there would print a traceback of JAX's clean-up.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
     if code in (1, 2) and "jax" in sys.modules:
         from fdl.distributed import processes
 

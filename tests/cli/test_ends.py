@@ -288,3 +288,18 @@ def test_a_failed_write_is_the_runs_or_the_users(
     monkeypatch.undo()
     assert [path.name for path in tmp_path.iterdir()] == ["a"], "what was half written is left behind"
     assert (tmp_path / "a").read_text() == "old"
+
+
+def test_an_interrupt_behind_the_end_is_no_traceback(tmp_path: Path) -> None:
+    """Ctrl-C while Python shuts down, after the run: JAX's clean-up would print a traceback."""
+    code = (
+        "import atexit, os, signal, sys; atexit.register(os.kill, os.getpid(), signal.SIGINT); "
+        "sys.argv = ['fdl', '--experiment=nothing']; from fdl import main; main.main()"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=120,
+        env=os.environ | {"PYTHONPATH": str(ROOT), "XLA_FLAGS": ""},
+    )  # fmt: skip
+    assert done.returncode == -signal.SIGINT
+    assert done.stderr.count("\n") == 1
+    assert "there is no such experiment" in done.stderr
