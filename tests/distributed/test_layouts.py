@@ -11,8 +11,10 @@ from typing import Any
 import jax
 import numpy as np
 import pytest
+import small
 from flax import linen as nn
 from jax.sharding import PartitionSpec
+from small import CLASSES, cut, picture_rows
 
 from fdl.checkpoint import saving
 from fdl.data import Data, Facts, Request, Splits, augment, ops, pipeline
@@ -53,16 +55,9 @@ def _compile_quickly(request: pytest.FixtureRequest) -> Iterator[None]:
 
 
 def pictures(request: Request) -> Splits:
-    """Three kinds of 8x8 images, and in "place" the number of the row."""
-    rng = np.random.default_rng(0)
-    targets = rng.integers(0, 3, 330).astype(np.int32)
-    images = rng.integers(0, 90, (330, 8, 8, 1))
-    for row, kind in enumerate(targets):
-        images[row, kind * 2 : kind * 2 + 3, 2:6] += 100
-    rows = {"inputs": images.astype(np.uint8), "targets": targets, "place": np.arange(330, dtype=np.int32)}
-    return Splits(
-        "pictures", "builtin", "drawn", _cut(rows, 250, 0), _cut(rows, 250, 1), facts=Facts(classes=("a", "b", "c"))
-    )
+    """Pictures of three kinds, and in "place" the number of the row."""
+    rows = picture_rows() | {"place": np.arange(330, dtype=np.int32)}
+    return Splits("pictures", "builtin", "drawn", *cut(rows, 250), facts=Facts(classes=CLASSES))
 
 
 def text(request: Request) -> Splits:
@@ -71,11 +66,7 @@ def text(request: Request) -> Splits:
     tokens = (rng.integers(0, 12, (300, 1)) + np.cumsum(rng.integers(1, 4, (300, 13)), axis=1)) % 12
     rows = {"inputs": tokens.astype(np.uint8), "place": np.arange(300, dtype=np.int32)}
     facts = Facts(vocabulary=tuple("abcdefghijkl"))
-    return Splits("text", "builtin", "drawn", _cut(rows, 250, 0), _cut(rows, 250, 1), facts=facts)
-
-
-def _cut(rows: dict[str, np.ndarray], at: int, part: int) -> dict[str, np.ndarray]:
-    return {name: leaf[at:] if part else leaf[:at] for name, leaf in rows.items()}
+    return Splits("text", "builtin", "drawn", *cut(rows, 250), facts=facts)
 
 
 class Headed(nn.Module):
@@ -115,9 +106,7 @@ def program_of(name: str, mode: Any = "jit", devices: int = 1, mesh: str = "", d
 
 @functools.cache
 def _program(name: str, mode: Any, devices: int, mesh: str, dropout: float, quickly: bool) -> program.Program:
-    made = experiment(name, dropout)
-    data = pipeline.load(made.data, Request())
-    return program.build(made, data, 0, layouts.choose_layout(mode, jax.devices()[:devices], mesh))
+    return small.program_of(experiment(name, dropout), mode, devices, mesh=mesh)
 
 
 def loss_of(metrics: step.Metrics) -> float:
