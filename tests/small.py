@@ -67,10 +67,10 @@ def program_of(
     """Its program on the first of the virtual devices; the same one, compiled once, for all tests of a process that ask."""
     quickly = jax.config.read("jax_disable_most_optimizations")
     try:
-        return _program(experiment, mode, devices, seed, mesh, quickly)
-    except TypeError as error:  # an experiment may hold what has no hash
-        assert "unhashable" in str(error)
+        hash(experiment)
+    except TypeError:  # it may hold what has no hash: built anew for each
         return _program.__wrapped__(experiment, mode, devices, seed, mesh, quickly)
+    return _program(experiment, mode, devices, seed, mesh, quickly)
 
 
 @functools.cache
