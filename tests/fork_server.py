@@ -8,6 +8,7 @@ started before a fork.
 from __future__ import annotations
 
 import atexit
+import contextlib
 import gc
 import importlib
 import json
@@ -60,7 +61,8 @@ def main() -> None:
         line = read_line()
         if not line:
             for pid in children:
-                os.killpg(pid, signal.SIGKILL)
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(pid, signal.SIGKILL)
             return
         job = json.loads(line)
         with warnings.catch_warnings():

@@ -72,7 +72,7 @@ class Server:
         err = err or out
         for path in {out, err}:
             path.write_text("")
-        whole = os.environ | {"XLA_FLAGS": "", "COLUMNS": "120"} | dict(env or {})
+        whole = os.environ | {"PYTHONPATH": str(TESTS.parent), "XLA_FLAGS": "", "COLUMNS": "130"} | dict(env or {})
         whole.pop("NPROC", None)
         if devices > 1:
             whole["XLA_FLAGS"] = f"--xla_force_host_platform_device_count={devices}"

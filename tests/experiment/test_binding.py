@@ -187,7 +187,7 @@ def test_show_prints_what_the_data_decide_where_it_is_quickly_known(run_fdl: Com
     assert shown("data=folder:birds") == "3"
     assert shown("data=folder:none/such") == "0 (from the data)"
     assert shown("data=blobs,classes=5") == "5"
-    done = run_fdl(tmp_path, "--experiment=shakespeare_lstm", "--show", "--offline")
+    done = run_fdl(tmp_path, "--experiment=shakespeare_lstm", "--show", "--offline", env={"FDL_DATA_DIR": ""})
     assert done.stderr == ""
     assert "model.vocabulary = 0 (from the data)\n" in done.stdout
 

@@ -285,8 +285,8 @@ def test_one_logit_is_binary_cross_entropy() -> None:
 
 def stripes(request: Request) -> Splits:
     """Pictures of two of the three kinds."""
-    rows = picture_rows(390)
-    two = {name: leaf[rows["targets"] < 2] for name, leaf in rows.items()}
+    rows = picture_rows(420)
+    two = {name: leaf[rows["targets"] < 2][:260] for name, leaf in rows.items()}
     return Splits("stripes", "builtin", "drawn", *cut(two, 200), facts=Facts(classes=("above", "below")))
 
 
