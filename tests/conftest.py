@@ -5,9 +5,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import re
-import subprocess
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -22,6 +20,7 @@ os.environ.setdefault("NPROC", "16")
 # (test_programs, test_golden) switches this off.
 os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
 
+import forked  # noqa: E402
 import jax  # noqa: E402
 
 import fdl  # noqa: E402, F401  (sets its own defaults before JAX is imported)
@@ -52,23 +51,23 @@ def _private_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
 
 
+@pytest.fixture(scope="session")
+def server() -> Iterator[forked.Server]:
+    """Starts command lines by a fork of a process that has imported everything; one for each process of the tests."""
+    with forked.server() as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def run_fdl(server: forked.Server) -> forked.Command:
+    """`run_fdl(folder, "--experiment=digits_cnn", ...)` runs the command line in `folder`; it must end with `code=0`."""
+    return lambda folder, *args, code=0, **how: server.run(args, folder, code=code, **how)
+
+
 @pytest.fixture
-def fdl_main(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
-    """`fdl_main("--experiment=digits_cnn", ...)` runs the command line in a process and a directory of its own."""
-
-    def call(*args: str, timeout: float = 120, devices: int = 1) -> subprocess.CompletedProcess[str]:
-        env = os.environ | {"PYTHONPATH": str(ROOT), "COLUMNS": "120"}
-        env["XLA_FLAGS"] = f"--xla_force_host_platform_device_count={devices}" if devices > 1 else ""
-        return subprocess.run(
-            [sys.executable, "-m", "fdl.main", *args],
-            cwd=tmp_path,
-            env=env,
-            capture_output=True,
-            text=True,
-            timeout=timeout,
-        )
-
-    return call
+def fdl_main(server: forked.Server, tmp_path: Path) -> forked.Command:
+    """`fdl_main("--experiment=digits_cnn", ...)` runs the command line in a folder of its own; it may end with any code."""
+    return lambda *args, **how: server.run(args, tmp_path, **how)
 
 
 # ---- with FDL_STRICT_TESTS=1 a skip that nothing on this machine explains fails the session --------------------------------

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import numpy as np
 import pytest
+import small
 
 import fdl
 from fdl.experiment import load_experiment
@@ -27,7 +27,7 @@ def test_it_is_the_command_line_s_run_to_the_bit(run: fdl.Run, fdl_main, tmp_pat
         "--experiment=digits_cnn", "--workdir=cli", "--seed=3", "--noreport", "--parallel=jit", *sets, devices=8
     )
     assert done.returncode == 0, done.stderr
-    summary = json.loads((tmp_path / "cli" / "summary.json").read_text())
+    summary = small.summary(tmp_path / "cli")
     assert run.summary["state_sha256"] == summary["state_sha256"]
     assert run.metrics == summary["metrics"]
     assert [row["step"] for row in run.history] == [3, 6, 9, 12]

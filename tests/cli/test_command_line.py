@@ -7,14 +7,15 @@ import json
 import math
 import re
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
+import forked
 import numpy as np
 import pytest
-from faults import starts
 from PIL import Image
+from small import rows_of, summary
 
 # ---- how a command line is started ------------------------------------------------------------------------------------
 
@@ -29,33 +30,24 @@ class Done(NamedTuple):
 Call = Callable[..., Done]
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[starts.Server]:
-    """Imports are paid once, and no data set of this machine is found."""
-    with pytest.MonkeyPatch.context() as at:
-        at.delenv("FDL_DATA_DIR", raising=False)
-        at.setenv("TFDS_DATA_DIR", str(tmp_path_factory.mktemp("no_data")))
-        with starts.server() as running:
-            yield running
+def call_in(server: forked.Server, folder: Path, log: Path, no_data: Path) -> Call:
+    """`call("--experiment=own.py", ...)` is `python -m fdl.main ...` in that folder, with these environment variables.
 
-
-def call_in(server: starts.Server, folder: Path, log: Path) -> Call:
-    """`call("--experiment=own.py", ...)` is `python -m fdl.main ...` in that folder, with these environment variables."""
+    No data set of this machine is found.
+    """
 
     def call(*args: str, **env: str) -> Done:
-        started = server.start(args, folder, log=log, env=env)
+        with pytest.MonkeyPatch.context() as at:
+            at.delenv("FDL_DATA_DIR", raising=False)
+            started = server.start(args, folder, out=log, env={"TFDS_DATA_DIR": str(no_data)} | env)
         return Done(started.wait(), started.said())
 
     return call
 
 
 @pytest.fixture
-def call(server: starts.Server, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Call:
-    return call_in(server, tmp_path, tmp_path_factory.mktemp("log") / "log")
-
-
-def rows_of(workdir: Path) -> list[dict[str, object]]:
-    return [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+def call(server: forked.Server, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Call:
+    return call_in(server, tmp_path, tmp_path_factory.mktemp("log") / "log", tmp_path_factory.mktemp("no_data"))
 
 
 def error_line(done: Done) -> str:
@@ -118,12 +110,12 @@ ARGV = ("--experiment=own.py", "--workdir=run")
 
 
 @pytest.fixture(scope="module")
-def stopped(server: starts.Server, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def stopped(server: forked.Server, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with own.py and its run, which was stopped half way."""
     folder = tmp_path_factory.mktemp("stopped")
     (folder / "own.py").write_text(OWN)
     (folder / "stop").touch()
-    done = call_in(server, folder, tmp_path_factory.mktemp("log") / "log")(*ARGV)
+    done = call_in(server, folder, tmp_path_factory.mktemp("log") / "log", folder)(*ARGV)
     assert done.code == 143, done.said
     (folder / "stop").unlink()
     return folder
@@ -229,7 +221,7 @@ def test_the_newest_run_is_evaluated_by_default(call: Call, own: Path, tmp_path:
         done = call("--experiment=own.py", f"--seed={seed}")
         assert done.code == 0, done.said
         (run,) = set(tmp_path.glob("runs/own-*")) - before
-        metrics[run] = json.loads((run / "summary.json").read_text())["metrics"]
+        metrics[run] = summary(run)["metrics"]
     older, newer = metrics
     assert metrics[older]["test/loss"] != metrics[newer]["test/loss"]
     (tmp_path / "runs" / "other-99999999-000000-ffff").mkdir()
@@ -262,7 +254,7 @@ def test_a_run_on_a_stand_in_says_so_on_its_result_line(call: Call, tmp_path: Pa
     assert done.code == 0, done.said
     (result,) = [line for line in done.said.splitlines() if line.startswith("eval/rmse ")]
     assert result.endswith("(on a stand-in: these figures say nothing about the real data set)")
-    data = json.loads((tmp_path / "run" / "summary.json").read_text())["data"]
+    data = summary(tmp_path / "run")["data"]
     assert (data["name"], data["source"]) == ("california_housing-standin", "builtin")
 
 
@@ -278,7 +270,7 @@ def test_fdl_data_dir_is_where_data_is_looked_for(call: Call, tmp_path: Path) ->
     assert found.code == 0, found.said
     assert "data: california_housing (files) from my data/tabular/california-housing.csv: 64 train" in found.said
     assert "stand-in" not in found.said
-    data = json.loads((tmp_path / "run" / "summary.json").read_text())["data"]
+    data = summary(tmp_path / "run")["data"]
     assert (data["name"], data["test_examples"]) == ("california_housing", 40)
     refused = call(*TABLE, "--workdir=other", FDL_DATA_DIR="nowhere")
     assert refused.code == 2
@@ -322,7 +314,7 @@ def test_bad_pictures_are_all_listed_and_nothing_else_is_written(call: Call, tmp
     skipped = call("--experiment=pets.py", "--workdir=run", "--set=data.on_bad=skip", "--notest")
     assert skipped.code == 0, skipped.said
     assert "2 of 12 images are bad and left out" in skipped.said
-    data = json.loads((tmp_path / "run" / "summary.json").read_text())["data"]
+    data = summary(tmp_path / "run")["data"]
     assert data["train_examples"] + data["test_examples"] == 10
     with open(tmp_path / "run" / "bad_inputs.csv", newline="") as file:
         assert len(list(csv.DictReader(file))) == 2

@@ -9,9 +9,9 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
 from pathlib import Path
 
+import forked
 import pytest
 
 from fdl import files
@@ -20,7 +20,6 @@ from fdl.train import stopping
 from fdl.types import RunError, UserError
 
 ROOT = Path(__file__).resolve().parents[2]
-Call = Callable[..., subprocess.CompletedProcess[str]]
 SMALL = ["--experiment=digits_cnn", "--set=model.filters=4", "--set=model.dense=8", "--set=data.feed=numpy"]
 BRIEF = [*SMALL, "--set=steps=20", "--set=log_every=2", "--set=save_every=10", "--set=eval_every=10"]
 ENDLESS = [*SMALL, "--set=steps=1000000", "--set=log_every=50", "--set=save_every=500000", "--set=eval_every=500000"]
@@ -115,40 +114,33 @@ def test_an_odd_launchers_variable_is_one_line(tmp_path: Path, name: str) -> Non
 # ---- signals and suspension -----------------------------------------------------------------------------------------
 
 
-def started(folder: Path, *args: str) -> subprocess.Popen[bytes]:
+def started(server: forked.Server, folder: Path, *args: str) -> forked.Start:
     """A run that has logged its first row."""
-    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)  # which a run inherits: the tests may be under nohup
-    try:
-        with open(folder / "err", "wb") as err:
-            process = subprocess.Popen(
-                [sys.executable, "-m", "fdl.main", *ENDLESS, "--workdir=run", *args], cwd=folder, start_new_session=True,
-                stdout=subprocess.DEVNULL, stderr=err, env=os.environ | {"PYTHONPATH": str(ROOT), "XLA_FLAGS": ""},
-            )  # fmt: skip
-    finally:
-        signal.signal(signal.SIGHUP, before)
+    run = server.start([*ENDLESS, "--workdir=run", *args], folder)
     until = time.monotonic() + 180
     log = folder / "run" / "metrics.jsonl"
     while not (log.exists() and log.stat().st_size):
-        assert process.poll() is None, (folder / "err").read_text()
+        assert run.code() is None, run.said()
         assert time.monotonic() < until
         time.sleep(0.05)
-    return process
+    return run
 
 
-def test_a_run_that_is_suspended_longer_than_the_watchdog_goes_on_and_a_hang_up_saves_it(tmp_path: Path) -> None:
-    process = started(tmp_path, "--watchdog=15")
+def test_a_run_that_is_suspended_longer_than_the_watchdog_goes_on_and_a_hang_up_saves_it(
+    server: forked.Server, tmp_path: Path
+) -> None:
+    run = started(server, tmp_path, "--watchdog=8")
     try:
-        process.send_signal(signal.SIGSTOP)
-        time.sleep(18)
-        process.send_signal(signal.SIGCONT)
-        time.sleep(3)
-        assert process.poll() is None, (tmp_path / "err").read_text()
-        process.send_signal(signal.SIGHUP)
-        assert process.wait(120) == 128 + signal.SIGHUP
+        run.send(signal.SIGSTOP)
+        time.sleep(10)
+        run.send(signal.SIGCONT)
+        time.sleep(2.5)  # the watchdog looks every second
+        assert run.code() is None, run.said()
+        run.send(signal.SIGHUP)
+        assert run.wait(120) == 128 + signal.SIGHUP
     finally:
-        process.kill()
-        process.wait(60)
-    assert "stopped by SIGHUP: saved; the same command" in (tmp_path / "err").read_text()
+        run.send(signal.SIGKILL)
+    assert "stopped by SIGHUP: saved; the same command" in run.said()
     assert len(list((tmp_path / "run" / "checkpoints").glob("*/manifest.json"))) == 1
 
 

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import ast
-import json
-import subprocess
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import small
+from forked import Command
 
 from fdl.cli.options import FLAGS_OF_MODES, Options, check_flags
 from fdl.types import UserError
 
 ROOT = Path(__file__).resolve().parents[2]
-Call = Callable[..., subprocess.CompletedProcess[str]]
 BRIEF = (
     "--experiment=digits_cnn",
     "--set=steps=4",
@@ -80,7 +78,7 @@ def test_a_flag_is_taken_where_it_means_something() -> None:
     ],
 )
 def test_flags_that_cannot_be_meant_are_refused_and_nothing_is_written(
-    fdl_main: Call, tmp_path: Path, args: list[str], says: str
+    fdl_main: Command, tmp_path: Path, args: list[str], says: str
 ) -> None:
     done = fdl_main(*BRIEF, *args)
     assert done.returncode == 2, done.stderr
@@ -91,13 +89,13 @@ def test_flags_that_cannot_be_meant_are_refused_and_nothing_is_written(
 
 
 @pytest.mark.parametrize(("flag", "shown"), [("--debug=true", True), ("--debug", True), ("--debug=false", False)])
-def test_debug_shows_the_traceback_however_it_is_written(fdl_main: Call, flag: str, shown: bool) -> None:
+def test_debug_shows_the_traceback_however_it_is_written(fdl_main: Command, flag: str, shown: bool) -> None:
     done = fdl_main("--experiment=digits_cnn", "--set=batchsize=3", flag)
     assert done.returncode == 2
     assert ("Traceback" in done.stderr) == shown
 
 
-def test_a_file_of_ones_own_is_executed_once(fdl_main: Call, tmp_path: Path) -> None:
+def test_a_file_of_ones_own_is_executed_once(fdl_main: Command, tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text(COUNTED)
     assert fdl_main("--experiment=mine.py", "--show").returncode == 0
     assert (tmp_path / "executed").read_text() == "x"
@@ -108,12 +106,12 @@ def test_a_file_of_ones_own_is_executed_once(fdl_main: Call, tmp_path: Path) -> 
 
 
 def test_no_look_at_the_test_split_leaves_the_report_in_and_no_report_leaves_it_out(
-    fdl_main: Call, tmp_path: Path
+    fdl_main: Command, tmp_path: Path
 ) -> None:
     done = fdl_main(*BRIEF, "--workdir=run", "--notest")
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "run" / "report.html").exists()
-    metrics = json.loads((tmp_path / "run" / "summary.json").read_text())["metrics"]
+    metrics = small.summary(tmp_path / "run")["metrics"]
     assert metrics
     assert not [name for name in metrics if name.startswith("test/")]
     without = fdl_main(*BRIEF, "--workdir=other", "--notest", "--noreport")
@@ -121,7 +119,7 @@ def test_no_look_at_the_test_split_leaves_the_report_in_and_no_report_leaves_it_
     assert not (tmp_path / "other" / "report.html").exists()
 
 
-def test_the_paths_of_options_are_the_users_own(fdl_main: Call) -> None:
+def test_the_paths_of_options_are_the_users_own(fdl_main: Command) -> None:
     done = fdl_main(*BRIEF, "--workdir=~nobody-of-that-name/run")
     assert done.returncode == 2
     assert "--workdir=~nobody-of-that-name/run" in done.stderr

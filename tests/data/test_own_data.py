@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import csv
-import json
-import subprocess
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import small
+from forked import Command
 
-Main = Callable[..., subprocess.CompletedProcess[str]]
 SMALL = [f"--set={setting}" for setting in ("batch_size=32", "eval_every=100", "save_every=100", "log_every=100")]
 
 
@@ -34,7 +32,7 @@ def write_houses(path: Path, count: int = 240) -> None:
             writer.writerow([row, decimal(area), known, place, decimal(price_of(area, place, age))])
 
 
-def test_a_table_is_trained_on_and_new_rows_are_predicted_by_the_same_rules(tmp_path: Path, fdl_main: Main) -> None:
+def test_a_table_is_trained_on_and_new_rows_are_predicted_by_the_same_rules(tmp_path: Path, fdl_main: Command) -> None:
     write_houses(tmp_path / "own.csv")
     run = ["--experiment=california_mlp", "--workdir=run", "--set=data=csv:own.csv,target=price", *SMALL]
     run += ["--set=steps=400", "--set=model.widths=32", "--set=data.validation=20", "--set=model.dropout=0"]
@@ -42,7 +40,7 @@ def test_a_table_is_trained_on_and_new_rows_are_predicted_by_the_same_rules(tmp_
     assert done.returncode == 0, done.stderr
     said = done.stdout + done.stderr
     assert "own.csv (semicolons; decimal commas; predicts price; without id (an index)): 172 train" in said
-    summary = json.loads((tmp_path / "run" / "summary.json").read_text())
+    summary = small.summary(tmp_path / "run")
     # In the price's own unit: far from a mean that a net would take thousands of steps to reach.
     assert summary["metrics"]["test/rmse"] < 0.3 * summary["baselines"]["mean of training"]["test/rmse"]
 
@@ -62,7 +60,7 @@ def test_a_table_is_trained_on_and_new_rows_are_predicted_by_the_same_rules(tmp_
     assert "Traceback" not in done.stderr
 
 
-def test_a_series_is_forecast_in_its_own_unit_and_beside_the_last_value(tmp_path: Path, fdl_main: Main) -> None:
+def test_a_series_is_forecast_in_its_own_unit_and_beside_the_last_value(tmp_path: Path, fdl_main: Command) -> None:
     hours = np.arange(600)
     load = 5000 + 1000 * np.sin(2 * np.pi * hours / 24)
     start = np.datetime64("2024-03-01T00", "h")
@@ -79,7 +77,7 @@ def test_a_series_is_forecast_in_its_own_unit_and_beside_the_last_value(tmp_path
     done = fdl_main("--experiment=forecast.py", "--workdir=run", *SMALL)
     assert done.returncode == 0, done.stderr
     assert "forecasts load; a row every hour): 331 train, 115 validation, 115 test" in done.stdout + done.stderr
-    summary = json.loads((tmp_path / "run" / "summary.json").read_text())
+    summary = small.summary(tmp_path / "run")
     ahead = np.arange(480, 600 - 6 + 1)[:, None] + np.arange(6)
     oracle = np.sqrt(np.mean(np.square(load[ahead] - load[ahead[:, :1] - 1])))
     assert abs(summary["baselines"]["last value"]["test/rmse"] - oracle) < 1

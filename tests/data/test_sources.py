@@ -291,6 +291,7 @@ def proxy(answer: Callable[[str], bytes]) -> Iterator[tuple[str, list[str]]]:
         server.server_close()
 
 
+@pytest.mark.slow  # writes 70,000 pictures; the builder of tiny_shakespeare below is TFDS' own as well
 def test_the_real_tfds_builder_prepares_fashion_mnist(
     data_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

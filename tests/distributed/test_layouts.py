@@ -11,8 +11,10 @@ from typing import Any
 import jax
 import numpy as np
 import pytest
+import small
 from flax import linen as nn
 from jax.sharding import PartitionSpec
+from small import CLASSES, cut, picture_rows
 
 from fdl.checkpoint import saving
 from fdl.data import Data, Facts, Request, Splits, augment, ops, pipeline
@@ -35,7 +37,7 @@ NAMES = ("mlp", "cnn", "resnet", "lstm")
 SHARE = [
     ("pmap", 8, ""), ("jit", 8, ""), ("jit", 8, "data:2,fsdp:2,model:2"), ("jit", 8, "fsdp:8"), ("jit", 2, ""), ("pmap", 2, ""),
 ]  # fmt: skip
-ALWAYS = {"mlp": 6, "lstm": 4, "cnn": 3, "resnet": 2}
+ALWAYS = {"mlp": 4, "lstm": 2, "cnn": 3, "resnet": 1}
 PAIRS = [
     pytest.param(name, *layout, marks=() if layout in SHARE[: ALWAYS[name]] else pytest.mark.slow)
     for name in NAMES
@@ -53,16 +55,9 @@ def _compile_quickly(request: pytest.FixtureRequest) -> Iterator[None]:
 
 
 def pictures(request: Request) -> Splits:
-    """Three kinds of 8x8 images, and in "place" the number of the row."""
-    rng = np.random.default_rng(0)
-    targets = rng.integers(0, 3, 330).astype(np.int32)
-    images = rng.integers(0, 90, (330, 8, 8, 1))
-    for row, kind in enumerate(targets):
-        images[row, kind * 2 : kind * 2 + 3, 2:6] += 100
-    rows = {"inputs": images.astype(np.uint8), "targets": targets, "place": np.arange(330, dtype=np.int32)}
-    return Splits(
-        "pictures", "builtin", "drawn", _cut(rows, 250, 0), _cut(rows, 250, 1), facts=Facts(classes=("a", "b", "c"))
-    )
+    """Pictures of three kinds, and in "place" the number of the row."""
+    rows = picture_rows() | {"place": np.arange(330, dtype=np.int32)}
+    return Splits("pictures", "builtin", "drawn", *cut(rows, 250), facts=Facts(classes=CLASSES))
 
 
 def text(request: Request) -> Splits:
@@ -71,11 +66,7 @@ def text(request: Request) -> Splits:
     tokens = (rng.integers(0, 12, (300, 1)) + np.cumsum(rng.integers(1, 4, (300, 13)), axis=1)) % 12
     rows = {"inputs": tokens.astype(np.uint8), "place": np.arange(300, dtype=np.int32)}
     facts = Facts(vocabulary=tuple("abcdefghijkl"))
-    return Splits("text", "builtin", "drawn", _cut(rows, 250, 0), _cut(rows, 250, 1), facts=facts)
-
-
-def _cut(rows: dict[str, np.ndarray], at: int, part: int) -> dict[str, np.ndarray]:
-    return {name: leaf[at:] if part else leaf[:at] for name, leaf in rows.items()}
+    return Splits("text", "builtin", "drawn", *cut(rows, 250), facts=facts)
 
 
 class Headed(nn.Module):
@@ -109,15 +100,7 @@ def experiment(name: str, dropout: float = 0.0) -> Experiment:
 
 
 def program_of(name: str, mode: Any = "jit", devices: int = 1, mesh: str = "", dropout: float = 0.0) -> program.Program:
-    # All of them by place: each is compiled once.
-    return _program(name, mode, devices, mesh, dropout, jax.config.read("jax_disable_most_optimizations"))
-
-
-@functools.cache
-def _program(name: str, mode: Any, devices: int, mesh: str, dropout: float, quickly: bool) -> program.Program:
-    made = experiment(name, dropout)
-    data = pipeline.load(made.data, Request())
-    return program.build(made, data, 0, layouts.choose_layout(mode, jax.devices()[:devices], mesh))
+    return small.program_of(experiment(name, dropout), mode, devices, mesh=mesh)
 
 
 def loss_of(metrics: step.Metrics) -> float:
@@ -182,7 +165,7 @@ def test_batch_norm_is_global_under_pmap_however_deep_it_lies() -> None:
 @pytest.mark.parametrize(
     ("name", "devices", "mesh"),
     [
-        ("mlp", 2, ""),
+        pytest.param("mlp", 2, "", marks=pytest.mark.slow),
         ("mlp", 8, ""),
         ("mlp", 8, "data:2,fsdp:2,model:2"),
         pytest.param("lstm", 8, "", marks=pytest.mark.slow),
@@ -362,7 +345,7 @@ def test_no_compiling_and_no_reading_back_after_the_first_step(
     assert np.isfinite(loss_of(metrics))
 
 
-@pytest.mark.parametrize("name", ["mlp", "lstm", "cnn"])
+@pytest.mark.parametrize("name", [pytest.param("mlp", marks=pytest.mark.slow), "lstm", "cnn"])
 def test_an_evaluation_is_the_same_on_every_layout(name: str) -> None:
     built = program_of(name)
     state, _, _ = train(built, 3)

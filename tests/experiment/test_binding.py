@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
 import pytest
 from flax import linen as nn
+from forked import Command
 from PIL import Image
+from small import summary
 
 from fdl.data import Data, Facts, Request, Splits, planar, source_text, sources
 from fdl.data.formats.folders import folder
@@ -179,14 +177,7 @@ def birds(root: Path, classes: dict[str, tuple[int, int, int]], count: int = 12)
     return root
 
 
-def fdl(where: Path, *flags: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "fdl.main", *flags], cwd=where, capture_output=True, text=True, timeout=200,
-        env=os.environ | {"JAX_PLATFORMS": "cpu", "TFDS_DATA_DIR": str(where), "FDL_DATA_DIR": ""},
-    )  # fmt: skip
-
-
-def test_show_prints_what_the_data_decide_where_it_is_quickly_known(tmp_path: Path) -> None:
+def test_show_prints_what_the_data_decide_where_it_is_quickly_known(run_fdl: Command, tmp_path: Path) -> None:
     root = birds(tmp_path / "birds", {"crow": (20, 20, 20), "gull": (200, 200, 200), "kite": (150, 60, 20)}, 1)
     request = Request(data_dir=tmp_path, offline=True)
     shown = lambda *texts: resolved_settings(override(load_experiment("fashion_cnn"), *texts), request)["model.outputs"]  # noqa: E731
@@ -196,25 +187,23 @@ def test_show_prints_what_the_data_decide_where_it_is_quickly_known(tmp_path: Pa
     assert shown("data=folder:birds") == "3"
     assert shown("data=folder:none/such") == "0 (from the data)"
     assert shown("data=blobs,classes=5") == "5"
-    done = fdl(tmp_path, "--experiment=shakespeare_lstm", "--show", "--offline")
-    assert (done.returncode, done.stderr) == (0, "")
+    done = run_fdl(tmp_path, "--experiment=shakespeare_lstm", "--show", "--offline", env={"FDL_DATA_DIR": ""})
+    assert done.stderr == ""
     assert "model.vocabulary = 0 (from the data)\n" in done.stdout
 
 
-def test_any_folder_of_pictures_trains_with_no_code(tmp_path: Path) -> None:
+def test_any_folder_of_pictures_trains_with_no_code(run_fdl: Command, tmp_path: Path) -> None:
     birds(tmp_path / "birds", {"crow": (20, 20, 20), "gull": (200, 200, 200), "kite": (150, 60, 20)})
     flags = ["--experiment=fashion_cnn", "--set=data=folder:birds", "--set=data.load.size=12,12"]
-    small = [
+    tiny = [
         f"--set={each}"
         for each in ("model.filters=4", "model.dense=8", "steps=30", "batch_size=8", "eval_batch_size=8")
     ]
-    done = fdl(tmp_path, *flags, *small, "--workdir=run")
-    assert done.returncode == 0, done.stderr
-    summary = json.loads((tmp_path / "run" / "summary.json").read_text())
-    assert summary["metrics"]["test/accuracy"] > 0.9
-    assert summary["data"]["eval_examples"] == 3
-    done = fdl(tmp_path, "--experiment=california_mlp", "--set=data=folder:birds", "--workdir=other")
-    assert done.returncode == 2
+    run_fdl(tmp_path, *flags, *tiny, "--workdir=run", "--noreport")
+    found = summary(tmp_path / "run")
+    assert found["metrics"]["test/accuracy"] > 0.9
+    assert found["data"]["eval_examples"] == 3
+    done = run_fdl(tmp_path, "--experiment=california_mlp", "--set=data=folder:birds", "--workdir=other", code=2)
     assert "the op Tabular does not suit the data (inputs uint8" in done.stderr
     assert done.stderr.count("\n") == 1
 

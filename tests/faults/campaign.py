@@ -11,6 +11,8 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import forked
+
 from faults import starts
 
 EXPERIMENTS = ("small_fashion", "small_lstm")
@@ -22,21 +24,27 @@ def arguments(experiment: str) -> list[str]:
     return [f"--experiment={starts.HERE / experiment}.py", "--workdir=run"]
 
 
-def whole(server: starts.Server, experiment: str, cwd: Path) -> tuple[starts.Outcome, float]:
+WHOLE: dict[str, tuple[starts.Outcome, float]] = {}
+"""Of runs that this process has already made: experiment -> what `whole` returns."""
+
+
+def whole(server: forked.Server, experiment: str, cwd: Path) -> tuple[starts.Outcome, float]:
     """What the run gives that nobody stops, and the seconds it takes with a warm compile cache."""
+    if experiment in WHOLE:
+        return WHOLE[experiment]
     outcomes, seconds = [], 0.0
     for name in ("first", "again"):
         (cwd / name).mkdir(parents=True)
         began = time.monotonic()
-        started = server.start(arguments(experiment), cwd / name, rows=cwd / name / "fed")
+        started = starts.start(server, arguments(experiment), cwd / name, rows=cwd / name / "fed")
         assert started.wait() == 0, started.said()
         outcomes.append(starts.outcome(cwd / name / "run", cwd / name / "fed"))
         seconds = time.monotonic() - began
     assert outcomes[0] == outcomes[1]
-    return outcomes[0], seconds
+    return WHOLE.setdefault(experiment, (outcomes[0], seconds))
 
 
-def stop_and_go(stops: Sequence[str], seed: int, root: Path) -> collections.Counter[str]:
+def stop_and_go(server: forked.Server, stops: Sequence[str], seed: int, root: Path) -> collections.Counter[str]:
     """Deal out the stops ("KILL", "TERM", "INT", "TWICE") over as many runs as they need, each compared at its end.
 
     Returns:
@@ -47,7 +55,8 @@ def stop_and_go(stops: Sequence[str], seed: int, root: Path) -> collections.Coun
 
     def lane(number: int) -> collections.Counter[str]:
         try:
-            return _lane(parts[number], EXPERIMENTS[number % 2], seed + number, root / f"lane{number}", failed)
+            experiment = EXPERIMENTS[number % 2]
+            return _lane(server, parts[number], experiment, seed + number, root / f"lane{number}", failed)
         except BaseException:
             failed.set()
             raise
@@ -63,48 +72,47 @@ def stop_and_go(stops: Sequence[str], seed: int, root: Path) -> collections.Coun
 
 
 def _lane(
-    stops: Sequence[str], experiment: str, seed: int, root: Path, failed: threading.Event
+    server: forked.Server, stops: Sequence[str], experiment: str, seed: int, root: Path, failed: threading.Event
 ) -> collections.Counter[str]:
     rng = random.Random(seed)
     waiting = list(stops)
     count: collections.Counter[str] = collections.Counter()
     began = time.monotonic()
-    with starts.server() as server:
-        expected, seconds = whole(server, experiment, root / "whole")
-        while waiting and not failed.is_set():  # an error in another lane is told soon
-            cwd = root / f"run{count['runs']}"
-            cwd.mkdir()
-            run, fed, code = cwd / "run", cwd / "fed", None
-            fed.touch()
-            while code != 0:
-                started = server.start(arguments(experiment), cwd, rows=fed)
-                if not waiting:
-                    code = started.wait()
-                    assert code == 0, started.said()
-                    break
-                before, at = _last_fed(fed), time.monotonic()
-                code = started.ended(rng.uniform(0, seconds))
-                if code is None:
-                    kind = waiting.pop()
-                    count[f"{kind} in {_phase(run)}"] += 1
-                    code = _stop(started, kind, count)
-                    if code == "saved" and _last_fed(fed) > before:
-                        saved = max(int(p.parent.name) for p in run.glob("checkpoints/*/manifest.json"))
-                        assert saved == _last_fed(fed) + 1, "a step that was made was not saved"
-                else:
-                    assert code == 0, started.said()
-                    # The first run had its programs to compile: an instant as late as its end may never come again.
-                    seconds = min(seconds, time.monotonic() - at)
-            assert starts.outcome(run, fed) == expected, f"other bits: {cwd}, seed {seed}"
-            assert starts.leftovers(run) == []
-            count["runs"] += 1
-            count["most repeated"] = max(count["most repeated"], starts.most_repeated(fed))
-            if count["runs"] % 5 == 0:
-                print(f"{experiment}: {dict(count)}, {len(waiting)} left, {time.monotonic() - began:.0f} s", flush=True)
+    expected, seconds = whole(server, experiment, root / "whole")
+    while waiting and not failed.is_set():  # an error in another lane is told soon
+        cwd = root / f"run{count['runs']}"
+        cwd.mkdir()
+        run, fed, code = cwd / "run", cwd / "fed", None
+        fed.touch()
+        while code != 0:
+            started = starts.start(server, arguments(experiment), cwd, rows=fed)
+            if not waiting:
+                code = started.wait()
+                assert code == 0, started.said()
+                break
+            before, at = _last_fed(fed), time.monotonic()
+            code = started.ended(rng.uniform(0, seconds))
+            if code is None:
+                kind = waiting.pop()
+                count[f"{kind} in {_phase(run)}"] += 1
+                code = _stop(started, kind, count)
+                if code == "saved" and _last_fed(fed) > before:
+                    saved = max(int(p.parent.name) for p in run.glob("checkpoints/*/manifest.json"))
+                    assert saved == _last_fed(fed) + 1, "a step that was made was not saved"
+            else:
+                assert code == 0, started.said()
+                # The first run had its programs to compile: an instant as late as its end may never come again.
+                seconds = min(seconds, time.monotonic() - at)
+        assert starts.outcome(run, fed) == expected, f"other bits: {cwd}, seed {seed}"
+        assert starts.leftovers(run) == []
+        count["runs"] += 1
+        count["most repeated"] = max(count["most repeated"], starts.most_repeated(fed))
+        if count["runs"] % 5 == 0:
+            print(f"{experiment}: {dict(count)}, {len(waiting)} left, {time.monotonic() - began:.0f} s", flush=True)
     return count
 
 
-def _stop(started: starts.Start, kind: str, count: collections.Counter[str]) -> int | str:
+def _stop(started: forked.Start, kind: str, count: collections.Counter[str]) -> int | str:
     """The exit code; "saved" after a signal that was answered with a save."""
     count[kind] += 1
     if kind == "KILL":

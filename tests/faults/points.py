@@ -33,8 +33,9 @@ class Point:
     after: bool = False
 
 
-def arm(point: Point) -> None:
-    """Wrap the point's function."""
+def arm(fields: dict[str, Any]) -> None:
+    """Wrap the function of the point with these fields."""
+    point = Point(**fields)
     module, _, name = point.target.partition(":")
     owner: Any = importlib.import_module(module)
     *classes, name = name.split(".")
@@ -74,7 +75,7 @@ def _strike(point: Point, args: tuple[Any, ...]) -> None:
         raise OSError(number, os.strerror(number), str(args[0]) if args else None)
 
 
-def note_rows(path: Path) -> None:
+def note_rows(path: str) -> None:
     """Write down which examples each step is fed: a line "pid step row row ..." for each."""
     from fdl.data.pipeline import Stream
 

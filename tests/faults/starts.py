@@ -1,124 +1,27 @@
-"""Starting, killing and signalling runs by way of the fork server, and what a finished run is compared by."""
+"""Starting runs with failpoints armed, and what a finished run is compared by."""
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import json
-import os
-import select
-import signal
-import subprocess
-import sys
-import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+
+import forked
 
 from faults.points import Point
 
-TESTS = Path(__file__).resolve().parent.parent
 HERE = Path(__file__).resolve().parent
 
 
-class Server:
-    """The client's side of server.py."""
-
-    def __init__(self) -> None:
-        env = os.environ | {"PYTHONPATH": f"{TESTS}:{TESTS.parent}", "PYTHONWARNINGS": "ignore", "JAX_PLATFORMS": "cpu"}
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "faults.server"], env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0
-        )
-        self._ended: dict[int, int] = {}
-        assert self._read(120) == {"ready": True}
-
-    def start(
-        self, argv: Sequence[str], cwd: Path, *points: Point, rows: Path | None = None, log: Path | None = None,
-        limits: dict[str, int] | None = None, env: Mapping[str, str] | None = None,
-    ) -> Start:  # fmt: skip
-        """One `python -m fdl.main ARGV` with the failpoints armed, in a session of its own."""
-        log = log or cwd / "log"
-        log.write_text("")
-        what = {
-            "argv": list(argv), "cwd": str(cwd), "log": str(log), "rows": str(rows) if rows else None, "limits": limits or {},
-            "env": {"XDG_CACHE_HOME": os.environ["XDG_CACHE_HOME"], **(env or {})},
-            "points": [dataclasses.asdict(p) for p in points],
-        }  # fmt: skip
-        assert self.process.stdin
-        self.process.stdin.write((json.dumps(what) + "\n").encode())
-        while True:
-            said = self._read(60)
-            if "status" not in said:
-                self._ended.pop(said["pid"], None)  # numbers come round again
-                return Start(self, said["pid"], log)
-            self._ended[said["pid"]] = said["status"]
-
-    def status(self, pid: int, timeout: float) -> int | None:
-        """The exit code of a start (-9: killed), None where it still runs after `timeout` seconds."""
-        until = time.monotonic() + timeout
-        while pid not in self._ended:
-            said = self._read(max(0.0, until - time.monotonic()))
-            if not said:
-                return None
-            self._ended[said["pid"]] = said["status"]
-        return self._ended[pid]
-
-    def _read(self, timeout: float) -> dict[str, Any]:
-        assert self.process.stdout
-        if not select.select([self.process.stdout], [], [], timeout)[0]:
-            return {}
-        line = self.process.stdout.readline()
-        assert line, "the fork server has died"
-        return json.loads(line)
-
-    def close(self) -> None:
-        assert self.process.stdin
-        assert self.process.stdout
-        self.process.stdin.close()
-        self.process.wait(60)
-        self.process.stdout.close()
-
-
-@dataclasses.dataclass
-class Start:
-    """One start of a run."""
-
-    server: Server
-    pid: int
-    log: Path
-
-    def wait(self, timeout: float = 120) -> int:
-        """Its exit code; an error where it does not come."""
-        status = self.server.status(self.pid, timeout)
-        if status is None:
-            os.kill(self.pid, signal.SIGKILL)
-            raise AssertionError(f"no end after {timeout} s:\n{self.said()}")
-        return status
-
-    def ended(self, timeout: float) -> int | None:
-        """Its exit code once it has ended, None if it still runs after `timeout` seconds."""
-        return self.server.status(self.pid, timeout)
-
-    def send(self, signum: int) -> None:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(self.pid, signum)
-
-    def said(self) -> str:
-        return self.log.read_text(errors="replace")
-
-    def errors(self) -> list[str]:
-        """What it printed as an error or a traceback."""
-        lines = self.said().splitlines()
-        return [line for line in lines if line.startswith(("fdl: error", "Traceback", "Fatal", "Exception", "Error"))]
-
-
-@contextlib.contextmanager
-def server() -> Iterator[Server]:
-    running = Server()
-    try:
-        yield running
-    finally:
-        running.close()
+def start(
+    server: forked.Server, argv: Sequence[str], cwd: Path, *points: Point, rows: Path | None = None,
+    log: Path | None = None, limits: Mapping[str, int] | None = None,
+) -> forked.Start:  # fmt: skip
+    """One `python -m fdl.main ARGV` with the failpoints armed; the rows that it is fed are noted in `rows`."""
+    hooks: list[forked.Hook] = [("faults.points:note_rows", str(rows))] if rows else []
+    hooks += [("faults.points:arm", dataclasses.asdict(point)) for point in points]
+    return server.start(argv, cwd, out=log or cwd / "log", hooks=hooks, limits=limits)
 
 
 @dataclasses.dataclass(frozen=True)

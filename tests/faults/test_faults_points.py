@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from pathlib import Path
 
+import forked
 import pytest
 
 from faults import campaign, starts
@@ -34,77 +35,76 @@ POINTS: dict[str, list[Point]] = {
 }  # fmt: skip
 
 
-def strike(root: Path, each: int) -> None:
+def strike(server: forked.Server, root: Path, each: int) -> None:
     """Each point so many times, in a random order, over as many runs as that takes; every run compared at its end."""
     rng = random.Random(SEED)
     names = [name for name in POINTS for _ in range(each)]
     rng.shuffle(names)
     experiment = campaign.EXPERIMENTS[0]
     hit = dict.fromkeys(POINTS, 0)
-    with starts.server() as server:
-        expected, _ = campaign.whole(server, experiment, root / "whole")
-        runs = 0
-        while names:
-            cwd = root / f"run{runs}"
-            cwd.mkdir()
-            runs += 1
-            done, waited = False, 0
-            while not done:
-                armed: tuple[Point, ...] = ()
-                if names:
-                    name = names[-1]
-                    if name == "what is known of a saved step":  # an evaluation broken off leaves such a step
-                        first = server.start(
-                            campaign.arguments(experiment),
-                            cwd,
-                            Point("fdl.train.loop:evaluate", "term"),
-                            rows=cwd / "fed",
-                        )
-                        done = first.wait() == 0
-                        assert done or "saved" in first.said(), first.said()
-                    armed = (rng.choice(POINTS[name]),)
-                started = server.start(campaign.arguments(experiment), cwd, *armed, rows=cwd / "fed")
-                code = started.wait()
-                assert code in (0, -9), started.said()
-                done = code == 0
-                if not done:
-                    hit[names.pop()] += 1
-                    waited = 0
-                    log = cwd / "run" / "metrics.jsonl"
-                    if name == "half a row" and log.exists():
-                        log.write_text(log.read_text()[: -rng.randrange(1, 60)])
-                elif names:
-                    waited += 1
-                    assert waited < 3, f"never reached: {names[-1]}"
-            assert starts.outcome(cwd / "run", cwd / "fed") == expected, cwd
-            assert starts.leftovers(cwd / "run") == []
-            if names and runs > 2 * each * len(POINTS):
-                raise AssertionError(f"never reached: {names[-1]}")
+    expected, _ = campaign.whole(server, experiment, root / "whole")
+    runs = 0
+    while names:
+        cwd = root / f"run{runs}"
+        cwd.mkdir()
+        runs += 1
+        done, waited = False, 0
+        while not done:
+            armed: tuple[Point, ...] = ()
+            if names:
+                name = names[-1]
+                if name == "what is known of a saved step":  # an evaluation broken off leaves such a step
+                    first = starts.start(
+                        server,
+                        campaign.arguments(experiment),
+                        cwd,
+                        Point("fdl.train.loop:evaluate", "term"),
+                        rows=cwd / "fed",
+                    )
+                    done = first.wait() == 0
+                    assert done or "saved" in first.said(), first.said()
+                armed = (rng.choice(POINTS[name]),)
+            started = starts.start(server, campaign.arguments(experiment), cwd, *armed, rows=cwd / "fed")
+            code = started.wait()
+            assert code in (0, -9), started.said()
+            done = code == 0
+            if not done:
+                hit[names.pop()] += 1
+                waited = 0
+                log = cwd / "run" / "metrics.jsonl"
+                if name == "half a row" and log.exists():
+                    log.write_text(log.read_text()[: -rng.randrange(1, 60)])
+            elif names:
+                waited += 1
+                assert waited < 3, f"never reached: {names[-1]}"
+        assert starts.outcome(cwd / "run", cwd / "fed") == expected, cwd
+        assert starts.leftovers(cwd / "run") == []
+        if names and runs > 2 * each * len(POINTS):
+            raise AssertionError(f"never reached: {names[-1]}")
     print(hit, runs, "runs")
     assert all(count == each for count in hit.values())
 
 
-def test_each_point_once(tmp_path: Path) -> None:
-    strike(tmp_path, EACH)
+def test_each_point_once(server: forked.Server, tmp_path: Path) -> None:
+    strike(server, tmp_path, EACH)
 
 
 @pytest.mark.slow
-def test_each_point_twenty_times(tmp_path: Path) -> None:
-    strike(tmp_path, ALL_EACH)
+def test_each_point_twenty_times(server: forked.Server, tmp_path: Path) -> None:
+    strike(server, tmp_path, ALL_EACH)
 
 
 @pytest.mark.parametrize(("match", "nth"), [("manifest.json", 2), ("manifest.json", 4), ("summary.json", 1)])
-def test_a_disk_that_fails_in_a_run(tmp_path: Path, match: str, nth: int) -> None:
+def test_a_disk_that_fails_in_a_run(server: forked.Server, tmp_path: Path, match: str, nth: int) -> None:
     """In the middle, at the last save and behind it: one line, exit 1, and the same command goes on."""
     what = {2: "enospc", 4: "eio", 1: "erofs"}[nth]
-    with starts.server() as server:
-        argv = [*campaign.arguments("small_fashion"), "--set=steps=45"]
-        start = server.start(argv, tmp_path, Point("os:replace", what, nth, match), rows=tmp_path / "fed")
-        assert start.wait() == 1, start.said()
-        assert len(start.errors()) == 1, start.said()
-        assert str(tmp_path / "run") in start.errors()[0] or "run/" in start.errors()[0]
-        assert "free" in start.errors()[0] or match == "summary.json"
-        assert sorted((tmp_path / "run" / "checkpoints").glob("*/manifest.json")) != []
-        again = server.start(argv, tmp_path, rows=tmp_path / "fed")
-        assert again.wait() == 0, again.said()
-        assert "resumed" in again.said()
+    argv = [*campaign.arguments("small_fashion"), "--set=steps=45"]
+    start = starts.start(server, argv, tmp_path, Point("os:replace", what, nth, match), rows=tmp_path / "fed")
+    assert start.wait() == 1, start.said()
+    assert len(start.errors()) == 1, start.said()
+    assert str(tmp_path / "run") in start.errors()[0] or "run/" in start.errors()[0]
+    assert "free" in start.errors()[0] or match == "summary.json"
+    assert sorted((tmp_path / "run" / "checkpoints").glob("*/manifest.json")) != []
+    again = starts.start(server, argv, tmp_path, rows=tmp_path / "fed")
+    assert again.wait() == 0, again.said()
+    assert "resumed" in again.said()

@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import forked
 import pytest
 
 from faults import campaign, starts
@@ -20,7 +21,7 @@ from fdl.types import UserError
 
 SEED = 0
 EDITS, STARTS = 100, 100
-LIMITS, ALL_LIMITS = range(0, 800, 400), range(0, 800, 20)
+LIMITS, ALL_LIMITS = range(400, 800, 400), range(0, 800, 20)
 
 SETTINGS = {
     "steps": "100", "batch_size": "32", "eval_batch_size": "64", "log_every": "10", "eval_every": "20", "save_every": "20",
@@ -113,7 +114,7 @@ assert all(os.waitpid(pid, 0)[1] == 0 for pid in pids)
 
 
 def test_a_hundred_starts_at_once_get_directories_of_their_own(tmp_path: Path) -> None:
-    env = os.environ | {"PYTHONPATH": str(starts.TESTS.parent), "PYTHONWARNINGS": "ignore"}
+    env = os.environ | {"PYTHONPATH": str(forked.TESTS.parent), "PYTHONWARNINGS": "ignore"}
     done = subprocess.run(
         [sys.executable, "-c", CROWD, str(STARTS)], cwd=tmp_path, env=env, capture_output=True, text=True
     )
@@ -123,46 +124,44 @@ def test_a_hundred_starts_at_once_get_directories_of_their_own(tmp_path: Path) -
     assert {path.name for path in (tmp_path / "runs").iterdir()} == {Path(name).name for name in made}
 
 
-def test_of_two_starts_in_one_directory_one_goes_on(tmp_path: Path) -> None:
-    with starts.server() as server:
-        argv = campaign.arguments("small_lstm")
-        first = server.start(argv, tmp_path, log=tmp_path / "log0")
-        until = time.monotonic() + 120
-        while not (tmp_path / "run" / "config.json").exists() and time.monotonic() < until:
-            time.sleep(0.02)
-        second = server.start(argv, tmp_path, log=tmp_path / "log1")
-        assert second.wait() == 2, second.said()
-        assert second.errors() == [
-            f"fdl: error: --workdir=run is in use by process {first.pid}; wait for it or give another"
-        ]
-        assert first.wait() == 0, first.said()
-        # Both at once: whoever comes second is refused, whichever that is.
-        both = [server.start([*argv[:1], "--workdir=both"], tmp_path, log=tmp_path / f"both{i}") for i in range(2)]
-        assert sorted(start.wait() for start in both) == [0, 2], [start.said() for start in both]
+def test_of_two_starts_in_one_directory_one_goes_on(server: forked.Server, tmp_path: Path) -> None:
+    argv = campaign.arguments("small_lstm")
+    first = starts.start(server, argv, tmp_path, log=tmp_path / "log0")
+    until = time.monotonic() + 120
+    while not (tmp_path / "run" / "config.json").exists() and time.monotonic() < until:
+        time.sleep(0.02)
+    second = starts.start(server, argv, tmp_path, log=tmp_path / "log1")
+    assert second.wait() == 2, second.said()
+    assert second.errors() == [
+        f"fdl: error: --workdir=run is in use by process {first.pid}; wait for it or give another"
+    ]
+    assert first.wait() == 0, first.said()
+    # Both at once: whoever comes second is refused, whichever that is.
+    both = [starts.start(server, [*argv[:1], "--workdir=both"], tmp_path, log=tmp_path / f"both{i}") for i in range(2)]
+    assert sorted(start.wait() for start in both) == [0, 2], [start.said() for start in both]
 
 
-def starve(limits: range, root: Path) -> None:
+def starve(server: forked.Server, limits: range, root: Path) -> None:
     """A run for each limit, so many MiB above what the process has mapped and 900 more."""
-    with starts.server() as server:
-        status = Path(f"/proc/{server.process.pid}/status").read_text()
-        now = int(next(line for line in status.splitlines() if line.startswith("VmSize")).split()[1]) * 1024
-        # One array of 4 GB: XLA reports that. Where a small one fails, the C++ library ends the process by itself.
-        large = ["--set=batch_size=800", "--set=model.filters=512,512", "--set=steps=3"]
-        for limit in limits:
-            cwd = root / str(limit)
-            cwd.mkdir()
-            space = {"RLIMIT_AS": now + (900 + limit << 20)}
-            start = server.start([*campaign.arguments("small_fashion"), *large], cwd, limits=space)
-            assert start.wait() == 1, start.said()
-            assert len(start.errors()) == 1, start.said()
-            assert "out of memory" in start.errors()[0]
-            assert "batch_size" in start.errors()[0]
+    status = Path(f"/proc/{server.process.pid}/status").read_text()
+    now = int(next(line for line in status.splitlines() if line.startswith("VmSize")).split()[1]) * 1024
+    # One array of 4 GB: XLA reports that. Where a small one fails, the C++ library ends the process by itself.
+    large = ["--set=batch_size=800", "--set=model.filters=512,512", "--set=steps=3"]
+    for limit in limits:
+        cwd = root / str(limit)
+        cwd.mkdir()
+        space = {"RLIMIT_AS": now + (900 + limit << 20)}
+        start = starts.start(server, [*campaign.arguments("small_fashion"), *large], cwd, limits=space)
+        assert start.wait() == 1, start.said()
+        assert len(start.errors()) == 1, start.said()
+        assert "out of memory" in start.errors()[0]
+        assert "batch_size" in start.errors()[0]
 
 
-def test_out_of_memory_is_one_line_with_a_hint(tmp_path: Path) -> None:
-    starve(LIMITS, tmp_path)
+def test_out_of_memory_is_one_line_with_a_hint(server: forked.Server, tmp_path: Path) -> None:
+    starve(server, LIMITS, tmp_path)
 
 
 @pytest.mark.slow
-def test_out_of_memory_at_all_limits(tmp_path: Path) -> None:
-    starve(ALL_LIMITS, tmp_path)
+def test_out_of_memory_at_all_limits(server: forked.Server, tmp_path: Path) -> None:
+    starve(server, ALL_LIMITS, tmp_path)

@@ -22,8 +22,10 @@ import optax
 import pytest
 from flax import linen as nn
 from PIL import Image
+from small import cut, picture_rows, program_of, saved_state
+from small import small as tiny
 
-from fdl.checkpoint import manifest, saving
+from fdl.checkpoint import saving
 from fdl.data import Data, Facts, Request, Splits, ops, pipeline, sources
 from fdl.data.standins import standin
 from fdl.distributed import layouts
@@ -282,40 +284,25 @@ def test_one_logit_is_binary_cross_entropy() -> None:
 
 
 def stripes(request: Request) -> Splits:
-    """8x8 images with a bright stripe above or below: two classes, and noise."""
-    rng = np.random.default_rng(0)
-    targets = rng.integers(0, 2, 260).astype(np.int32)
-    images = rng.integers(0, 100, (260, 8, 8, 1))
-    for row, kind in enumerate(targets):
-        images[row, kind * 4 : kind * 4 + 3] += 60
-    rows = {"inputs": images.astype(np.uint8), "targets": targets}
-    cut = lambda part: {name: leaf[part] for name, leaf in rows.items()}  # noqa: E731
-    return Splits(
-        "stripes", "builtin", "drawn", cut(slice(0, 200)), cut(slice(200, 260)), facts=Facts(classes=("above", "below"))
-    )
+    """Pictures of two of the three kinds."""
+    rows = picture_rows(420)
+    two = {name: leaf[rows["targets"] < 2][:260] for name, leaf in rows.items()}
+    return Splits("stripes", "builtin", "drawn", *cut(two, 200), facts=Facts(classes=("above", "below")))
 
 
 def small(**changes: Any) -> Experiment:
-    base = Experiment(
-        data=Data(load=stripes, validation=40, prepare=(ops.Standardize(),), feed="numpy"),
-        model=HandCNN(filters=(3,), hidden=(6,), outputs=1, batch_norm=True, dropout=0.2),
-        task=Classification(),
-        optimizer=Optimizer(engine="numpy", learning_rate=1e-2),
-        steps=30, batch_size=16, eval_batch_size=24, log_every=5, eval_every=10, save_every=10, name="small",
-    )  # fmt: skip
-    return dataclasses.replace(base, **changes)
-
-
-def program_of(experiment: Experiment, mode: Any = "jit", devices: int = 1) -> Program:
-    data = pipeline.load(experiment.data, Request())
-    return Program(experiment, data, layouts.choose_layout(mode, jax.devices()[:devices]), 0, 30)
+    base = {
+        "data": Data(load=stripes, validation=40, prepare=(ops.Standardize(),), feed="numpy"),
+        "model": HandCNN(filters=(3,), hidden=(6,), outputs=1, batch_norm=True, dropout=0.2),
+        "optimizer": Optimizer(engine="numpy", learning_rate=1e-2),
+        "steps": 30,
+    }
+    return tiny(**base | changes)
 
 
 def finished(program: Program, workdir: Path) -> Any:
     loop.train(program, workdir, loop.Hooks())
-    saved = manifest.latest(workdir / "checkpoints")
-    assert saved is not None
-    return saving.restore(saved, program.state_spec)
+    return saved_state(program, workdir)
 
 
 def test_a_run_by_hand_learns_resumes_to_the_same_bits_and_draws_every_panel(tmp_path: Path) -> None:

@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import statistics
-import subprocess
-import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 
+import forked
 import pytest
+from forked import Command
+from small import summary
 
 from fdl.experiment import experiment_names, find_experiment, load_experiment, settings, show, study
-
-ROOT = Path(__file__).resolve().parents[2]
-Call = Callable[..., subprocess.CompletedProcess[str]]
 
 STUDY = '''"""Do wider nets help? <b>Bold</b> question."""
 import dataclasses
@@ -39,23 +35,11 @@ def study():
 
 
 @pytest.fixture(scope="module")
-def done(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+def done(run_fdl: Command, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     """A finished study: its directory, and what it printed."""
     folder = tmp_path_factory.mktemp("study")
     (folder / "wide.py").write_text(STUDY)
-    return folder / "run", call(folder, "--experiment=wide.py", "--workdir=run").stdout
-
-
-def call(folder: Path, *args: str, code: int = 0) -> subprocess.CompletedProcess[str]:
-    env = os.environ | {"PYTHONPATH": str(ROOT), "XLA_FLAGS": "", "COLUMNS": "130"}
-    command = [sys.executable, "-m", "fdl.main", *args]
-    ended = subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True, timeout=240)
-    assert ended.returncode == code, ended.stderr
-    return ended
-
-
-def summary(path: Path) -> dict[str, object]:
-    return json.loads((path / "summary.json").read_text())
+    return folder / "run", run_fdl(folder, "--experiment=wide.py", "--workdir=run").stdout
 
 
 def test_every_variant_has_every_seed(done: tuple[Path, str]) -> None:
@@ -88,73 +72,73 @@ def test_the_page_holds_the_table_and_the_curves(done: tuple[Path, str]) -> None
     assert "<b>Bold" not in page
 
 
-def test_the_same_command_again_makes_nothing_anew(done: tuple[Path, str]) -> None:
+def test_the_same_command_again_makes_nothing_anew(run_fdl: Command, done: tuple[Path, str]) -> None:
     path, _ = done
     before = {file: file.stat().st_mtime_ns for file in (path / "runs").rglob("*") if file.is_file()}
     metrics = summary(path)["variants"]
-    call(path.parent, "--experiment=wide.py", "--workdir=run")
+    run_fdl(path.parent, "--experiment=wide.py", "--workdir=run")
     assert {file: file.stat().st_mtime_ns for file in (path / "runs").rglob("*") if file.is_file()} == before
     assert summary(path)["variants"] == metrics
 
 
-def test_other_settings_and_other_directories_are_refused(done: tuple[Path, str]) -> None:
+def test_other_settings_and_other_directories_are_refused(run_fdl: Command, done: tuple[Path, str]) -> None:
     path, _ = done
-    ended = call(path.parent, "--experiment=wide.py", "--workdir=run", "--set=batch_size=32", code=2)
+    ended = run_fdl(path.parent, "--experiment=wide.py", "--workdir=run", "--set=batch_size=32", code=2)
     assert "batch_size was" in ended.stderr
     assert ended.stderr.count("\n") == 1
-    ended = call(path.parent, "--experiment=wide.py", "--workdir=run", "--mode=train", code=2)
+    ended = run_fdl(path.parent, "--experiment=wide.py", "--workdir=run", "--mode=train", code=2)
     assert "holds a run of study of wide" in ended.stderr
-    ended = call(path.parent, "--experiment=wide.py", "--workdir=run/runs/16-units/seed-0", code=2)
+    ended = run_fdl(path.parent, "--experiment=wide.py", "--workdir=run/runs/16-units/seed-0", code=2)
     assert "not a study of wide" in ended.stderr
     (path.parent / "bad.py").write_text(STUDY.replace("model.widths=", "model.width="))
-    ended = call(path.parent, "--experiment=bad.py", "--workdir=other", code=2)
+    ended = run_fdl(path.parent, "--experiment=bad.py", "--workdir=other", code=2)
     assert "model.widths" in ended.stderr
     assert not (path.parent / "other").exists()
 
 
-def test_a_longer_study_is_not_taken_for_the_shorter_one(tmp_path: Path) -> None:
+def test_a_longer_study_is_not_taken_for_the_shorter_one(run_fdl: Command, tmp_path: Path) -> None:
     (tmp_path / "wide.py").write_text(STUDY.replace("(1, 16)", "(4,)"))
-    call(tmp_path, "--experiment=wide.py", "--workdir=run")
+    run_fdl(tmp_path, "--experiment=wide.py", "--workdir=run")
     (tmp_path / "wide.py").write_text(STUDY.replace("(1, 16)", "(4,)").replace('steps="40"', 'steps="60"'))
-    call(tmp_path, "--experiment=wide.py", "--workdir=run")
+    run_fdl(tmp_path, "--experiment=wide.py", "--workdir=run")
     assert summary(tmp_path / "run/runs/4-units/seed-0")["steps"] == 60
 
 
-def test_the_test_split_is_left_alone_where_it_is_to_be(tmp_path: Path) -> None:
+def test_the_test_split_is_left_alone_where_it_is_to_be(run_fdl: Command, tmp_path: Path) -> None:
     (tmp_path / "wide.py").write_text(STUDY.replace("(1, 16)", "(4,)"))
-    call(tmp_path, "--experiment=wide.py", "--workdir=run", "--notest")
+    run_fdl(tmp_path, "--experiment=wide.py", "--workdir=run", "--notest")
     assert {name.split("/")[0] for name in summary(tmp_path / "run/runs/4-units/seed-0")["metrics"]} == {
         "train",
         "eval",
     }
 
 
-def test_a_study_without_its_data_leaves_nothing_behind(tmp_path: Path) -> None:
+def test_a_study_without_its_data_leaves_nothing_behind(run_fdl: Command, tmp_path: Path) -> None:
     (tmp_path / "wide.py").write_text(STUDY)
-    ended = call(tmp_path, "--experiment=wide.py", "--workdir=run", "--data_dir=nowhere", code=2)
+    ended = run_fdl(tmp_path, "--experiment=wide.py", "--workdir=run", "--data_dir=nowhere", code=2)
     assert "nowhere is no folder" in ended.stderr
     assert not (tmp_path / "run").exists()
 
 
-def test_a_killed_study_goes_on_with_what_is_missing(done: tuple[Path, str], tmp_path: Path) -> None:
+def test_a_killed_study_goes_on_with_what_is_missing(
+    server: forked.Server, run_fdl: Command, done: tuple[Path, str], tmp_path: Path
+) -> None:
     path, _ = done
     (tmp_path / "wide.py").write_text(STUDY)
-    env = os.environ | {"PYTHONPATH": str(ROOT), "XLA_FLAGS": ""}
-    command = [sys.executable, "-m", "fdl.main", "--experiment=wide.py", "--workdir=run"]
-    process = subprocess.Popen(command, cwd=tmp_path, env=env, stdout=subprocess.DEVNULL)
+    started = server.start(["--experiment=wide.py", "--workdir=run"], tmp_path)
     first = tmp_path / "run/runs/1-units/seed-0/summary.json"
     until = time.monotonic() + 120
     while not first.exists() and time.monotonic() < until:
         time.sleep(0.02)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
+    started.send(signal.SIGKILL)
+    started.wait()
     made = first.stat().st_mtime_ns
-    call(tmp_path, "--experiment=wide.py", "--workdir=run")
+    run_fdl(tmp_path, "--experiment=wide.py", "--workdir=run")
     assert first.stat().st_mtime_ns == made
     assert summary(tmp_path / "run")["variants"] == summary(path)["variants"]
 
 
-def test_seeds_of_one_experiment_by_processes(fdl_main: Call, tmp_path: Path) -> None:
+def test_seeds_of_one_experiment_by_processes(fdl_main: Command, tmp_path: Path) -> None:
     small = ("--experiment=digits_cnn", "--set=steps=20", "--set=eval_every=10", "--set=save_every=10", "--notest")
     ended = fdl_main(*small, "--seeds=2", "--seed=5", "--workdir=many", timeout=240)
     assert ended.returncode == 0, ended.stderr
@@ -204,12 +188,12 @@ def test_every_variant_of_the_studies_is_an_experiment(name: str) -> None:
     ],
 )
 def test_the_originals_orders_hold_over_five_seeds(
-    name: str, metric: str, rising: list[str], tmp_path_factory: pytest.TempPathFactory
+    run_fdl: Command, name: str, metric: str, rising: list[str], tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     folder = tmp_path_factory.getbasetemp() / "orders"
     folder.mkdir(exist_ok=True)
     if not (folder / name / "summary.json").exists():
-        call(folder, f"--experiment={name}", f"--workdir={name}")
+        run_fdl(folder, f"--experiment={name}", f"--workdir={name}")
     found = summary(folder / name)["variants"]
     means = [found[label]["metrics"][metric]["mean"] for label in rising]
     assert means == sorted(means), dict(zip(rising, means, strict=True))

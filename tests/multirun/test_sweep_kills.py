@@ -8,19 +8,18 @@ import os
 import random
 import shutil
 import signal
-import subprocess
 import sys
 import time
 from pathlib import Path
 from typing import Any
 
+import forked
 import pytest
 
 pytest.importorskip("optuna", reason="optuna is not installed: pip install -e '.[tune]'")
 
 from test_sweep import order, told, tried
 
-ROOT = Path(__file__).resolve().parents[2]
 TINY = """
 from fdl.data import Data, ops, sources
 from fdl.experiment import Experiment
@@ -39,7 +38,7 @@ def experiment():
     return Experiment(
         data=Data(load=sources.digits, validation=300, prepare=(ops.Standardize("unit"),), feed="numpy"),
         model=MLP(widths=(16,)), task=Bare(), optimizer=Optimizer(rule="adam", learning_rate=1e-2), num_examples=600,
-        steps=240, batch_size=32, eval_every=24, save_every=24, log_every=24,
+        steps=96, batch_size=32, eval_every=12, save_every=12, log_every=12,
     )
 
 
@@ -47,16 +46,13 @@ def search():
     # Whether a trial that is to be pruned comes to its end before that is a matter of time; no pruner, so that all ends alike.
     return Search({"optimizer.learning_rate": Log(1e-4, 1e-1)}, trials=3, pruner="none")
 """
-ENV = {"PYTHONPATH": str(ROOT), "XLA_FLAGS": ""}
 
 
-def start(folder: Path) -> subprocess.Popen[str]:
+def start(server: forked.Server, folder: Path) -> forked.Start:
     """The sweep in `folder`/sweep, begun or gone on with."""
     (folder / "tiny.py").write_text(TINY)
-    return subprocess.Popen(
-        [sys.executable, "-m", "fdl.main", "--experiment=tiny.py", "--mode=sweep", "--workdir=sweep"], cwd=folder,
-        env=os.environ | ENV, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
+    argv = ["--experiment=tiny.py", "--mode=sweep", "--workdir=sweep"]
+    return server.start(argv, folder, out=folder / "out", err=folder / "err")
 
 
 def results(folder: Path) -> tuple[list[tuple[Any, ...]], dict[str, Any], list[list[str]]]:
@@ -71,14 +67,12 @@ def results(folder: Path) -> tuple[list[tuple[Any, ...]], dict[str, Any], list[l
 
 
 @pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, float]:
+def undisturbed(server: forked.Server, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, float]:
     """A sweep that nobody stopped, and the seconds it took."""
     folder, began = tmp_path_factory.mktemp("undisturbed"), time.monotonic()
-    process = start(folder)
-    out, err = process.communicate(timeout=300)
-    assert process.returncode == 0, err
-    assert err == ""
-    (folder / "out").write_text(out)
+    started = start(server, folder)
+    assert started.wait(300) == 0, started.said()
+    assert started.err.read_text() == ""
     return folder, time.monotonic() - began
 
 
@@ -95,16 +89,16 @@ def children(pid: int) -> list[int]:
     return found
 
 
-def stop(process: subprocess.Popen[str], how: str) -> None:
+def stop(sweep: forked.Start, how: str) -> None:
     """SIGKILL for the sweep, for the run and then the sweep, or for the run alone; SIGTERM for the sweep."""
-    for child in children(process.pid) if how in ("both", "run") else []:
+    for child in children(sweep.pid) if how in ("both", "run") else []:
         with contextlib.suppress(ProcessLookupError):
             os.kill(child, signal.SIGKILL)
     if how != "run":
-        process.send_signal(signal.SIGTERM if how == "told" else signal.SIGKILL)
+        sweep.send(signal.SIGTERM if how == "told" else signal.SIGKILL)
 
 
-def campaign(root: Path, undisturbed: tuple[Path, float], stops: list[str], seed: int) -> None:
+def campaign(server: forked.Server, root: Path, undisturbed: tuple[Path, float], stops: list[str], seed: int) -> None:
     """Sweeps that are stopped at random instants, one after another until all stops are dealt; each ends the same."""
     draw, dealt, sweeps = random.Random(seed), 0, 0
     reference, seconds = results(undisturbed[0]), undisturbed[1]
@@ -114,14 +108,13 @@ def campaign(root: Path, undisturbed: tuple[Path, float], stops: list[str], seed
         sweeps += 1
         code = -1
         while code:
-            process, how = start(folder), ""
+            started, how = start(server, folder), ""
             if dealt < len(stops):
                 time.sleep(draw.uniform(0, 0.35 * seconds))
-                how = stops[dealt] if process.poll() is None else ""
+                how = stops[dealt] if started.code() is None else ""
                 dealt += bool(how)
-                stop(process, how) if how else None
-            _, err = process.communicate(timeout=600)
-            code = process.returncode
+                stop(started, how) if how else None
+            code, err = started.wait(600), started.err.read_text()
             # A run that was killed alone is started again by the sweep; a signal may come when all is done, or before
             # there is a handler for it.
             allowed = {"": [0], "run": [0], "told": [143, -signal.SIGTERM, 0]}.get(how, [-signal.SIGKILL])
@@ -133,14 +126,18 @@ def campaign(root: Path, undisturbed: tuple[Path, float], stops: list[str], seed
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="/proc and PR_SET_PDEATHSIG are Linux's")
-def test_killed_at_random_moments_no_trial_is_lost_or_repeated(tmp_path: Path, undisturbed: tuple[Path, float]) -> None:
-    campaign(tmp_path, undisturbed, ["both", "told"], seed=0)
+def test_killed_at_random_moments_no_trial_is_lost_or_repeated(
+    server: forked.Server, tmp_path: Path, undisturbed: tuple[Path, float]
+) -> None:
+    campaign(server, tmp_path, undisturbed, ["both", "told"], seed=0)
 
 
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="/proc and PR_SET_PDEATHSIG are Linux's")
-def test_twenty_one_kills_and_seven_signals(tmp_path: Path, undisturbed: tuple[Path, float]) -> None:
-    campaign(tmp_path, undisturbed, 7 * ["sweep", "both", "run", "told"], seed=1)
+def test_twenty_one_kills_and_seven_signals(
+    server: forked.Server, tmp_path: Path, undisturbed: tuple[Path, float]
+) -> None:
+    campaign(server, tmp_path, undisturbed, 7 * ["sweep", "both", "run", "told"], seed=1)
 
 
 def test_the_sweep_as_a_user_meets_it(undisturbed: tuple[Path, float]) -> None:

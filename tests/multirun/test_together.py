@@ -3,53 +3,37 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
 import pytest
+from small import pictures, program_of
+from small import small as tiny
 
-from fdl.data import Data, Facts, Request, Splits, augment, ops, pipeline
-from fdl.distributed import layouts
+from fdl.data import Data, augment, ops
 from fdl.experiment import Experiment
 from fdl.models import CNN, MLP
 from fdl.multirun.vmapped import train_together, why_not_together
 from fdl.optim import Optimizer
 from fdl.rundir import logs
-from fdl.tasks import Classification
 from fdl.train import loop
 from fdl.train.evaluation import evaluate
-from fdl.train.program import Program, build
 from fdl.types import named_leaves
 
-
-def blobs(request: Request) -> Splits:
-    """Three kinds of 6x6 images that a small net tells apart, with noise."""
-    rng = np.random.default_rng(0)
-    targets = rng.integers(0, 3, 250).astype(np.int32)
-    images = rng.integers(0, 90, (250, 6, 6, 1))
-    for row, kind in enumerate(targets):
-        images[row, kind * 2 : kind * 2 + 2, 1:5] += 100
-    rows = {"inputs": images.astype(np.uint8), "targets": targets}
-    train_rows, test_rows = ({k: v[part] for k, v in rows.items()} for part in (slice(0, 180), slice(180, 250)))
-    return Splits("blobs", "builtin", "drawn", train_rows, test_rows, facts=Facts(classes=("a", "b", "c")))
+LOAD = functools.partial(pictures, num_rows=250, train=180)
 
 
 def small(**changes: Any) -> Experiment:
-    base = Experiment(
-        data=Data(load=blobs, validation=40, augment=(augment.Shift(1),), prepare=(ops.Standardize(),), feed="numpy"),
-        model=MLP(widths=(12,), outputs=3, batch_norm=True, dropout=0.2),
-        task=Classification(),
-        optimizer=Optimizer(learning_rate=1e-2, schedule="cosine", ema=0.9),
-        steps=37, batch_size=16, eval_batch_size=24, log_every=5, eval_every=9, save_every=37, name="small",
-    )  # fmt: skip
-    return dataclasses.replace(base, **changes)
-
-
-def program_of(experiment: Experiment, seed: int = 0, devices: int = 1) -> Program:
-    data = pipeline.load(experiment.data, Request(), experiment.num_examples)
-    return build(experiment, data, seed, layouts.choose_layout("jit", jax.devices()[:devices]))
+    base = {
+        "data": Data(load=LOAD, validation=40, augment=(augment.Shift(1),), prepare=(ops.Standardize(),), feed="numpy"),
+        "model": MLP(widths=(12,), outputs=3, batch_norm=True, dropout=0.2),
+        "optimizer": Optimizer(learning_rate=1e-2, schedule="cosine", ema=0.9),
+        "steps": 37, "eval_every": 9, "save_every": 37,
+    }  # fmt: skip
+    return tiny(**base | changes)
 
 
 def test_each_seed_is_what_it_is_alone(tmp_path: Path) -> None:
@@ -57,7 +41,7 @@ def test_each_seed_is_what_it_is_alone(tmp_path: Path) -> None:
     together = train_together(program_of(experiment), [3, 0, 7])
     assert [found.seed for found in together] == [3, 0, 7]
     for found in together:
-        alone = program_of(experiment, found.seed)
+        alone = program_of(experiment, seed=found.seed)
         workdir = tmp_path / str(found.seed)
         progress = loop.train(alone, workdir, loop.Hooks())
         assert found.best_step == progress.best_step

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable
 
-import numpy as np
+from small import CLASSES, cut, picture_rows
 
 from fdl.data import Data, Facts, Request, Splits, ops
 from fdl.experiment import Experiment
@@ -25,17 +24,8 @@ class Brief(Classification):
 
 
 def blobs(request: Request) -> Splits:
-    """Three kinds of 8x8 images that a small net tells apart, with noise."""
-    rng = np.random.default_rng(0)
-    targets = rng.integers(0, 3, 260 + TEST_ROWS).astype(np.int32)
-    images = rng.integers(0, 150, (len(targets), 8, 8, 1))
-    for row, kind in enumerate(targets):
-        images[row, kind * 2 : kind * 2 + 3, 2:6] += 60
-    inputs = images.astype(np.uint8)
-    cut = lambda part: {"inputs": inputs[part], "targets": targets[part]}  # noqa: E731
-    digest = hashlib.sha256(inputs.tobytes()).hexdigest()
-    train, test = cut(slice(0, 260)), cut(slice(260, None))
-    return Splits("blobs", "builtin", "drawn", train, test, sha256=digest, facts=Facts(classes=("a", "b", "c")))
+    rows = picture_rows(260 + TEST_ROWS, noise=150, bright=60)
+    return Splits("blobs", "builtin", "drawn", *cut(rows, 260), facts=Facts(classes=CLASSES))
 
 
 def experiment() -> Experiment:

@@ -16,6 +16,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+import forked
+
 from processes import runs
 
 STEPS = 120
@@ -214,7 +216,7 @@ def main() -> None:
     flags.add_argument("--seconds", type=float, default=math.inf, help="begin nothing new after so long")
     given = flags.parse_args()
     began = time.monotonic()
-    with tempfile.TemporaryDirectory() as root, runs.fork_server(Path(root)) as start:
+    with tempfile.TemporaryDirectory() as root, forked.server() as server, runs.starter(server, Path(root)) as start:
         seen = globals()[given.campaign](start, Path(root), given.count, given.seed, began + given.seconds)
     print(json.dumps(seen | {"seed": given.seed, "seconds": round(time.monotonic() - began)}), flush=True)
 

@@ -5,15 +5,13 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
-import os
 import socket
-import subprocess
-import sys
-import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
+
+import forked
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 EXPERIMENT = Path(__file__).with_name("blobs.py")
@@ -28,32 +26,31 @@ class TookTooLong(AssertionError):
 class Process:
     """One process of a run."""
 
-    pid: int
+    started: forked.Start
     index: int
-    code_file: Path
-    err_file: Path
-    out_file: Path
-    started: float
+
+    @property
+    def pid(self) -> int:
+        return self.started.pid
 
     def code(self) -> int | None:
         """The exit code (negative: the signal that ended it), None while it runs."""
-        return int(self.code_file.read_text()) if self.code_file.exists() else None
+        return self.started.code()
 
     def wait(self, seconds: float) -> int:
-        end = time.monotonic() + seconds
-        while (code := self.code()) is None:
-            if time.monotonic() > end:
-                raise TookTooLong(f"process {self.index} still runs after {seconds} s: {self.err()[-2000:]}")
-            time.sleep(0.01)
+        code = self.started.ended(seconds)
+        if code is None:
+            raise TookTooLong(f"process {self.index} still runs after {seconds} s: {self.err()[-2000:]}")
         return code
 
     def signal(self, signum: int) -> None:
-        if self.code() is None:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(self.pid, signum)
+        self.started.send(signum)
+
+    def out(self) -> str:
+        return self.started.out.read_text()
 
     def err(self) -> str:
-        return self.err_file.read_text()
+        return self.started.err.read_text()
 
     def errors(self) -> list[str]:
         """What it said to a person."""
@@ -64,28 +61,14 @@ Start = Callable[..., list[Process]]
 
 
 @contextlib.contextmanager
-def fork_server(folder: Path) -> Iterator[Start]:
-    """`start(*flags, processes=2, devices=1, hooks={index: [[name, word, ...]]})` starts a run; its streams go to `folder`.
+def starter(server: forked.Server, folder: Path) -> Iterator[Start]:
+    """`start(*flags, processes=2, devices=1, hooks={index: [[name, word, ...]]})` starts a run in `folder`.
 
-    `devices` is of each process. `each={index: [flag, ...]}` are flags of one process alone.
+    `devices` is of each process, hooks are functions of hooks.py, `each={index: [flag, ...]}` are flags of one process alone.
+    Those that still run at the end are killed.
     """
-    env = os.environ | {
-        "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests'}",
-        "JAX_PLATFORMS": "cpu",
-        "XLA_FLAGS": "",
-        "COLUMNS": "120",
-    }
-    env |= {"MPLBACKEND": "agg"}
-    server = subprocess.Popen(
-        [sys.executable, "-m", "processes.server"], env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=folder
-    )
-    assert server.stdin
-    assert server.stdout
-    stdin, stdout = server.stdin, server.stdout
-    assert stdout.readline() == b"ready\n"
     number = iter(range(1_000_000))
     alive: list[Process] = []
-    asking = threading.Lock()
 
     def start(
         *flags: str, processes: int = 2, devices: int = 1, experiment: Path | str = EXPERIMENT,
@@ -96,18 +79,9 @@ def fork_server(folder: Path) -> Iterator[Start]:
             argv = [f"--experiment={experiment}", *flags, *(each or {}).get(index, [])]
             if processes > 1:
                 argv += [f"--coordinator=127.0.0.1:{port}", f"--num_processes={processes}", f"--process_id={index}"]
-            flag = f"--xla_force_host_platform_device_count={devices}" if devices > 1 else ""
-            name = f"{run}-{index}"
-            files = {kind: str(folder / f"{name}.{kind}") for kind in ("out", "err", "code")}
-            job = {
-                "argv": argv, "cwd": str(folder), "env": {"XLA_FLAGS": flag}, "hooks": (hooks or {}).get(index, []), **files,
-            }  # fmt: skip
-            with asking:
-                stdin.write(json.dumps(job).encode() + b"\n")
-                stdin.flush()
-                pid = int(stdout.readline())
-            paths = [Path(files[kind]) for kind in ("code", "err", "out")]
-            made.append(Process(pid, index, *paths, time.monotonic()))
+            called = [(f"processes.hooks:{name}", *words) for name, *words in (hooks or {}).get(index, [])]
+            out, err = (folder / f"{run}-{index}.{kind}" for kind in ("out", "err"))
+            made.append(Process(server.start(argv, folder, out=out, err=err, devices=devices, hooks=called), index))
         alive.extend(made)
         return made
 
@@ -116,9 +90,6 @@ def fork_server(folder: Path) -> Iterator[Start]:
     finally:
         for process in alive:
             process.signal(9)
-        stdin.close()
-        server.wait(120)
-        stdout.close()
 
 
 def free_port() -> int:

@@ -4,12 +4,8 @@ from __future__ import annotations
 
 import base64
 import io
-import json
 import math
-import os
 import re
-import subprocess
-import sys
 from collections.abc import Iterator
 from html.parser import HTMLParser
 from pathlib import Path
@@ -17,6 +13,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+import small
+from forked import Command
 from PIL import Image
 
 from fdl.report import record, report
@@ -27,8 +25,6 @@ from fdl.tasks import Classification, Panel
 from fdl.tasks.panels import figures
 from fdl.tasks.task import MetricStyle
 from fdl.types import RunError
-
-ROOT = Path(__file__).resolve().parents[2]
 
 EVIL = '<script>alert("x")</script>'
 
@@ -309,21 +305,17 @@ def experiment():
     ],
 )
 def test_a_run_of_the_command_line_keeps_every_panel_that_can_be_drawn(
-    tmp_path: Path, how: str, says: list[str]
+    run_fdl: Command, tmp_path: Path, how: str, says: list[str]
 ) -> None:
     (tmp_path / "mine.py").write_text(PANELS)
-    done = subprocess.run(
-        [sys.executable, "-m", "fdl.main", "--experiment=mine.py", "--workdir=run", "--set", f"task.how={how}"],
-        cwd=tmp_path, capture_output=True, text=True, timeout=240, env=os.environ | {"PYTHONPATH": str(ROOT)},
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
+    done = run_fdl(tmp_path, "--experiment=mine.py", "--workdir=run", "--set", f"task.how={how}")
     page = Page((tmp_path / "run" / "report.html").read_text())
     places = [page.text.rfind(words) for words in says]
     assert places == sorted(places)
     assert places[0] > 0
     assert "A panel that failed" in says or "could not be drawn" not in page.text
     assert "no baselines: ValueError: no baselines here" in done.stderr
-    assert json.loads((tmp_path / "run" / "summary.json").read_text())["baselines"] == {}
+    assert small.summary(tmp_path / "run")["baselines"] == {}
 
 
 def test_with_almost_nothing_there_is_a_page(tmp_path: Path) -> None:

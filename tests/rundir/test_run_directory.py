@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import forked
 import jax
 import numpy as np
 import pytest
+from forked import Command
 from PIL import Image
+from small import summary
 
 from fdl import files
 from fdl.checkpoint import manifest, saving
@@ -24,24 +24,10 @@ from fdl.rundir import logs, workdir
 from fdl.train.progress import Progress
 from fdl.types import RunError, UserError
 
-ROOT = Path(__file__).resolve().parents[2]
 SMALL = [
     "--experiment=digits_cnn", "--set=model.filters=4", "--set=model.dense=8", "--set=data.feed=numpy", "--set=batch_size=32",
     "--set=save_every=10", "--set=eval_every=10", "--set=log_every=10", "--noreport",
 ]  # fmt: skip
-
-
-def fdl(folder: Path, *args: str, code: int = 0) -> subprocess.CompletedProcess[str]:
-    env = os.environ | {"PYTHONPATH": str(ROOT), "XLA_FLAGS": ""}
-    done = subprocess.run(
-        [sys.executable, "-m", "fdl.main", *args], cwd=folder, env=env, capture_output=True, text=True, timeout=240
-    )
-    assert done.returncode == code, done.stderr
-    return done
-
-
-def summary(path: Path) -> dict[str, Any]:
-    return dict(json.loads((path / "summary.json").read_text()))
 
 
 def edit_config(path: Path, change: Callable[[dict[str, Any]], None]) -> None:
@@ -51,10 +37,10 @@ def edit_config(path: Path, change: Callable[[dict[str, Any]], None]) -> None:
 
 
 @pytest.fixture(scope="module")
-def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def home(run_fdl: Command, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a run of 20 steps of 40: "run"."""
     folder = tmp_path_factory.mktemp("home")
-    fdl(folder, *SMALL, "--set=steps=20", "--workdir=run")
+    run_fdl(folder, *SMALL, "--set=steps=20", "--workdir=run")
     return folder
 
 
@@ -97,24 +83,24 @@ def test_a_step_that_cannot_be_opened_again_is_not_sealed(tmp_path: Path, monkey
     assert manifest.latest(tmp_path) is None
 
 
-def test_a_run_of_a_file_with_brackets_is_found_resumed_and_used(tmp_path: Path) -> None:
+def test_a_run_of_a_file_with_brackets_is_found_resumed_and_used(run_fdl: Command, tmp_path: Path) -> None:
     text = "from experiments.digits_cnn import experiment\n"
     for name in ("cats[v2].py", "cats.py"):
         (tmp_path / name).write_text(text)
     flags = [flag for flag in SMALL if not flag.startswith("--experiment")]
-    fdl(tmp_path, "--experiment=cats[v2].py", *flags, "--set=steps=10")
-    fdl(tmp_path, "--experiment=cats.py", *flags, "--set=steps=10")
+    run_fdl(tmp_path, "--experiment=cats[v2].py", *flags, "--set=steps=10")
+    run_fdl(tmp_path, "--experiment=cats.py", *flags, "--set=steps=10")
     (path,) = (path for path in (tmp_path / "runs").iterdir() if "[v2]" in path.name)
-    said = fdl(tmp_path, "--experiment=cats[v2].py", *flags[:-1], "--set=steps=10", "--mode=eval").stderr
+    said = run_fdl(tmp_path, "--experiment=cats[v2].py", *flags[:-1], "--set=steps=10", "--mode=eval").stderr
     assert f"run: runs/{path.name}, step 10" in said
-    resumed = fdl(tmp_path, "--experiment=cats[v2].py", *flags, "--set=steps=20", f"--workdir={path}")
+    resumed = run_fdl(tmp_path, "--experiment=cats[v2].py", *flags, "--set=steps=20", f"--workdir={path}")
     assert "resumed at step 10 of 20" in resumed.stdout
 
 
 def test_files_called_like_a_library_break_nothing(tmp_path: Path) -> None:
     for name in ("json", "random", "csv", "signal"):
         (tmp_path / f"{name}.py").write_text("from experiments.digits_cnn import experiment\n")
-    shown = fdl(tmp_path, "--experiment=json.py", "--show").stdout
+    shown = forked.run_in_shell(tmp_path, "--experiment=json.py", "--show").stdout
     assert "batch_size = 64" in shown
 
 
@@ -144,7 +130,7 @@ def test_the_newest_run_is_the_one_begun_last_of_that_very_experiment(
 # ---- strangers ------------------------------------------------------------------------------------------------------
 
 
-def test_what_fdl_did_not_write_takes_nothing_away_and_is_kept(run: Path) -> None:
+def test_what_fdl_did_not_write_takes_nothing_away_and_is_kept(run_fdl: Command, run: Path) -> None:
     root = run / "checkpoints"
     for folder in [path for path in [run, *run.rglob("*")] if path.is_dir()]:
         for name in ("desktop.ini", "Thumbs.db", ".DS_Store", "Icon\r", "notes.txt"):
@@ -155,7 +141,7 @@ def test_what_fdl_did_not_write_takes_nothing_away_and_is_kept(run: Path) -> Non
     (root / "2024" / "diary.txt").write_text("mine")
     (root / "15" / "state.orbax-checkpoint-tmp").mkdir(parents=True)  # an interrupted save
     (root / "16").mkdir()
-    done = fdl(run.parent, *SMALL, "--set=steps=30", "--workdir=run")
+    done = run_fdl(run.parent, *SMALL, "--set=steps=30", "--workdir=run")
     assert "resumed at step 20 of 30" in done.stdout
     assert done.stderr == "" or "learning rate" in done.stderr
     assert {"20.backup", "good ones", "2024", "30", "20", "notes.txt"} <= {path.name for path in root.iterdir()}
@@ -220,28 +206,30 @@ def test_a_checkpoint_that_goes_away_while_it_is_read_is_answered_by_the_next(tm
 # ---- resumes --------------------------------------------------------------------------------------------------------
 
 
-def test_fewer_steps_than_were_made_are_refused_and_another_length_is_warned_of(run: Path) -> None:
+def test_fewer_steps_than_were_made_are_refused_and_another_length_is_warned_of(run_fdl: Command, run: Path) -> None:
     before = (run / "config.json").read_bytes()
-    refused = fdl(run.parent, *SMALL, "--set=steps=10", "--workdir=run", code=2)
+    refused = run_fdl(run.parent, *SMALL, "--set=steps=10", "--workdir=run", code=2)
     assert "has made 20 steps, more than the 10 of steps=10" in refused.stderr
     assert (run / "config.json").read_bytes() == before
-    longer = fdl(run.parent, *SMALL, "--set=steps=40", "--workdir=run")
+    longer = run_fdl(run.parent, *SMALL, "--set=steps=40", "--workdir=run")
     assert "laid out over 20 steps and is now read at step 20 of 40" in longer.stderr
     assert summary(run)["steps"] == 40
 
 
-def test_changed_code_is_refused_though_a_permitted_setting_was_changed_too(run: Path, tmp_path: Path) -> None:
+def test_changed_code_is_refused_though_a_permitted_setting_was_changed_too(
+    run_fdl: Command, run: Path, tmp_path: Path
+) -> None:
     """The digest that the run was begun with is another one's, as it is when the code has changed since."""
     edit_config(run, lambda held: held.update(program_sha256="0" * 64))
-    refused = fdl(run.parent, *SMALL, "--set=steps=40", "--set=on_bad_step=skip", "--workdir=run", code=2)
+    refused = run_fdl(run.parent, *SMALL, "--set=steps=40", "--set=on_bad_step=skip", "--workdir=run", code=2)
     assert "its code was changed" in refused.stderr
 
 
-def test_permitted_settings_alone_are_no_change_of_code(run: Path) -> None:
+def test_permitted_settings_alone_are_no_change_of_code(run_fdl: Command, run: Path) -> None:
     changed = ("--set=steps=30", "--set=on_bad_step=skip", "--set=loss_limit=1000", "--set=data.on_bad=skip")
-    done = fdl(run.parent, *SMALL, *changed, "--workdir=run")
+    done = run_fdl(run.parent, *SMALL, *changed, "--workdir=run")
     assert "resumed at step 20 of 30" in done.stdout
-    again = fdl(run.parent, *SMALL, *changed, "--workdir=run")  # held against what the resume has written
+    again = run_fdl(run.parent, *SMALL, *changed, "--workdir=run")  # held against what the resume has written
     assert "resumed at step 30 of 30" in again.stdout
 
 
@@ -268,17 +256,17 @@ def test_pillow_decides_the_bits_of_pictures_that_are_decoded_batch_by_batch(run
         run_config.resume(run, before, lazy, False, lambda: before["program_sha256"])
 
 
-def test_early_stopping_without_a_validation_split_is_warned_of(tmp_path: Path) -> None:
+def test_early_stopping_without_a_validation_split_is_warned_of(run_fdl: Command, tmp_path: Path) -> None:
     flags = ("--set=steps=10", "--set=data.validation=0", "--set=patience=1", "--set=stop_at=0.5", "--workdir=run")
-    done = fdl(tmp_path, *SMALL, *flags)
+    done = run_fdl(tmp_path, *SMALL, *flags)
     assert "patience and stop_at would look at a validation split, and digits has none" in done.stderr
     assert "data.validation=10%" in done.stderr
 
 
-def test_batch_norm_over_a_batch_of_one_is_warned_of(tmp_path: Path) -> None:
-    one = fdl(tmp_path, *SMALL, "--set=batch_size=1", "--set=steps=2", "--workdir=one")
+def test_batch_norm_over_a_batch_of_one_is_warned_of(run_fdl: Command, tmp_path: Path) -> None:
+    one = run_fdl(tmp_path, *SMALL, "--set=batch_size=1", "--set=steps=2", "--workdir=one")
     assert "batch_size=1: BatchNorm (dense1_norm)" in one.stderr
-    without = fdl(
+    without = run_fdl(
         tmp_path, *SMALL, "--set=batch_size=1", "--set=model.batch_norm=false", "--set=steps=2", "--workdir=b"
     )
     assert "BatchNorm" not in without.stderr
@@ -307,14 +295,14 @@ def experiment():
 """
 
 
-def test_a_changed_numpy_function_is_changed_code(tmp_path: Path) -> None:
+def test_a_changed_numpy_function_is_changed_code(run_fdl: Command, tmp_path: Path) -> None:
     file = tmp_path / "mine.py"
     file.write_text(NUMPY_STEP.replace("FACTOR", "2.0"))
     flags = ("--experiment=mine.py", "--workdir=run", "--noreport")
-    fdl(tmp_path, *flags)
-    fdl(tmp_path, *flags, "--set=steps=20")
+    run_fdl(tmp_path, *flags)
+    run_fdl(tmp_path, *flags, "--set=steps=20")
     file.write_text(NUMPY_STEP.replace("FACTOR", "3.0"))
-    refused = fdl(tmp_path, *flags, "--set=steps=20", code=2)
+    refused = run_fdl(tmp_path, *flags, "--set=steps=20", code=2)
     assert "its code was changed" in refused.stderr
 
 
@@ -346,40 +334,42 @@ def draw_pets(folder: Path, names: dict[str, tuple[int, int, int]], count: int =
             Image.fromarray((np.array(colour) * 0.7 + noise).astype(np.uint8)).save(folder / name / f"{number:03}.png")
 
 
-def test_predictions_and_exports_need_the_run_alone_and_an_evaluation_the_same_data(tmp_path: Path) -> None:
+def test_predictions_and_exports_need_the_run_alone_and_an_evaluation_the_same_data(
+    run_fdl: Command, tmp_path: Path
+) -> None:
     colours = {"cat": (200, 0, 0), "dog": (0, 200, 0), "owl": (0, 0, 200)}
     draw_pets(tmp_path / "pets", colours)
     (tmp_path / "mine.py").write_text(PETS)
     flags = ("--experiment=mine.py", "--workdir=run")
-    fdl(tmp_path, *flags, "--noreport")
+    run_fdl(tmp_path, *flags, "--noreport")
     shutil.copytree(tmp_path / "pets" / "dog", tmp_path / "photos")
 
     def predicted(out: str) -> str:
-        fdl(tmp_path, *flags, "--mode=predict", "--input=photos", f"--output={out}")
+        run_fdl(tmp_path, *flags, "--mode=predict", "--input=photos", f"--output={out}")
         return (tmp_path / out / "predictions.csv").read_text()
 
     here = predicted("with")
     assert "dog" in here
-    before = json.loads(fdl(tmp_path, *flags, "--mode=eval").stdout)
+    before = json.loads(run_fdl(tmp_path, *flags, "--mode=eval").stdout)
     # A class folder renamed: the names' order is another one.
     (tmp_path / "pets" / "cat").rename(tmp_path / "pets" / "zebra")
     assert predicted("renamed") == here
-    refused = fdl(tmp_path, *flags, "--mode=eval", code=2)
+    refused = run_fdl(tmp_path, *flags, "--mode=eval", code=2)
     assert "the class names were cat, dog, owl, are dog, owl, zebra" in refused.stderr
     assert refused.stdout == ""
     # Other pictures: prepared by the statistics of those it was trained with, and only when that is asked for.
     shutil.rmtree(tmp_path / "pets")
     draw_pets(tmp_path / "pets", colours, seed=1)
-    refused = fdl(tmp_path, *flags, "--mode=eval", code=2)
+    refused = run_fdl(tmp_path, *flags, "--mode=eval", code=2)
     assert "was trained with other data: the data was" in refused.stderr
-    accepted = fdl(tmp_path, *flags, "--mode=eval", "--accept_changes")
+    accepted = run_fdl(tmp_path, *flags, "--mode=eval", "--accept_changes")
     assert json.loads(accepted.stdout).keys() == before.keys()
     # None at all, as where a run was copied to.
     shutil.rmtree(tmp_path / "pets")
     assert predicted("without") == here
-    fdl(tmp_path, *flags, "--mode=export")
+    run_fdl(tmp_path, *flags, "--mode=export")
     assert (tmp_path / "run" / "weights.safetensors").exists()
-    assert fdl(tmp_path, *flags, "--mode=eval", code=2).stdout == ""
+    assert run_fdl(tmp_path, *flags, "--mode=eval", code=2).stdout == ""
 
 
 # ---- what other programs read ---------------------------------------------------------------------------------------

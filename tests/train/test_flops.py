@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import jax
 import numpy as np
 import pytest
 from flax import linen as nn
-from test_train import program_of, small
+from forked import Command
+from small import program_of, small
 
 from fdl.data import Data, Request, augment, ops, pipeline, sources
 from fdl.distributed import layouts
@@ -25,8 +23,6 @@ from fdl.train import resident
 from fdl.train.program import build
 from fdl.train.tracing import step_flops
 
-ROOT = Path(__file__).resolve().parents[2]
-
 
 def lstm_step(batch: int, length: int, width: int, vocabulary: int) -> float:
     """Of an LSTM over one-hot characters: the input is a look-up; forward, and both gradients of each product."""
@@ -34,15 +30,9 @@ def lstm_step(batch: int, length: int, width: int, vocabulary: int) -> float:
     return 3 * 2 * batch * length * (recurrent + output)
 
 
-def test_a_dry_run_of_shakespeare_says_what_the_formula_says(tmp_path: Path) -> None:
-    done = subprocess.run(
-        [
-            sys.executable, "-m", "fdl.main", "--experiment=shakespeare_lstm", "--set=model.vocabulary=65", "--dry_run",
-            "--offline",
-        ],
-        cwd=tmp_path, capture_output=True, text=True, timeout=240, env=os.environ | {"PYTHONPATH": str(ROOT)},
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
+def test_a_dry_run_of_shakespeare_says_what_the_formula_says(run_fdl: Command, tmp_path: Path) -> None:
+    flags = ("--set=model.vocabulary=65", "--dry_run", "--offline")
+    done = run_fdl(tmp_path, "--experiment=shakespeare_lstm", *flags)
     step = int(re.search(r"one training step of 32: ([\d,]+) FLOPs", done.stdout)[1].replace(",", ""))  # type: ignore[index]
     assert step == pytest.approx(lstm_step(32, 128, 512, 65), rel=0.02)
     example = int(re.search(r"([\d,]+) FLOPs an example forward", done.stdout)[1].replace(",", ""))  # type: ignore[index]

@@ -11,7 +11,7 @@ from typing import Any
 import jax
 import numpy as np
 import pytest
-from test_train import blobs, program_of, small
+from small import pictures, program_of, rows_of, small
 
 from fdl.checkpoint import manifest, saving
 from fdl.data import Request, Splits
@@ -27,8 +27,8 @@ POISONED = 77
 
 
 def poisoned(request: Request) -> Splits:
-    """The blobs as floats, one of them with an infinite pixel."""
-    splits = blobs(request)
+    """The pictures as floats, one of them with an infinite pixel."""
+    splits = pictures(request)
     inputs = splits.train["inputs"].astype(np.float32) / 255
     inputs[POISONED, 3, 4, 0] = np.inf
     test = splits.test | {"inputs": splits.test["inputs"].astype(np.float32) / 255}
@@ -99,7 +99,7 @@ def test_rollback_leaves_the_batch_out_and_goes_on(tmp_path: Path) -> None:
     state = saving.restore(manifest.latest(tmp_path / "checkpoints"), program.state_spec)  # type: ignore[arg-type]
     assert int(state.step) == 40
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(state))
-    steps = [json.loads(line)["step"] for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    steps = [row["step"] for row in rows_of(tmp_path)]
     assert steps == sorted(set(steps)), "a row stands twice after the rollback"
 
 

@@ -3,52 +3,39 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
 import pytest
+import small
+from small import pictures, timeless
 
 from fdl.checkpoint import saving
-from fdl.data import Data, Facts, Request, Splits, augment, ops, pipeline
-from fdl.distributed import layouts
-from fdl.experiment import Experiment
+from fdl.data import Data, augment, ops
 from fdl.models import CNN, MLP
 from fdl.optim import Optimizer
-from fdl.rundir import logs, rows
-from fdl.tasks import Classification
+from fdl.rundir import logs
 from fdl.train import loop
-from fdl.train.program import Program, build
+from fdl.train.program import Program
 from fdl.train.schedule import MAX_STEPS_PER_CALL, steps_until_due
 from fdl.train.stopping import Interrupted
 from fdl.types import RunError, UserError, is_due, named_leaves
 
 QUIET = loop.Hooks()
+LOAD = functools.partial(pictures, num_rows=200, train=150)
 
 
-def stripes(request: Request) -> Splits:
-    """Three kinds of 6x6 images that a small net tells apart, with noise."""
-    rng = np.random.default_rng(0)
-    targets = rng.integers(0, 3, 200).astype(np.int32)
-    images = rng.integers(0, 90, (200, 6, 6, 1))
-    for row, kind in enumerate(targets):
-        images[row, kind * 2 : kind * 2 + 2, 1:5] += 100
-    rows = {"inputs": images.astype(np.uint8), "targets": targets}
-    cut = [{name: leaf[part] for name, leaf in rows.items()} for part in (slice(0, 150), slice(150, 200))]
-    return Splits("stripes", "builtin", "drawn", *cut, facts=Facts(classes=("a", "b", "c")))
-
-
-def program_of(mode: str = "jit", devices: int = 1, on: bool | None = True, **changes: Any) -> Program:
-    data = Data(load=stripes, validation=30, augment=(augment.Shift(1),), prepare=(ops.Standardize(),), resident=on)
-    experiment = Experiment(
-        data=data, model=MLP(widths=(12,), outputs=3, batch_norm=True), task=Classification(), name="small",
-        optimizer=Optimizer(learning_rate=1e-2, schedule="cosine", ema=0.9),
-        steps=61, batch_size=16, eval_batch_size=24, log_every=7, eval_every=20, save_every=25,
-    )  # fmt: skip
-    experiment = dataclasses.replace(experiment, **changes)
-    layout = layouts.choose_layout(mode, jax.devices()[:devices])  # type: ignore[arg-type]
-    return build(experiment, pipeline.load(data, Request()), 0, layout)
+def program_of(mode: Any = "jit", devices: int = 1, on: bool | None = True, **changes: Any) -> Program:
+    base = {
+        "data": Data(load=LOAD, validation=30, augment=(augment.Shift(1),), prepare=(ops.Standardize(),), resident=on),
+        "model": MLP(widths=(12,), outputs=3, batch_norm=True),
+        "optimizer": Optimizer(learning_rate=1e-2, schedule="cosine", ema=0.9),
+        "steps": 61, "log_every": 7, "eval_every": 20, "save_every": 25,
+    }  # fmt: skip
+    return small.program_of(small.small(**base | changes), mode, devices)
 
 
 def run(program: Program, workdir: Path, calls: loop.Hooks = QUIET) -> tuple[dict[str, Any], str]:
@@ -57,17 +44,13 @@ def run(program: Program, workdir: Path, calls: loop.Hooks = QUIET) -> tuple[dic
     return named_leaves(jax.device_get(state)), saving.state_sha256(state)
 
 
-def plain(row: rows.Row) -> dict[str, Any]:
-    return {name: value for name, value in row.items() if name != "examples_per_second"}
-
-
 @pytest.mark.parametrize(("mode", "devices"), [("jit", 1), ("pmap", 4)])
 def test_the_run_is_that_of_fed_batches(tmp_path: Path, mode: str, devices: int) -> None:
     found, _ = run(program_of(mode, devices), tmp_path / "resident")
     expected, _ = run(program_of(mode, devices, on=False), tmp_path / "fed")
     for name, leaf in found.items():
         np.testing.assert_allclose(leaf, expected[name], atol=2e-5, err_msg=name)
-    rows = [[plain(row) for row in logs.read_rows(tmp_path / name)] for name in ("resident", "fed")]
+    rows = [timeless(logs.read_rows(tmp_path / name)) for name in ("resident", "fed")]
     assert [row.keys() for row in rows[0]] == [row.keys() for row in rows[1]]
     for own, other in zip(*rows, strict=True):
         assert own == pytest.approx(other, abs=2e-5)
@@ -89,7 +72,7 @@ def test_however_it_is_cut_into_calls_the_bits_are_the_same(tmp_path: Path) -> N
             assert starts < 60
     assert starts > 3
     assert resumed == whole
-    rows = [[plain(row) for row in logs.read_rows(tmp_path / name)] for name in ("resumed", "whole")]
+    rows = [timeless(logs.read_rows(tmp_path / name)) for name in ("resumed", "whole")]
     assert rows[0] == rows[1]
 
 

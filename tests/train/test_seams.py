@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import signal
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -14,16 +13,19 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import linen as nn
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from small import program_of, rows_of
 
 from fdl.checkpoint import saving
-from fdl.data import Data, Request, Splits, pipeline
+from fdl.data import Data, Request, Splits
 from fdl.distributed import layouts
 from fdl.experiment import Experiment, Update
 from fdl.optim import Optimizer
 from fdl.tasks import Task, View
-from fdl.train import loop, stopping
+from fdl.train import loop, step, stopping
 from fdl.train.evaluation import evaluate, view
-from fdl.train.program import Program, build
+from fdl.train.program import Program
 from fdl.types import Arrays, Batch, Metrics
 
 RNG = np.random.default_rng(0)
@@ -251,11 +253,6 @@ def ranking() -> Experiment:
 PROBLEMS = {made.__name__: made() for made in (translation, boxes, variational, clustering, ranking)}
 
 
-def program_of(made: Experiment, mode: str = "jit", devices: int = 1) -> Program:
-    layout = layouts.choose_layout(mode, jax.devices()[:devices])  # type: ignore[arg-type]
-    return build(made, pipeline.load(made.data, Request(), None), 0, layout)
-
-
 def trained(
     made: Experiment, workdir: Path, mode: str = "jit", devices: int = 1, stop_at: int = 0
 ) -> tuple[Any, Program]:
@@ -293,10 +290,6 @@ def test_one_device_and_two_agree_and_a_stopped_run_resumes_to_the_same_bits(pro
         for a, b in zip(jax.tree.leaves(jax.device_get(whole)), jax.tree.leaves(jax.device_get(spread)), strict=True):
             np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
         assert again == pytest.approx(metrics, rel=1e-4, abs=1e-5)
-
-
-def rows_of(workdir: Path) -> list[dict[str, float]]:
-    return [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
 
 
 def test_training_leaves_padding_out_as_evaluation_does(tmp_path: Path) -> None:
@@ -359,15 +352,71 @@ def test_the_step_and_streams_of_any_name_reach_the_task_and_the_model(tmp_path:
     assert rows[1]["eval/warm"] == 1
 
 
-@pytest.mark.parametrize(
-    ("size", "mode", "devices"), [(41, "jit", 1), (55, "jit", 1), (220, "jit", 1), (82, "pmap", 2)]
-)
-def test_finite_rows_are_finite_whatever_the_batch_size(size: int, mode: str, devices: int) -> None:
-    """A share computed as sum x float32(1 / B) is not 1 for these sizes (nor, on two devices, for half of 82)."""
+# ---- every batch size trains ---------------------------------------------------------------------------------------------
+
+# A mean computed as sum x float32(1 / B) is not 1 for B ones: what is checked by such a mean refuses these sizes.
+INEXACT = [size for size in range(1, 513) if np.float32(size) * (np.float32(1) / np.float32(size)) != 1]
+
+
+def step_at(size: int, mode: str, devices: int) -> tuple[Any, Any]:
+    """The state and metrics after one step, compiled as a run of that batch size is."""
     program = program_of(dataclasses.replace(PROBLEMS["ranking"], batch_size=size), mode, devices)
     batch = jax.tree.map(lambda column: column[np.arange(size) % 64], program.data.splits.train)
-    state, metrics = program.compiled.train_step(
-        program.compiled.initial_state(), layouts.shard(batch, program.layout), program.compiled.key
-    )
+    state = program.compiled.initial_state()
+    return program.compiled.train_step(state, layouts.shard(batch, program.layout), program.compiled.key)
+
+
+@pytest.mark.parametrize(("size", "mode", "devices"), [(41, "jit", 1), (220, "jit", 2), (82, "pmap", 2)])
+def test_finite_rows_are_finite_in_a_compiled_run(size: int, mode: str, devices: int) -> None:
+    state, metrics = step_at(size, mode, devices)
     assert int(metrics.first_bad) == 0
     assert int(state.step) == 1
+
+
+def test_finite_rows_are_finite_and_counted_once_whatever_the_batch_size() -> None:
+    """Of the smallest sizes and a third of the inexact ones: the step's loss and its check, all in one program."""
+    assert len(INEXACT) == 74
+    sizes = [*range(1, 5), *INEXACT[::3]]
+    program = program_of(PROBLEMS["ranking"])
+    parts = {"model": program.experiment.model, "task": program.experiment.task}
+    params, rows = program.compiled.initial_state().params, program.data.splits.train
+    whole = jax.tree.map(lambda column: column[np.arange(512) % 64], rows)
+
+    def check(params: Any, whole: Any) -> Any:
+        found = []
+        for size in sizes:
+            batch = jax.tree.map(lambda column: column[:size], whole)
+            _, (sums, bad_inputs, _) = step.mean_loss(params, stats={}, batch=batch, rngs={}, **parts)
+            _, first_bad = step._check_finite(params, sums["loss"], bad_inputs, None)
+            found.append((first_bad, sums["loss"][1]))
+        return found
+
+    found = jax.device_get(jax.jit(check)(params, whole))
+    assert {size: int(bad) for size, (bad, _) in zip(sizes, found, strict=True)} == dict.fromkeys(sizes, 0)
+    weights = np.cumsum(1 + 3 * whole["targets"])
+    np.testing.assert_allclose([float(weight) for _, weight in found], [weights[size - 1] for size in sizes], rtol=1e-6)
+
+
+@pytest.mark.parametrize(("devices", "every"), [(2, 8), (8, 1)])
+def test_finite_rows_are_finite_whatever_each_device_holds(devices: int, every: int) -> None:
+    """Under pmap a device sees its part, and the weights of all are added up; the sizes are of one device's part."""
+    sizes = [size for size in INEXACT if size * devices <= 512][::every]
+    program = program_of(PROBLEMS["ranking"], "pmap", devices)
+    state, rows = program.compiled.initial_state(), program.data.splits.train
+    whole = jax.tree.map(lambda column: np.stack(devices * [column[np.arange(512) % 64]]), rows)
+
+    def first_bad(state: Any, whole: Any, key: Any) -> Any:
+        batches = [jax.tree.map(lambda column: column[:size], whole) for size in sizes]
+        return jnp.stack([program.train_step(state, batch, key)[1].first_bad for batch in batches])
+
+    mapped = jax.pmap(first_bad, program.layout.axis_name, in_axes=(None, 0, None), devices=jax.devices()[:devices])
+    found = np.asarray(mapped(jax.device_get(state), whole, jax.random.key(0)))
+    np.testing.assert_array_equal(found, 0)
+
+
+@settings(max_examples=3, deadline=None, derandomize=True)
+@given(size=st.integers(1, 64), place=st.sampled_from([("jit", 1), ("jit", 8), ("pmap", 2), ("pmap", 8)]))
+def test_any_size_that_the_devices_divide_trains(size: int, place: tuple[str, int]) -> None:
+    mode, devices = place
+    _, metrics = step_at(size * devices, mode, devices)
+    assert int(metrics.first_bad) == 0

@@ -3,69 +3,24 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import math
 from pathlib import Path
-from typing import Any
 
 import jax
 import numpy as np
 import pytest
+from small import program_of, rows_of, run, small
 
 from fdl.checkpoint import manifest, saving
-from fdl.data import Data, Facts, Request, Splits, augment, ops, pipeline
 from fdl.distributed import layouts
-from fdl.experiment import Experiment
-from fdl.models import CNN, MLP
+from fdl.models import MLP
 from fdl.optim import Optimizer
 from fdl.rundir import logs
 from fdl.tasks import Classification
 from fdl.train import loop
 from fdl.train.evaluation import evaluate, view
-from fdl.train.program import Program
 from fdl.train.progress import Progress, update_best
 from fdl.types import RunError, UserError
-
-
-def blobs(request: Request) -> Splits:
-    """Three kinds of 8x8 images that a small net tells apart, with noise."""
-    rng = np.random.default_rng(0)
-    targets = rng.integers(0, 3, 330).astype(np.int32)
-    images = rng.integers(0, 90, (330, 8, 8, 1))
-    for row, kind in enumerate(targets):
-        images[row, kind * 2 : kind * 2 + 3, 2:6] += 100
-    rows = {"inputs": images.astype(np.uint8), "targets": targets}
-    cut = lambda part: {name: leaf[part] for name, leaf in rows.items()}  # noqa: E731
-    return Splits(
-        "blobs", "builtin", "drawn", cut(slice(0, 250)), cut(slice(250, 330)), facts=Facts(classes=("a", "b", "c"))
-    )
-
-
-def small(**changes: Any) -> Experiment:
-    moved = (augment.Flip(), augment.Shift(1))
-    base = Experiment(
-        data=Data(load=blobs, validation=50, augment=moved, prepare=(ops.Standardize(),), feed="numpy"),
-        model=CNN(filters=(4,), dense=(8,), outputs=3, batch_norm=True),
-        task=Classification(),
-        optimizer=Optimizer(learning_rate=1e-2, ema=0.9),
-        steps=20, batch_size=16, eval_batch_size=24, log_every=5, eval_every=10, save_every=10, name="small",
-    )  # fmt: skip
-    return dataclasses.replace(base, **changes)
-
-
-def program_of(experiment: Experiment, mode: str = "jit", devices: int = 1, seed: int = 0) -> Program:
-    data = pipeline.load(experiment.data, Request(), experiment.num_examples)
-    layout = layouts.choose_layout(mode, jax.devices()[:devices])  # type: ignore[arg-type]
-    total = experiment.steps.in_steps(experiment.batch_size, len(data.splits.train["targets"]))
-    return Program(experiment, data, layout, seed, round(total))
-
-
-def run(experiment: Experiment, workdir: Path, **kind: Any) -> tuple[Any, dict[str, Any]]:
-    program = program_of(experiment, **kind)
-    progress = loop.train(program, workdir, loop.Hooks())
-    saved = manifest.latest(workdir / "checkpoints")
-    assert saved is not None
-    return saving.restore(saved, program.state_spec), progress
 
 
 def test_a_batch_that_does_not_split_is_refused() -> None:
@@ -159,5 +114,5 @@ def test_rows_are_cut_back_to_the_saved_step(tmp_path: Path) -> None:
     (tmp_path / "metrics.jsonl").write_text('{"step": 5, "a": 1}\n{"step": 9, "a": 2}\n{"step": 1')
     with logs.writer(tmp_path, upto=5) as write:
         write({"step": 10, "a": 3})
-    rows = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    rows = rows_of(tmp_path)
     assert rows == [{"step": 5, "a": 1}, {"step": 10, "a": 3}]
