@@ -2,7 +2,10 @@
 
 from fdl.tasks.classification import Classification
 from fdl.tasks.language import LanguageModel
+from fdl.tasks.reconstruction import Reconstruction, Variational
 from fdl.tasks.regression import Regression
 from fdl.tasks.task import MetricStyle, Panel, Task, View
 
-__all__ = ["Classification", "LanguageModel", "MetricStyle", "Panel", "Regression", "Task", "View"]
+__all__ = [
+    "Classification", "LanguageModel", "MetricStyle", "Panel", "Reconstruction", "Regression", "Task", "Variational", "View",
+]  # fmt: skip
