@@ -19,11 +19,11 @@ from fdl.tasks import Variational
 def experiment() -> Experiment:
     return Experiment(
         data=Data(load=sources.mnist, validation=2000, augment=(Binarize(),), prepare=(Binarize(),)),
-        model=Autoencoder(filters=(), dense=(500, 500), latent=40, variational=True),
+        model=Autoencoder(filters=(), dense=(400, 400), latent=40, variational=True),
         task=Variational(),
-        optimizer=Optimizer(rule="adam", learning_rate=1.5e-3, schedule="onecycle", warmup=0.1, ema=0.999),
-        steps="60epochs",
-        batch_size=128,
+        optimizer=Optimizer(rule="adam", learning_rate=2e-3, schedule="onecycle", warmup=0.1, ema=0.999),
+        steps="30epochs",
+        batch_size=256,
         eval_every="5epochs",
         save_every="5epochs",
     )

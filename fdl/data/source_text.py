@@ -131,6 +131,7 @@ def _folder(load: LoadFunction, request: Request, *, path: str, **given: Any) ->
 
 _QUICK: dict[str, Callable[..., Facts | None]] = {
     "fashion_mnist": _classes(garments.CLASSES), "mnist": _classes(handwriting.CLASSES), "digits": _classes(handwriting.CLASSES),
+    "fashion_mnist_whole": _classes(garments.CLASSES), "mnist_whole": _classes(handwriting.CLASSES),
     "cifar10": _classes(cifar.CLASSES), "fashion_pair": _classes(("", "")),
     "california_housing": lambda load, request, **given: Facts(outputs=1),
     "tiny_shakespeare": _characters, "folder": _folder, "csv_file": _loaded, "text_file": _loaded, "series_file": _loaded,

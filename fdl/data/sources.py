@@ -6,6 +6,7 @@ TFDS download; the stand-in drawn by code. `Splits.source` and `Splits.where` sa
 
 from __future__ import annotations
 
+import dataclasses
 import difflib
 import functools
 from collections.abc import Callable, Mapping
@@ -88,6 +89,23 @@ def fashion_pair(request: Request, *, first: str = "Pullover", second: str = "Co
 def mnist(request: Request) -> Splits:
     """Load MNIST (LeCun, Cortes and Burges 1998): 60,000 + 10,000 grey images [28, 28, 1] of handwritten digits."""
     return _labelled("mnist", handwriting.CLASSES, standin.digits, _MNIST_URL, _idx, request)
+
+
+def mnist_whole(request: Request) -> Splits:
+    """Load MNIST's 70,000 images as training and as test split, for what learns without labels and is scored on all of them."""
+    return _whole(mnist(request))
+
+
+def fashion_mnist_whole(request: Request) -> Splits:
+    """Load Fashion-MNIST's 70,000 images as training and as test split, as `mnist_whole` does."""
+    return _whole(fashion_mnist(request))
+
+
+def _whole(loaded: Splits) -> Splits:
+    assert loaded.test is not None
+    rows = {name: np.concatenate([column, loaded.test[name]]) for name, column in loaded.train.items()}
+    note = "training and test are the same rows; no label is trained on"
+    return dataclasses.replace(loaded, train=rows, test=rows, notes=(*loaded.notes, note), sha256="")
 
 
 def cifar10(request: Request) -> Splits:
@@ -187,7 +205,7 @@ def california_housing(request: Request) -> Splits:
 
 
 DATA_SETS: dict[str, LoadFunction] = {source.__name__: source for source in (
-    fashion_mnist, fashion_pair, mnist, cifar10, digits, tiny_shakespeare, california_housing, imagenet,
+    fashion_mnist, fashion_mnist_whole, fashion_pair, mnist, mnist_whole, cifar10, digits, tiny_shakespeare, california_housing, imagenet,
     planar.moons, planar.circles, planar.flower, planar.fields, planar.blobs, planar.spirals,
 )}  # fmt: skip
 """Every data set that a name alone selects, as in `--set data=mnist` (`fdl.data.source_text`)."""

@@ -1,11 +1,12 @@
 """The meanings a model's outputs can have."""
 
 from fdl.tasks.classification import Classification
+from fdl.tasks.clustering import Clustering
 from fdl.tasks.language import LanguageModel
 from fdl.tasks.reconstruction import Reconstruction, Variational
 from fdl.tasks.regression import Regression
 from fdl.tasks.task import MetricStyle, Panel, Task, View
 
 __all__ = [
-    "Classification", "LanguageModel", "MetricStyle", "Panel", "Reconstruction", "Regression", "Task", "Variational", "View",
+    "Classification", "Clustering", "LanguageModel", "MetricStyle", "Panel", "Reconstruction", "Regression", "Task", "Variational", "View",
 ]  # fmt: skip

@@ -157,9 +157,9 @@ def log_likelihood(logits: Array, x: Array) -> Array:
     return each.sum(tuple(range(1, each.ndim)))
 
 
-def unit_rows(rows: Arrays) -> np.ndarray:
-    """Return some of the inputs as float32 [N, pixels] between 0 and 1."""
-    inputs = np.asarray(take(rows, slice(_FITTED))["inputs"])
+def unit_rows(rows: Arrays, most: int = _FITTED) -> np.ndarray:
+    """Return the first inputs as float32 [N, pixels] between 0 and 1."""
+    inputs = np.asarray(take(rows, slice(most))["inputs"])
     high = np.iinfo(inputs.dtype).max if np.issubdtype(inputs.dtype, np.integer) else 1
     return inputs.reshape(len(inputs), -1).astype(np.float32) / np.float32(high)
 
