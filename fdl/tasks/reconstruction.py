@@ -111,7 +111,8 @@ class Variational(Reconstruction):
         mean, log_variance = outputs["code"], outputs["log_variance"]
         reconstruction = -log_likelihood(outputs["logits"], batch["inputs"])
         divergence = (jnp.exp(log_variance) + mean**2 - 1 - log_variance).sum(-1) / 2
-        warm = jnp.minimum(1.0, (batch["step"] + 1) / self.warmup_steps) if "step" in batch and self.warmup_steps else 1.0
+        warms = self.warmup_steps and "step" in batch
+        warm = jnp.minimum(1.0, (batch["step"] + 1) / self.warmup_steps) if warms else 1.0
         elbo = reconstruction + divergence
         loss = reconstruction + warm * divergence
         return {"loss": loss, "elbo": elbo, "reconstruction": reconstruction, "divergence": divergence}
@@ -124,12 +125,12 @@ class Variational(Reconstruction):
         mean, log_variance = model.apply(variables, x, method="encode")
         key = (rngs or {}).get("params", jax.random.key(0))
         noise = jax.random.normal(key, (self.samples, *mean.shape))
-        codes = mean + jnp.exp(log_variance / 2) * noise
+        codes = mean[None] + jnp.exp(log_variance / 2)[None] * noise
         # Sample by sample: all at once would hold `samples` times the decoder's maps.
         likelihoods = [log_likelihood(model.apply(variables, code, method="decode"), x) for code in codes]
         # log p(z) - log q(z | x): the constants of both normal densities cancel.
         prior = -jnp.square(codes).sum(-1) / 2
-        proposal = -(jnp.square(noise) + log_variance).sum(-1) / 2
+        proposal = -(jnp.square(noise) + log_variance[None]).sum(-1) / 2
         weights = jnp.stack(likelihoods) + prior - proposal
         return math.log(self.samples) - jax.nn.logsumexp(weights, axis=0)
 
