@@ -11,7 +11,9 @@ from fdl.models.cnn import CNN
 from fdl.models.mlp import MLP
 from fdl.models.recurrent import Recurrent
 from fdl.models.resnet import ResNet, ResNet18, ResNet34, ResNet50, ResNet101, ResNet152
+from fdl.models.unet import UNet
 
 __all__ = [
     "CNN", "MLP", "Autoencoder", "ClusteringAutoencoder", "Decoder", "Encoder", "HandCNN", "HandMLP", "Recurrent", "ResNet", "ResNet18", "ResNet34", "ResNet50", "ResNet101", "ResNet152",
+    "UNet",
 ]  # fmt: skip

@@ -112,9 +112,7 @@ class UpConv(nn.Module):
     @nn.compact
     def __call__(self, x: Array) -> Array:
         x = Conv(4 * self.filters, self.kernel, padding="SAME", kernel_init=self.kernel_init, name="conv")(x)
-        batch, height, width, _ = x.shape
-        x = x.reshape(batch, height, width, 2, 2, self.filters).transpose(0, 1, 3, 2, 4, 5)
-        return x.reshape(batch, 2 * height, 2 * width, self.filters)
+        return ops.depth_to_space(x, 2)
 
 
 def data_axis() -> str | None:

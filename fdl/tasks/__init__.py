@@ -5,8 +5,10 @@ from fdl.tasks.clustering import Clustering
 from fdl.tasks.language import LanguageModel
 from fdl.tasks.reconstruction import Reconstruction, Variational
 from fdl.tasks.regression import Regression
+from fdl.tasks.segmentation import Segmentation
 from fdl.tasks.task import MetricStyle, Panel, Task, View
 
 __all__ = [
-    "Classification", "Clustering", "LanguageModel", "MetricStyle", "Panel", "Reconstruction", "Regression", "Task", "Variational", "View",
+    "Classification", "Clustering", "LanguageModel", "MetricStyle", "Panel", "Reconstruction", "Regression", "Segmentation",
+    "Task", "Variational", "View",
 ]  # fmt: skip
