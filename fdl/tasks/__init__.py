@@ -2,6 +2,7 @@
 
 from fdl.tasks.classification import Classification
 from fdl.tasks.clustering import Clustering
+from fdl.tasks.detection import Detection
 from fdl.tasks.language import LanguageModel
 from fdl.tasks.reconstruction import Reconstruction, Variational
 from fdl.tasks.regression import Regression
@@ -9,6 +10,6 @@ from fdl.tasks.segmentation import Segmentation
 from fdl.tasks.task import MetricStyle, Panel, Task, View
 
 __all__ = [
-    "Classification", "Clustering", "LanguageModel", "MetricStyle", "Panel", "Reconstruction", "Regression", "Segmentation",
+    "Classification", "Clustering", "Detection", "LanguageModel", "MetricStyle", "Panel", "Reconstruction", "Regression", "Segmentation",
     "Task", "Variational", "View",
 ]  # fmt: skip
