@@ -136,6 +136,7 @@ _QUICK: dict[str, Callable[..., Facts | None]] = {
     "fashion_mnist_whole": _classes(garments.CLASSES), "mnist_whole": _classes(handwriting.CLASSES),
     "cifar10": _classes(cifar.CLASSES), "fashion_pair": _classes(("", "")),
     "camvid": _classes(CAMVID_CLASSES), "bccd": _classes(BCCD_CLASSES),
+    "moving_digits": lambda load, request, motions=("left", "right"), **given: Facts(outputs=10 * len(motions)),
     "california_housing": lambda load, request, **given: Facts(outputs=1),
     "tiny_shakespeare": _characters, "folder": _folder, "csv_file": _loaded, "text_file": _loaded, "series_file": _loaded,
     "moons": _loaded, "circles": _loaded, "flower": _loaded, "fields": _loaded, "blobs": _loaded, "spirals": _loaded,

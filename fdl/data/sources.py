@@ -18,6 +18,7 @@ from fdl.data import planar
 from fdl.data.formats import california, cells, characters, cifar, download, idx, tfds
 from fdl.data.formats.boxes import bccd as bccd
 from fdl.data.formats.cells import Cells
+from fdl.data.formats.clips import moving_digits as moving_digits
 from fdl.data.formats.folders import folder as folder
 from fdl.data.formats.forms import choose, first, forms_of, roots, splits, stratified
 from fdl.data.formats.imagenet import imagenet as imagenet
@@ -207,7 +208,7 @@ def california_housing(request: Request) -> Splits:
 
 
 DATA_SETS: dict[str, LoadFunction] = {source.__name__: source for source in (
-    fashion_mnist, fashion_mnist_whole, fashion_pair, mnist, mnist_whole, cifar10, digits, tiny_shakespeare, california_housing, imagenet, camvid, bccd,
+    fashion_mnist, fashion_mnist_whole, fashion_pair, mnist, mnist_whole, cifar10, digits, tiny_shakespeare, california_housing, imagenet, camvid, bccd, moving_digits,
     planar.moons, planar.circles, planar.flower, planar.fields, planar.blobs, planar.spirals,
 )}  # fmt: skip
 """Every data set that a name alone selects, as in `--set data=mnist` (`fdl.data.source_text`)."""
@@ -216,7 +217,7 @@ FORMATS: dict[str, str] = {
     "folder": "fdl.data.formats.folders.folder", "imagenet": "fdl.data.formats.imagenet.imagenet",
     "csv": "fdl.data.formats.csv.csv_file", "text": "fdl.data.formats.text.text_file",
     "voc": "fdl.data.formats.boxes.voc_folder", "coco": "fdl.data.formats.boxes.coco_file",
-    "masks": "fdl.data.formats.masks.mask_folder", "series": "fdl.data.formats.series.series_file", "tfds": "fdl.data.formats.tfds_sets.tfds_dataset",
+    "clips": "fdl.data.formats.clips.clip_folder", "masks": "fdl.data.formats.masks.mask_folder", "series": "fdl.data.formats.series.series_file", "tfds": "fdl.data.formats.tfds_sets.tfds_dataset",
 }  # fmt: skip
 """What may come before a path or a name, as in `--set data=folder:birds`: the dotted name of the source, imported when used."""
 

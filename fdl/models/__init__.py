@@ -13,8 +13,9 @@ from fdl.models.mlp import MLP
 from fdl.models.recurrent import Recurrent
 from fdl.models.resnet import ResNet, ResNet18, ResNet34, ResNet50, ResNet101, ResNet152
 from fdl.models.unet import UNet
+from fdl.models.video import FrameLSTM, VideoCNN
 
 __all__ = [
     "CNN", "MLP", "Autoencoder", "ClusteringAutoencoder", "Decoder", "Detector", "Encoder", "HandCNN", "HandMLP", "Recurrent", "ResNet", "ResNet18", "ResNet34", "ResNet50", "ResNet101", "ResNet152",
-    "UNet",
+    "FrameLSTM", "UNet", "VideoCNN",
 ]  # fmt: skip

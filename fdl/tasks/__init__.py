@@ -8,8 +8,9 @@ from fdl.tasks.reconstruction import Reconstruction, Variational
 from fdl.tasks.regression import Regression
 from fdl.tasks.segmentation import Segmentation
 from fdl.tasks.task import MetricStyle, Panel, Task, View
+from fdl.tasks.video import VideoClassification
 
 __all__ = [
     "Classification", "Clustering", "Detection", "LanguageModel", "MetricStyle", "Panel", "Reconstruction", "Regression", "Segmentation",
-    "Task", "Variational", "View",
+    "Task", "Variational", "VideoClassification", "View",
 ]  # fmt: skip
