@@ -80,6 +80,8 @@ Outputs = Annotated[int, Range(0), Fact("outputs")]
 """How many numbers a model gives for one example; 0: as many as the data ask for."""
 VocabularySize = Annotated[int, Range(0), Fact("vocabulary")]
 """How many tokens a model knows; 0: as many as the data have."""
+InputShape = Annotated[tuple[int, ...], Fact("input_shape")]
+"""The shape of one example's inputs; (): as the data have it."""
 Positive = Annotated[float, Range(0, open="both")]
 NonNegative = Annotated[float, Range(0, open="high")]
 Probability = Annotated[float, Range(0, 1, open="high")]

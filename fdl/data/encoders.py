@@ -13,7 +13,7 @@ from typing import Any, Literal
 import numpy as np
 
 from fdl.data.splits import Facts, HostOp
-from fdl.types import Arrays, Count, UserError, printable
+from fdl.types import Arrays, Count, UserError, count_examples, printable
 
 PAD, UNKNOWN = "<pad>", "<unknown>"
 _TOKEN = re.compile(r"\w+|[^\w\s]")
@@ -90,6 +90,23 @@ class Categories(HostOp):
         if self.column == "targets":
             return dataclasses.replace(facts, classes=tuple(state), outputs=len(state))
         return dataclasses.replace(facts, categories={**facts.categories, self.column: tuple(state)})
+
+
+@dataclasses.dataclass(frozen=True)
+class RowNumbers(HostOp):
+    """Number the rows of each split: a column "row" int32 [N], for what is kept of each training row between steps.
+
+    The number of training rows becomes the fact "rows".
+    """
+
+    def fit(self, train: Arrays) -> Any:
+        return count_examples(train)
+
+    def encode(self, rows: Arrays, state: Any) -> Arrays:
+        return {**rows, "row": np.arange(count_examples(rows), dtype=np.int32)}
+
+    def update_facts(self, facts: Facts, state: Any) -> Facts:
+        return dataclasses.replace(facts, extra={**facts.extra, "rows": state})
 
 
 def _texts(rows: Arrays, column: str) -> list[str]:

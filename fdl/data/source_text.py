@@ -18,8 +18,10 @@ from typing import Any
 from fdl.data import sources
 from fdl.data.facts import complete_facts
 from fdl.data.formats import characters, cifar
+from fdl.data.formats.boxes import BCCD_CLASSES
 from fdl.data.formats.folders import folder_classes
 from fdl.data.formats.forms import first, roots
+from fdl.data.formats.masks import CAMVID_CLASSES
 from fdl.data.splits import Facts, LoadFunction, Request
 from fdl.data.standins import garments, handwriting
 from fdl.parsing import keywords, parse
@@ -131,7 +133,10 @@ def _folder(load: LoadFunction, request: Request, *, path: str, **given: Any) ->
 
 _QUICK: dict[str, Callable[..., Facts | None]] = {
     "fashion_mnist": _classes(garments.CLASSES), "mnist": _classes(handwriting.CLASSES), "digits": _classes(handwriting.CLASSES),
+    "fashion_mnist_whole": _classes(garments.CLASSES), "mnist_whole": _classes(handwriting.CLASSES),
     "cifar10": _classes(cifar.CLASSES), "fashion_pair": _classes(("", "")),
+    "camvid": _classes(CAMVID_CLASSES), "bccd": _classes(BCCD_CLASSES),
+    "moving_digits": lambda load, request, motions=("left", "right"), **given: Facts(outputs=10 * len(motions)),
     "california_housing": lambda load, request, **given: Facts(outputs=1),
     "tiny_shakespeare": _characters, "folder": _folder, "csv_file": _loaded, "text_file": _loaded, "series_file": _loaded,
     "moons": _loaded, "circles": _loaded, "flower": _loaded, "fields": _loaded, "blobs": _loaded, "spirals": _loaded,

@@ -6,6 +6,7 @@ TFDS download; the stand-in drawn by code. `Splits.source` and `Splits.where` sa
 
 from __future__ import annotations
 
+import dataclasses
 import difflib
 import functools
 from collections.abc import Callable, Mapping
@@ -15,10 +16,13 @@ import numpy as np
 
 from fdl.data import planar
 from fdl.data.formats import california, cells, characters, cifar, download, idx, tfds
+from fdl.data.formats.boxes import bccd as bccd
 from fdl.data.formats.cells import Cells
+from fdl.data.formats.clips import moving_digits as moving_digits
 from fdl.data.formats.folders import folder as folder
 from fdl.data.formats.forms import choose, first, forms_of, roots, splits, stratified
 from fdl.data.formats.imagenet import imagenet as imagenet
+from fdl.data.formats.masks import camvid as camvid
 from fdl.data.splits import LoadFunction, Request, Splits
 from fdl.data.standins import garments, handwriting, standin
 from fdl.environment import cache_dir
@@ -88,6 +92,23 @@ def fashion_pair(request: Request, *, first: str = "Pullover", second: str = "Co
 def mnist(request: Request) -> Splits:
     """Load MNIST (LeCun, Cortes and Burges 1998): 60,000 + 10,000 grey images [28, 28, 1] of handwritten digits."""
     return _labelled("mnist", handwriting.CLASSES, standin.digits, _MNIST_URL, _idx, request)
+
+
+def mnist_whole(request: Request) -> Splits:
+    """Load MNIST's 70,000 images as training and as test split, for what learns without labels and is scored on all of them."""
+    return _whole(mnist(request))
+
+
+def fashion_mnist_whole(request: Request) -> Splits:
+    """Load Fashion-MNIST's 70,000 images as training and as test split, as `mnist_whole` does."""
+    return _whole(fashion_mnist(request))
+
+
+def _whole(loaded: Splits) -> Splits:
+    assert loaded.test is not None
+    rows = {name: np.concatenate([column, loaded.test[name]]) for name, column in loaded.train.items()}
+    note = "training and test are the same rows; no label is trained on"
+    return dataclasses.replace(loaded, train=rows, test=rows, notes=(*loaded.notes, note), sha256="")
 
 
 def cifar10(request: Request) -> Splits:
@@ -187,7 +208,7 @@ def california_housing(request: Request) -> Splits:
 
 
 DATA_SETS: dict[str, LoadFunction] = {source.__name__: source for source in (
-    fashion_mnist, fashion_pair, mnist, cifar10, digits, tiny_shakespeare, california_housing, imagenet,
+    fashion_mnist, fashion_mnist_whole, fashion_pair, mnist, mnist_whole, cifar10, digits, tiny_shakespeare, california_housing, imagenet, camvid, bccd, moving_digits,
     planar.moons, planar.circles, planar.flower, planar.fields, planar.blobs, planar.spirals,
 )}  # fmt: skip
 """Every data set that a name alone selects, as in `--set data=mnist` (`fdl.data.source_text`)."""
@@ -195,7 +216,8 @@ DATA_SETS: dict[str, LoadFunction] = {source.__name__: source for source in (
 FORMATS: dict[str, str] = {
     "folder": "fdl.data.formats.folders.folder", "imagenet": "fdl.data.formats.imagenet.imagenet",
     "csv": "fdl.data.formats.csv.csv_file", "text": "fdl.data.formats.text.text_file",
-    "series": "fdl.data.formats.series.series_file", "tfds": "fdl.data.formats.tfds_sets.tfds_dataset",
+    "voc": "fdl.data.formats.boxes.voc_folder", "coco": "fdl.data.formats.boxes.coco_file",
+    "clips": "fdl.data.formats.clips.clip_folder", "masks": "fdl.data.formats.masks.mask_folder", "series": "fdl.data.formats.series.series_file", "tfds": "fdl.data.formats.tfds_sets.tfds_dataset",
 }  # fmt: skip
 """What may come before a path or a name, as in `--set data=folder:birds`: the dotted name of the source, imported when used."""
 

@@ -5,12 +5,17 @@ its parameters in float32 whatever `dtype` it computes in, and returns float32 o
 has dropout wants `rngs={"dropout": key}`, and one that has BatchNorm wants `mutable=["batch_stats"]`.
 """
 
+from fdl.models.autoencoder import Autoencoder, ClusteringAutoencoder, Decoder, Encoder
 from fdl.models.by_hand import HandCNN, HandMLP
 from fdl.models.cnn import CNN
+from fdl.models.detector import Detector
 from fdl.models.mlp import MLP
 from fdl.models.recurrent import Recurrent
 from fdl.models.resnet import ResNet, ResNet18, ResNet34, ResNet50, ResNet101, ResNet152
+from fdl.models.unet import UNet
+from fdl.models.video import FrameLSTM, VideoCNN
 
 __all__ = [
-    "CNN", "MLP", "HandCNN", "HandMLP", "Recurrent", "ResNet", "ResNet18", "ResNet34", "ResNet50", "ResNet101", "ResNet152",
+    "CNN", "MLP", "Autoencoder", "ClusteringAutoencoder", "Decoder", "Detector", "Encoder", "HandCNN", "HandMLP", "Recurrent", "ResNet", "ResNet18", "ResNet34", "ResNet50", "ResNet101", "ResNet152",
+    "FrameLSTM", "UNet", "VideoCNN",
 ]  # fmt: skip

@@ -97,6 +97,24 @@ class Conv(nn.Module):
         return x
 
 
+class UpConv(nn.Module):
+    """A square convolution to maps of twice the size, [B, H, W, C] -> [B, 2H, 2W, filters] (Shi et al. 2016,
+    https://arxiv.org/abs/1609.05158).
+
+    The convolution gives 4 * `filters` channels at the small size, which become squares of 2 x 2 pixels: a transposed
+    convolution without its multiplications by zero.
+    """
+
+    filters: int
+    kernel: int = 3
+    kernel_init: jax.nn.initializers.Initializer = nn.initializers.he_normal()
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        x = Conv(4 * self.filters, self.kernel, padding="SAME", kernel_init=self.kernel_init, name="conv")(x)
+        return ops.depth_to_space(x, 2)
+
+
 def data_axis() -> str | None:
     """Return DATA_AXIS if the code being traced is mapped over that axis (`pmap`, `shard_map`), else None.
 

@@ -266,6 +266,19 @@ def avg_pool(x_BxHxWxC: Array, window: int) -> Array:
     return jnp.mean(_tiles(x_BxHxWxC, window), axis=(2, 4))
 
 
+def space_to_depth(x_BxHxWxC: Array, side: int) -> Array:
+    """Make one pixel of each `side` x `side` square, [B, H / side, W / side, side * side * C]; the inverse of `depth_to_space`."""
+    tiles = _tiles(x_BxHxWxC, side).transpose(0, 1, 3, 2, 4, 5)
+    return tiles.reshape(*tiles.shape[:3], -1)
+
+
+def depth_to_space(x_BxHxWxC: Array, side: int) -> Array:
+    """Make a square of `side` x `side` pixels of each one, [B, side * H, side * W, C / side^2]; channels are [row, column, C]."""
+    batch, height, width, channels = x_BxHxWxC.shape
+    squares = x_BxHxWxC.reshape(batch, height, width, side, side, channels // side**2).transpose(0, 1, 3, 2, 4, 5)
+    return squares.reshape(batch, height * side, width * side, -1)
+
+
 def _tiles(x: Array, window: int) -> Array:
     batch, height, width, channels = x.shape
     _check_fits(height, width, window)

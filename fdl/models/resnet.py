@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from typing import Literal
+from typing import Literal, Protocol
 
 import jax.numpy as jnp
 from flax import linen as nn
@@ -89,25 +89,7 @@ class ResNet(nn.Module):
     @nn.compact
     def __call__(self, x: Array, train: bool = False) -> Array:
         """Compute [B, H, W, C] -> [B, outputs]."""
-        kernel, stride = (7, 2) if self.stem == "imagenet" else (3, 1)
-        x = conv(x, self.width, kernel, stride, self.dtype, "stem_conv")
-        x = layers.BatchNorm(self.batch_norm_momentum, self.dtype, name="stem_norm")(x, train)
-        x = layers.activation(self.activation)(x)
-        x = ops.overlapping_max_pool(x) if self.stem == "imagenet" else x
-        layers.show_map(self, "stem_map", x)
-        for stage, blocks in enumerate(self.stage_sizes, 1):
-            for number in range(1, blocks + 1):
-                x = Block(
-                    self.block,
-                    channels=self.width * 2 ** (stage - 1),
-                    stride=2 if number == 1 and stage > 1 else 1,
-                    activation=self.activation,
-                    zero_scale=self.zero_scale,
-                    dtype=self.dtype,
-                    batch_norm_momentum=self.batch_norm_momentum,
-                    name=f"stage{stage}_block{number}",
-                )(x, train)
-            layers.show_map(self, f"stage{stage}_map", x)
+        x = residual_maps(self, x, train)[-1]
         x = jnp.mean(x, axis=(1, 2))
         # Goyal et al. 2017, section 5.1: the last layer from a normal distribution with a deviation of 0.01.
         x = nn.Dense(
@@ -117,6 +99,45 @@ class ResNet(nn.Module):
             name="output",
         )(x)
         return x.astype(jnp.float32)
+
+
+class Backbone(Protocol):
+    """The fields of `ResNet` that decide its maps; a module that has them may call `residual_maps`."""
+
+    stage_sizes: tuple[Count, ...]
+    block: Kind
+    width: Count
+    stem: Literal["imagenet", "cifar"]
+    activation: Activation
+    zero_scale: bool
+    batch_norm_momentum: Fraction
+    dtype: DType
+
+
+def residual_maps(module: Backbone, x: Array, train: bool) -> list[Array]:
+    """Compute the map of each stage, the parameters being `module`'s under the names of a `ResNet`; for use in its `__call__`."""
+    kernel, stride = (7, 2) if module.stem == "imagenet" else (3, 1)
+    x = conv(x, module.width, kernel, stride, module.dtype, "stem_conv")
+    x = layers.BatchNorm(module.batch_norm_momentum, module.dtype, name="stem_norm")(x, train)
+    x = layers.activation(module.activation)(x)
+    x = ops.overlapping_max_pool(x) if module.stem == "imagenet" else x
+    layers.show_map(module, "stem_map", x)  # type: ignore[arg-type]  # a protocol cannot say that it is an nn.Module
+    maps = []
+    for stage, blocks in enumerate(module.stage_sizes, 1):
+        for number in range(1, blocks + 1):
+            x = Block(
+                module.block,
+                channels=module.width * 2 ** (stage - 1),
+                stride=2 if number == 1 and stage > 1 else 1,
+                activation=module.activation,
+                zero_scale=module.zero_scale,
+                dtype=module.dtype,
+                batch_norm_momentum=module.batch_norm_momentum,
+                name=f"stage{stage}_block{number}",
+            )(x, train)
+        layers.show_map(module, f"stage{stage}_map", x)  # type: ignore[arg-type]
+        maps.append(x)
+    return maps
 
 
 def conv(x: Array, channels: int, kernel: int, stride: int, dtype: DType, name: str) -> Array:

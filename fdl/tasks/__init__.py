@@ -1,8 +1,16 @@
 """The meanings a model's outputs can have."""
 
 from fdl.tasks.classification import Classification
+from fdl.tasks.clustering import Clustering
+from fdl.tasks.detection import Detection
 from fdl.tasks.language import LanguageModel
+from fdl.tasks.reconstruction import Reconstruction, Variational
 from fdl.tasks.regression import Regression
+from fdl.tasks.segmentation import Segmentation
 from fdl.tasks.task import MetricStyle, Panel, Task, View
+from fdl.tasks.video import VideoClassification
 
-__all__ = ["Classification", "LanguageModel", "MetricStyle", "Panel", "Regression", "Task", "View"]
+__all__ = [
+    "Classification", "Clustering", "Detection", "LanguageModel", "MetricStyle", "Panel", "Reconstruction", "Regression", "Segmentation",
+    "Task", "Variational", "VideoClassification", "View",
+]  # fmt: skip
