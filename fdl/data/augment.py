@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from fdl.data.splits import Augmentation, Op, Statistics
-from fdl.types import Array, Arrays, Batch, Count, Draw, NonNegative, Positive, Probability, UserError, Whole
+from fdl.types import Array, Arrays, Batch, Count, Draw, NonNegative, Positive, Probability, UserError, Whole, count_examples
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,6 +26,26 @@ class Flip(Augmentation):
 
     def change(self, x: Array, draw: Draw) -> Array:
         return jnp.where(_per_image(draw(()) < self.probability), pictures(x, self)[:, :, ::-1], x)
+
+
+@dataclasses.dataclass(frozen=True)
+class AlternatingFlip(Op):
+    """Images [B, H, W, C] mirrored in every second epoch: an example is seen both ways in any two (Jordan 2024,
+    https://arxiv.org/abs/2404.00498, section 3.6).
+
+    Which half of the examples begins mirrored is decided by a hash of their pixels.
+    """
+
+    def fit(self, train: Arrays) -> Statistics:
+        return {"examples": np.asarray(count_examples(train), np.uint32)}
+
+    def transform(self, batch: Batch, draw: Draw | None, statistics: Statistics) -> Batch:
+        if draw is None:
+            return batch
+        x = pictures(batch["inputs"], self)
+        epoch = batch.get("seen", np.zeros(len(x), np.uint32)) // np.uint32(statistics["examples"])
+        odd = (epoch + _hash(x)) % 2 == 1
+        return {**batch, "inputs": jnp.where(_per_image(odd), x[:, :, ::-1], x)}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -155,6 +175,15 @@ def pictures(x: Array, op: Op) -> Array:
         shape = f"{x.dtype} {['B', *x.shape[1:]]}" if hasattr(x, "shape") else type(x).__name__
         raise UserError(f"{type(op).__name__} is for pictures [B, H, W, C], the inputs are {shape}")
     return x
+
+
+def _hash(x: Array) -> Array:
+    """Hash the pixels of each picture, uint32 [B]: sums with pseudo-random weights, of which high bits are kept."""
+    whole = x.astype(jnp.uint32) if jnp.issubdtype(x.dtype, jnp.integer) else jax.lax.bitcast_convert_type(
+        x.astype(jnp.float32), jnp.uint32
+    )  # fmt: skip
+    weights = np.random.Generator(np.random.Philox(0)).integers(0, 2**32, x.shape[1:], np.uint32)
+    return (whole * weights).sum((1, 2, 3), dtype=jnp.uint32) >> 16
 
 
 def _per_image(values_B: Array) -> Array:

@@ -10,7 +10,9 @@ from fdl.models.cnn import CNN
 from fdl.models.mlp import MLP
 from fdl.models.recurrent import Recurrent
 from fdl.models.resnet import ResNet, ResNet18, ResNet34, ResNet50, ResNet101, ResNet152
+from fdl.models.whitened_cnn import WhitenedCNN
 
 __all__ = [
     "CNN", "MLP", "HandCNN", "HandMLP", "Recurrent", "ResNet", "ResNet18", "ResNet34", "ResNet50", "ResNet101", "ResNet152",
+    "WhitenedCNN",
 ]  # fmt: skip
