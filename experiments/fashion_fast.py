@@ -33,6 +33,6 @@ def experiment() -> Experiment:
             freeze=("whiten/kernel",),
         ),
         updates=(Whiten(),),
-        steps="9epochs",
+        steps="8epochs",
         batch_size=500,
     )

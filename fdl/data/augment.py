@@ -9,13 +9,24 @@ Legend: B batch, H height, W width, C channels.
 from __future__ import annotations
 
 import dataclasses
+import math
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from fdl.data.color import Brightness as Brightness
+from fdl.data.color import ColorJitter as ColorJitter
+from fdl.data.color import Contrast as Contrast
+from fdl.data.geometry import AlternatingFlip as AlternatingFlip
+from fdl.data.geometry import RandomResizedCrop as RandomResizedCrop
+from fdl.data.geometry import Rotate as Rotate
+from fdl.data.geometry import Translate as Translate
+from fdl.data.geometry import Zoom as Zoom
+from fdl.data.pictures import between, per_image, pictures, rounded, white, whole
+from fdl.data.rand_augment import RandAugment as RandAugment
 from fdl.data.splits import Augmentation, Op, Statistics
-from fdl.types import Array, Arrays, Batch, Count, Draw, NonNegative, Positive, Probability, UserError, Whole, count_examples
+from fdl.types import Array, Arrays, Batch, Count, Draw, Fraction, NonNegative, Positive, Probability, Whole
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,27 +36,7 @@ class Flip(Augmentation):
     probability: Probability = 0.5
 
     def change(self, x: Array, draw: Draw) -> Array:
-        return jnp.where(_per_image(draw(()) < self.probability), pictures(x, self)[:, :, ::-1], x)
-
-
-@dataclasses.dataclass(frozen=True)
-class AlternatingFlip(Op):
-    """Images [B, H, W, C] mirrored in every second epoch: an example is seen both ways in any two (Jordan 2024,
-    https://arxiv.org/abs/2404.00498, section 3.6).
-
-    Which half of the examples begins mirrored is decided by a hash of their pixels.
-    """
-
-    def fit(self, train: Arrays) -> Statistics:
-        return {"examples": np.asarray(count_examples(train), np.uint32)}
-
-    def transform(self, batch: Batch, draw: Draw | None, statistics: Statistics) -> Batch:
-        if draw is None:
-            return batch
-        x = pictures(batch["inputs"], self)
-        epoch = batch.get("seen", np.zeros(len(x), np.uint32)) // np.uint32(statistics["examples"])
-        odd = (epoch + _hash(x)) % 2 == 1
-        return {**batch, "inputs": jnp.where(_per_image(odd), x[:, :, ::-1], x)}
+        return jnp.where(per_image(draw(()) < self.probability), pictures(x, self)[:, :, ::-1], x)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,9 +51,9 @@ class Shift(Augmentation):
     fill: float = 0.0
 
     def change(self, x: Array, draw: Draw) -> Array:
-        x, offsets = pictures(x, self), _whole(draw((2,)), 2 * self.pixels + 1) - self.pixels
+        x, offsets = pictures(x, self), whole(draw((2,)), 2 * self.pixels + 1) - self.pixels
         for axis in (1, 2):
-            offset, moved = _per_image(offsets[:, axis - 1]), x
+            offset, moved = per_image(offsets[:, axis - 1]), x
             for by in range(-self.pixels, self.pixels + 1):
                 if by:
                     moved = jnp.where(offset == by, _moved(x, by, axis, self.fill), moved)
@@ -84,8 +75,37 @@ class Cutout(Augmentation):
 
     def change(self, x: Array, draw: Draw) -> Array:
         inside = _square(pictures(x, self), draw((2,)), jnp.full(x.shape[0], self.size))
-        hit = _per_image(draw(()) < self.probability)
+        hit = per_image(draw(()) < self.probability)
         return jnp.where(inside & hit, jnp.asarray(self.fill, x.dtype), x)
+
+
+@dataclasses.dataclass(frozen=True)
+class RandomErasing(Augmentation):
+    """A rectangle of images [B, H, W, C] filled with noise, each with `probability` (Zhong et al. 2020,
+    https://arxiv.org/abs/1708.04896).
+
+    The rectangle has a share of [smallest, largest) of the area and an aspect ratio of [1 / stretch, stretch), equally
+    likely by its logarithm, and lies anywhere inside; a side longer than the image is cut to it. Every pixel and channel
+    of it is uniform between black and white.
+    """
+
+    smallest: Fraction = 0.02
+    largest: Fraction = 0.4
+    stretch: Positive = 10 / 3
+    probability: Probability = 0.5
+
+    def change(self, x: Array, draw: Draw) -> Array:
+        uniform, (height, width) = draw((5,)), pictures(x, self).shape[1:3]
+        area = between(uniform[:, 0], self.smallest, self.largest) * (height * width)
+        ratio = jnp.exp(between(uniform[:, 1], -math.log(self.stretch), math.log(self.stretch)))
+        inside = []
+        for axis, (size, side) in enumerate(((height, jnp.sqrt(area * ratio)), (width, jnp.sqrt(area / ratio)))):
+            side = jnp.clip(jnp.round(side), 1, size).astype(jnp.int32)
+            start, place = whole(uniform[:, 2 + axis], size - side + 1), jnp.arange(size)[None]
+            inside.append((place >= start[:, None]) & (place < (start + side)[:, None]))
+        hit = per_image(uniform[:, 4] < self.probability)
+        noise = rounded(white(x.dtype) * draw(x.shape[1:]), x.dtype)
+        return jnp.where((inside[0][:, :, None] & inside[1][:, None, :])[..., None] & hit, noise, x)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -161,38 +181,8 @@ class RandomWindow(Augmentation):
 
     def change(self, x: Array, draw: Draw) -> Array:
         half = x.shape[1] // 2
-        starts = _whole(draw(()), half)
+        starts = whole(draw(()), half)
         return jax.vmap(lambda row, start: jax.lax.dynamic_slice(row, (start,), (half + 1,)))(x, starts)
-
-
-def pictures(x: Array, op: Op) -> Array:
-    """Return `x` if it is a batch of pictures.
-
-    Raises:
-        UserError: it has no axes [B, H, W, C].
-    """
-    if getattr(x, "ndim", 0) != 4:
-        shape = f"{x.dtype} {['B', *x.shape[1:]]}" if hasattr(x, "shape") else type(x).__name__
-        raise UserError(f"{type(op).__name__} is for pictures [B, H, W, C], the inputs are {shape}")
-    return x
-
-
-def _hash(x: Array) -> Array:
-    """Hash the pixels of each picture, uint32 [B]: sums with pseudo-random weights, of which high bits are kept."""
-    whole = x.astype(jnp.uint32) if jnp.issubdtype(x.dtype, jnp.integer) else jax.lax.bitcast_convert_type(
-        x.astype(jnp.float32), jnp.uint32
-    )  # fmt: skip
-    weights = np.random.Generator(np.random.Philox(0)).integers(0, 2**32, x.shape[1:], np.uint32)
-    return (whole * weights).sum((1, 2, 3), dtype=jnp.uint32) >> 16
-
-
-def _per_image(values_B: Array) -> Array:
-    return values_B[:, None, None, None]
-
-
-def _whole(uniform: Array, count: int) -> Array:
-    """Turn uniform numbers in [0, 1) into whole numbers 0 ... count - 1, each equally likely."""
-    return jnp.minimum((uniform * count).astype(jnp.int32), count - 1)  # the product may round up to count
 
 
 def _moved(x: Array, by: int, axis: int, fill: float) -> Array:
@@ -209,7 +199,7 @@ def _square(x: Array, uniform_Bx2: Array, side_B: Array) -> Array:
     """Return [B, H, W, 1]: whether a pixel is within the square around a random one."""
     inside = []
     for axis in (1, 2):
-        centre = _whole(uniform_Bx2[:, axis - 1], x.shape[axis])
+        centre = whole(uniform_Bx2[:, axis - 1], x.shape[axis])
         start = centre - side_B // 2
         place = jnp.arange(x.shape[axis])[None]
         inside.append((place >= start[:, None]) & (place < (start + side_B)[:, None]))

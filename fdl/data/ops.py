@@ -15,7 +15,8 @@ from typing import Any, Literal
 import jax.numpy as jnp
 import numpy as np
 
-from fdl.data.augment import Cutmix, Cutout, Flip, Mixup, Noise, RandomWindow, Shift, pictures
+from fdl.data.augment import Cutmix, Cutout, Flip, Mixup, Noise, RandomWindow, Shift
+from fdl.data.pictures import pictures
 from fdl.data.columns import is_column
 from fdl.data.splits import Op, Statistics
 from fdl.data.table_ops import ScaleTargets, Tabular, unscale_outputs
