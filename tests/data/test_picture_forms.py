@@ -33,6 +33,12 @@ def centre(pixels: np.ndarray) -> np.ndarray:
     return np.array([(axis * pixels).sum() / pixels.sum() for axis in np.indices(pixels.shape)])
 
 
+def apart(one: np.ndarray, other: np.ndarray) -> float:
+    """Return the mean absolute difference, up to a shift by a pixel."""
+    shifts = [(i, j) for i in (-1, 0, 1) for j in (-1, 0, 1)]
+    return min(float(np.abs(np.roll(one, shift, (0, 1)).astype(int) - other).mean()) for shift in shifts)
+
+
 @pytest.mark.parametrize("text", ["1", "4", "7", "8"])
 def test_a_digit_is_scaled_to_20_and_its_mass_is_in_the_middle_of_28(text: str) -> None:
     made = [
@@ -44,24 +50,23 @@ def test_a_digit_is_scaled_to_20_and_its_mass_is_in_the_middle_of_28(text: str) 
         assert max(extent(form.pixels)) == 20
         assert np.abs(centre(form.pixels.astype(float)) - 13.5).max() <= 0.6
         assert form.pixels.max() == 255
-        assert np.abs(form.pixels.astype(int) - made[0].pixels).mean() < 12  # the same digit
+        assert apart(form.pixels, made[0].pixels) < 10  # the same digit
     np.testing.assert_array_equal(made[0].pixels, made[1].pixels)
     assert [form.inverted for form in made] == [True, True, True, False]
 
 
-def test_real_digits_keep_their_place_when_they_are_put_in_the_form_again() -> None:
-    """Against MNIST's own pictures: negated, enlarged and moved on a sheet, they come back as they were."""
-    rows = mnist(Request(data_dir=None, offline=True)).train["inputs"][:40, ..., 0]
-    away, found = [], 0
+def test_real_digits_come_back_as_they_were(data_dir: Path) -> None:
+    """MNIST's own pictures, negated, enlarged and moved on a sheet."""
+    if not (data_dir / "mnist").is_dir():
+        pytest.skip("no mnist under the data directory")
+    rows = mnist(Request(data_dir=data_dir, offline=True)).train["inputs"][:40, ..., 0]
     for row in rows:
         sheet = np.full((300, 300), 255, np.uint8)
         sheet[100:212, 30:142] = 255 - row.repeat(4, 0).repeat(4, 1)
         form = make_form("mnist", sheet, (28, 28))
         assert form is not None
-        if max(extent(row)) == 20:
-            found += 1
-            away.append(np.abs(form.pixels.astype(int) - row).mean())
-    assert not found or np.median(away) < 14
+        assert max(extent(row)) == 20
+        assert apart(form.pixels, row) < 16
 
 
 def test_a_garment_fills_the_frame_and_keeps_its_greys() -> None:
