@@ -22,7 +22,7 @@ def experiment() -> Experiment:
             augment=(augment.AlternatingFlip(), augment.Shift(pixels=1)),
             prepare=(ops.Standardize(),),
         ),
-        model=WhitenedCNN(widths=(32, 64, 128), patch=3),
+        model=WhitenedCNN(widths=(32, 64, 128)),
         task=MultiView(label_smoothing=0.1),
         optimizer=Optimizer(
             rule="fixed_norm_muon",

@@ -41,14 +41,15 @@ class Flip(Augmentation):
 
 @dataclasses.dataclass(frozen=True)
 class Shift(Augmentation):
-    """Images [B, H, W, C] moved by up to `pixels` down or up and right or left; what moves in is `fill`.
+    """Images [B, H, W, C] moved by up to `pixels` down or up and right or left; what moves in is `fill`, or (None) the border
+    reflected.
 
     Selected among a few shifted copies of the batch, rows first and then columns: no gather, which CPUs are slow at.
     Every whole number of pixels is as likely as any other, in each direction independently.
     """
 
     pixels: Whole = 2
-    fill: float = 0.0
+    fill: float | None = 0.0
 
     def change(self, x: Array, draw: Draw) -> Array:
         x, offsets = pictures(x, self), whole(draw((2,)), 2 * self.pixels + 1) - self.pixels
@@ -185,13 +186,16 @@ class RandomWindow(Augmentation):
         return jax.vmap(lambda row, start: jax.lax.dynamic_slice(row, (start,), (half + 1,)))(x, starts)
 
 
-def _moved(x: Array, by: int, axis: int, fill: float) -> Array:
-    """Move `x` by `by` pixels along the axis, keeping its shape."""
+def _moved(x: Array, by: int, axis: int, fill: float | None) -> Array:
+    """Move `x` by `by` pixels along the axis, keeping its shape; what moves in is `fill`, or (None) `x` reflected."""
     size = x.shape[axis]
     by = max(-size, min(size, by))
     widths = [(0, 0)] * x.ndim
     widths[axis] = (max(by, 0), max(-by, 0))
-    padded = jnp.pad(x, widths, constant_values=jnp.asarray(fill, x.dtype))
+    if fill is None:
+        padded = jnp.pad(x, widths, mode="reflect")
+    else:
+        padded = jnp.pad(x, widths, constant_values=jnp.asarray(fill, x.dtype))
     return jax.lax.slice_in_dim(padded, max(-by, 0), max(-by, 0) + size, axis=axis)
 
 

@@ -198,6 +198,13 @@ def test_random_erasing_erases_a_rectangle_of_the_area_drawn() -> None:
     assert erased.any(0).all()  # it reaches every corner
 
 
+def test_a_shift_reflects_the_border() -> None:
+    x = COLOUR[:4]
+    made = augment.Shift(2, fill=None).change(jnp.asarray(x), given(0.0, 0.99))
+    padded = np.pad(x, ((0, 0), (2, 2), (2, 2), (0, 0)), mode="reflect")
+    np.testing.assert_array_equal(made, padded[:, 4:, :-4])
+
+
 def test_alternating_flips_show_both_sides_in_any_two_epochs() -> None:
     op, x = augment.AlternatingFlip(), COLOUR[np.r_[0:6, 0:6]]
     fitted = op.fit({"inputs": np.zeros(6)})
