@@ -9,13 +9,24 @@ Legend: B batch, H height, W width, C channels.
 from __future__ import annotations
 
 import dataclasses
+import math
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from fdl.data.color import Brightness as Brightness
+from fdl.data.color import ColorJitter as ColorJitter
+from fdl.data.color import Contrast as Contrast
+from fdl.data.geometry import AlternatingFlip as AlternatingFlip
+from fdl.data.geometry import RandomResizedCrop as RandomResizedCrop
+from fdl.data.geometry import Rotate as Rotate
+from fdl.data.geometry import Translate as Translate
+from fdl.data.geometry import Zoom as Zoom
+from fdl.data.pictures import between, per_image, pictures, rounded, white, whole
+from fdl.data.rand_augment import RandAugment as RandAugment
 from fdl.data.splits import Augmentation, Op, Statistics
-from fdl.types import Array, Arrays, Batch, Count, Draw, NonNegative, Positive, Probability, UserError, Whole
+from fdl.types import Array, Arrays, Batch, Count, Draw, Fraction, NonNegative, Positive, Probability, Whole
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,24 +36,25 @@ class Flip(Augmentation):
     probability: Probability = 0.5
 
     def change(self, x: Array, draw: Draw) -> Array:
-        return jnp.where(_per_image(draw(()) < self.probability), pictures(x, self)[:, :, ::-1], x)
+        return jnp.where(per_image(draw(()) < self.probability), pictures(x, self)[:, :, ::-1], x)
 
 
 @dataclasses.dataclass(frozen=True)
 class Shift(Augmentation):
-    """Images [B, H, W, C] moved by up to `pixels` down or up and right or left; what moves in is `fill`.
+    """Images [B, H, W, C] moved by up to `pixels` down or up and right or left; what moves in is `fill`, or (None) the border
+    reflected.
 
     Selected among a few shifted copies of the batch, rows first and then columns: no gather, which CPUs are slow at.
     Every whole number of pixels is as likely as any other, in each direction independently.
     """
 
     pixels: Whole = 2
-    fill: float = 0.0
+    fill: float | None = 0.0
 
     def change(self, x: Array, draw: Draw) -> Array:
-        x, offsets = pictures(x, self), _whole(draw((2,)), 2 * self.pixels + 1) - self.pixels
+        x, offsets = pictures(x, self), whole(draw((2,)), 2 * self.pixels + 1) - self.pixels
         for axis in (1, 2):
-            offset, moved = _per_image(offsets[:, axis - 1]), x
+            offset, moved = per_image(offsets[:, axis - 1]), x
             for by in range(-self.pixels, self.pixels + 1):
                 if by:
                     moved = jnp.where(offset == by, _moved(x, by, axis, self.fill), moved)
@@ -64,8 +76,37 @@ class Cutout(Augmentation):
 
     def change(self, x: Array, draw: Draw) -> Array:
         inside = _square(pictures(x, self), draw((2,)), jnp.full(x.shape[0], self.size))
-        hit = _per_image(draw(()) < self.probability)
+        hit = per_image(draw(()) < self.probability)
         return jnp.where(inside & hit, jnp.asarray(self.fill, x.dtype), x)
+
+
+@dataclasses.dataclass(frozen=True)
+class RandomErasing(Augmentation):
+    """A rectangle of images [B, H, W, C] filled with noise, each with `probability` (Zhong et al. 2020,
+    https://arxiv.org/abs/1708.04896).
+
+    The rectangle has a share of [smallest, largest) of the area and an aspect ratio of [1 / stretch, stretch), equally
+    likely by its logarithm, and lies anywhere inside; a side longer than the image is cut to it. Every pixel and channel
+    of it is uniform between black and white.
+    """
+
+    smallest: Fraction = 0.02
+    largest: Fraction = 0.4
+    stretch: Positive = 10 / 3
+    probability: Probability = 0.5
+
+    def change(self, x: Array, draw: Draw) -> Array:
+        uniform, (height, width) = draw((5,)), pictures(x, self).shape[1:3]
+        area = between(uniform[:, 0], self.smallest, self.largest) * (height * width)
+        ratio = jnp.exp(between(uniform[:, 1], -math.log(self.stretch), math.log(self.stretch)))
+        inside = []
+        for axis, (size, side) in enumerate(((height, jnp.sqrt(area * ratio)), (width, jnp.sqrt(area / ratio)))):
+            side = jnp.clip(jnp.round(side), 1, size).astype(jnp.int32)
+            start, place = whole(uniform[:, 2 + axis], size - side + 1), jnp.arange(size)[None]
+            inside.append((place >= start[:, None]) & (place < (start + side)[:, None]))
+        hit = per_image(uniform[:, 4] < self.probability)
+        noise = rounded(white(x.dtype) * draw(x.shape[1:]), x.dtype)
+        return jnp.where((inside[0][:, :, None] & inside[1][:, None, :])[..., None] & hit, noise, x)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -141,38 +182,20 @@ class RandomWindow(Augmentation):
 
     def change(self, x: Array, draw: Draw) -> Array:
         half = x.shape[1] // 2
-        starts = _whole(draw(()), half)
+        starts = whole(draw(()), half)
         return jax.vmap(lambda row, start: jax.lax.dynamic_slice(row, (start,), (half + 1,)))(x, starts)
 
 
-def pictures(x: Array, op: Op) -> Array:
-    """Return `x` if it is a batch of pictures.
-
-    Raises:
-        UserError: it has no axes [B, H, W, C].
-    """
-    if getattr(x, "ndim", 0) != 4:
-        shape = f"{x.dtype} {['B', *x.shape[1:]]}" if hasattr(x, "shape") else type(x).__name__
-        raise UserError(f"{type(op).__name__} is for pictures [B, H, W, C], the inputs are {shape}")
-    return x
-
-
-def _per_image(values_B: Array) -> Array:
-    return values_B[:, None, None, None]
-
-
-def _whole(uniform: Array, count: int) -> Array:
-    """Turn uniform numbers in [0, 1) into whole numbers 0 ... count - 1, each equally likely."""
-    return jnp.minimum((uniform * count).astype(jnp.int32), count - 1)  # the product may round up to count
-
-
-def _moved(x: Array, by: int, axis: int, fill: float) -> Array:
-    """Move `x` by `by` pixels along the axis, keeping its shape."""
+def _moved(x: Array, by: int, axis: int, fill: float | None) -> Array:
+    """Move `x` by `by` pixels along the axis, keeping its shape; what moves in is `fill`, or (None) `x` reflected."""
     size = x.shape[axis]
     by = max(-size, min(size, by))
     widths = [(0, 0)] * x.ndim
     widths[axis] = (max(by, 0), max(-by, 0))
-    padded = jnp.pad(x, widths, constant_values=jnp.asarray(fill, x.dtype))
+    if fill is None:
+        padded = jnp.pad(x, widths, mode="reflect")
+    else:
+        padded = jnp.pad(x, widths, constant_values=jnp.asarray(fill, x.dtype))
     return jax.lax.slice_in_dim(padded, max(-by, 0), max(-by, 0) + size, axis=axis)
 
 
@@ -180,7 +203,7 @@ def _square(x: Array, uniform_Bx2: Array, side_B: Array) -> Array:
     """Return [B, H, W, 1]: whether a pixel is within the square around a random one."""
     inside = []
     for axis in (1, 2):
-        centre = _whole(uniform_Bx2[:, axis - 1], x.shape[axis])
+        centre = whole(uniform_Bx2[:, axis - 1], x.shape[axis])
         start = centre - side_B // 2
         place = jnp.arange(x.shape[axis])[None]
         inside.append((place >= start[:, None]) & (place < (start + side_B)[:, None]))

@@ -34,7 +34,9 @@ class Binarize(Op):
 def _uniform_of(x: Array) -> Array:
     """Draw numbers in [0, 1) of x's shape, keyed by each row's own content."""
     flat = x.reshape(len(x), -1)
-    places = jnp.arange(1, 2 * flat.shape[1], 2, dtype=jnp.uint32) * jnp.uint32(2654435761)  # odd numbers: all bits count
+    places = jnp.arange(1, 2 * flat.shape[1], 2, dtype=jnp.uint32) * jnp.uint32(
+        2654435761
+    )  # odd numbers: all bits count
     digests = ((flat.astype(jnp.float32) * 255).astype(jnp.uint32) * places[None]).sum(1, dtype=jnp.uint32)
     keys = jax.vmap(jax.random.fold_in, (None, 0))(jax.random.key(0), digests)
     return jax.vmap(lambda key: jax.random.uniform(key, x.shape[1:]))(keys)

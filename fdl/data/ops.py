@@ -15,8 +15,9 @@ from typing import Any, Literal
 import jax.numpy as jnp
 import numpy as np
 
-from fdl.data.augment import Cutmix, Cutout, Flip, Mixup, Noise, RandomWindow, Shift, pictures
+from fdl.data.augment import Cutmix, Cutout, Flip, Mixup, Noise, RandomWindow, Shift
 from fdl.data.columns import is_column
+from fdl.data.pictures import pictures
 from fdl.data.splits import Op, Statistics
 from fdl.data.table_ops import ScaleTargets, Tabular, unscale_outputs
 from fdl.types import Arrays, Batch, Draw, UserError, Whole

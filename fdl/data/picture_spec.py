@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from fdl.data.formats.encoded import Encoded
 from fdl.data.formats.frames import Frame, border
+from fdl.data.picture_forms import Form, make_form
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 KEY = "pictures"
 """Of `Facts.extra`."""
@@ -26,6 +30,7 @@ class PictureSpec:
         high: the value of white.
         dark: they are grey on a dark ground, as MNIST's digits are.
         crop: evaluation sees the middle of a picture (`fdl.data.formats.frames.middle`), not the whole.
+        form: how the publisher found and placed what his pictures show (`fdl.data.picture_forms`).
     """
 
     shape: tuple[int, ...]
@@ -33,17 +38,33 @@ class PictureSpec:
     high: float
     dark: bool
     crop: bool = False
+    form: Form = "whole"
 
     @property
     def frame(self) -> Frame:
         """How a picture file becomes an array of this size."""
         return Frame(self.shape[:2], self.shape[2] if len(self.shape) == 3 else 1, self.crop)  # type: ignore[arg-type]
 
-    def match(self, pixels: np.ndarray) -> tuple[np.ndarray, bool]:
-        """Return (picture uint8 [H, W, C] in the data set's values, whether it was inverted: `dark` and its ground bright)."""
-        inverted = self.dark and bool(np.median(border(pixels)) >= 128)
-        pixels = (255 - pixels if inverted else pixels).reshape(self.shape)
+    def convert(self, image: Image.Image) -> tuple[np.ndarray, bool]:
+        """Make a picture (mode L or RGB) like those of the data set.
+
+        Returns:
+            The picture [*shape] in the data set's values, and whether it was inverted: a bright ground where theirs is dark.
+        """
+        pixels, inverted = self._formed(image) or self._whole(image)
+        pixels = pixels.reshape(self.shape)
         return (pixels if self.dtype == "uint8" else (pixels * (self.high / 255)).astype(self.dtype)), inverted
+
+    def _formed(self, image: Image.Image) -> tuple[np.ndarray, bool] | None:
+        """Return the picture in the publisher's form; None where it has none, or the picture has it already."""
+        grey = np.asarray(image if image.mode == "L" else image.convert("L"))
+        own = grey.shape == self.shape[:2] and np.median(border(grey[..., None])) < 128
+        return None if own or self.form == "whole" else make_form(self.form, grey, self.shape[:2])  # type: ignore[arg-type]
+
+    def _whole(self, image: Image.Image) -> tuple[np.ndarray, bool]:
+        pixels = self.frame.apply(image)
+        inverted = self.dark and bool(np.median(border(pixels)) >= 128)
+        return (255 - pixels if inverted else pixels), inverted
 
     def to_json(self) -> dict[str, Any]:
         return dataclasses.asdict(self) | {"shape": list(self.shape)}

@@ -23,6 +23,8 @@ from fdl.data.formats.folders import folder as folder
 from fdl.data.formats.forms import choose, first, forms_of, roots, splits, stratified
 from fdl.data.formats.imagenet import imagenet as imagenet
 from fdl.data.formats.masks import camvid as camvid
+from fdl.data.picture_forms import Form
+from fdl.data.picture_spec import KEY, PictureSpec
 from fdl.data.splits import LoadFunction, Request, Splits
 from fdl.data.standins import garments, handwriting, standin
 from fdl.environment import cache_dir
@@ -49,7 +51,8 @@ def fashion_mnist(request: Request) -> Splits:
     Raises:
         UserError: the form asked for is not there, or is damaged; so for every source.
     """
-    return _labelled("fashion_mnist", garments.CLASSES, standin.fashion, _FASHION_URL, _idx, request)
+    found = _labelled("fashion_mnist", garments.CLASSES, standin.fashion, _FASHION_URL, _idx, request)
+    return _with_form(found, "fashion_mnist")
 
 
 def fashion_pair(request: Request, *, first: str = "Pullover", second: str = "Coat") -> Splits:
@@ -78,20 +81,15 @@ def fashion_pair(request: Request, *, first: str = "Pullover", second: str = "Co
 
     name, mark, standin = whole.name.partition("-")
     train, test = pair(whole.train), pair(whole.test)
-    return splits(
-        f"{name} {first}/{second}{mark}{standin}",
-        whole.source,
-        whole.where,
-        train,
-        test,
-        classes=(first, second),
-        standin=whole.standin,
-    )
+    return dataclasses.replace(
+        whole, name=f"{name} {first}/{second}{mark}{standin}", train=train, test=test,
+        facts=dataclasses.replace(whole.facts, classes=(first, second)),
+    )  # fmt: skip
 
 
 def mnist(request: Request) -> Splits:
     """Load MNIST (LeCun, Cortes and Burges 1998): 60,000 + 10,000 grey images [28, 28, 1] of handwritten digits."""
-    return _labelled("mnist", handwriting.CLASSES, standin.digits, _MNIST_URL, _idx, request)
+    return _with_form(_labelled("mnist", handwriting.CLASSES, standin.digits, _MNIST_URL, _idx, request), "mnist")
 
 
 def mnist_whole(request: Request) -> Splits:
@@ -125,13 +123,14 @@ def digits(request: Request) -> Splits:
     def bundled() -> Splits:
         import sklearn.datasets
 
-        held = sklearn.datasets.load_digits()
-        inputs = np.rint(held.images * (255 / 16)).astype(np.uint8)[..., None]
-        targets = held.target.astype(np.int32)
+        bundle = sklearn.datasets.load_digits()
+        inputs = np.rint(bundle.images * (255 / 16)).astype(np.uint8)[..., None]
+        targets = bundle.target.astype(np.int32)
         test = stratified(targets, share=0.2)
         rows = {"inputs": inputs, "targets": targets}
         where = f"the real digits bundled with scikit-learn {sklearn.__version__}"
-        return splits("digits", "builtin", where, take(rows, ~test), take(rows, test), classes=handwriting.CLASSES)
+        held = splits("digits", "builtin", where, take(rows, ~test), take(rows, test), classes=handwriting.CLASSES)
+        return _with_form(held, "digits")
 
     return choose("digits", request, [("builtin", bundled)])
 
@@ -253,6 +252,13 @@ def _labelled(
         return splits(f"{name}-standin", "builtin", where, train, test, classes=classes, standin=True)
 
     return choose(name, request, forms_of(name, request, from_tfds, from_files, made, url))
+
+
+def _with_form(held: Splits, form: Form) -> Splits:
+    """Note how the publisher placed what his grey pictures show on black, for the user's own."""
+    shape = tuple(map(int, held.train["inputs"].shape[1:]))
+    spec = PictureSpec(shape, "uint8", 255.0, dark=True, form=form)
+    return dataclasses.replace(held, facts=dataclasses.replace(held.facts, extra={KEY: spec.to_json()}))
 
 
 def _idx(root: Path, name: str, num_classes: int) -> tuple[str, dict[str, Arrays]] | None:

@@ -14,8 +14,9 @@ from fdl.experiment.overrides import override, settings, show
 from fdl.experiment.study import Study
 from fdl.experiment.tuning import Choice, Int, Log, Search, Uniform
 from fdl.experiment.updates import Update
+from fdl.experiment.whiten import Whiten
 
 __all__ = [
-    "EXPERIMENTS", "Choice", "Experiment", "Found", "Int", "Log", "Search", "Study", "Uniform", "Update", "docstring",
+    "EXPERIMENTS", "Choice", "Experiment", "Found", "Int", "Log", "Search", "Study", "Uniform", "Update", "Whiten", "docstring",
     "experiment_names", "find_experiment", "load_experiment", "make_experiment", "override", "settings", "show",
 ]  # fmt: skip

@@ -14,8 +14,27 @@ from fdl.models.recurrent import Recurrent
 from fdl.models.resnet import ResNet, ResNet18, ResNet34, ResNet50, ResNet101, ResNet152
 from fdl.models.unet import UNet
 from fdl.models.video import FrameLSTM, VideoCNN
+from fdl.models.whitened_cnn import WhitenedCNN
 
 __all__ = [
-    "CNN", "MLP", "Autoencoder", "ClusteringAutoencoder", "Decoder", "Detector", "Encoder", "HandCNN", "HandMLP", "Recurrent", "ResNet", "ResNet18", "ResNet34", "ResNet50", "ResNet101", "ResNet152",
-    "FrameLSTM", "UNet", "VideoCNN",
-]  # fmt: skip
+    "CNN",
+    "MLP",
+    "Autoencoder",
+    "ClusteringAutoencoder",
+    "Decoder",
+    "Detector",
+    "Encoder",
+    "FrameLSTM",
+    "HandCNN",
+    "HandMLP",
+    "Recurrent",
+    "ResNet",
+    "ResNet18",
+    "ResNet34",
+    "ResNet50",
+    "ResNet101",
+    "ResNet152",
+    "UNet",
+    "VideoCNN",
+    "WhitenedCNN",
+]

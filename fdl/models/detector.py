@@ -53,9 +53,9 @@ class Detector(nn.Module):
         init = nn.initializers.normal(0.01)
         tower = {name: self._norm(x, f"{name}_norm0", train) for name in ("class", "box")}
         for name in tower:
-            y = layers.Conv(self.head, 3, padding="SAME", use_bias=False, kernel_init=layers.initializer("he"), name=f"{name}_conv")(
-                tower[name]
-            )
+            y = layers.Conv(
+                self.head, 3, padding="SAME", use_bias=False, kernel_init=layers.initializer("he"), name=f"{name}_conv"
+            )(tower[name])
             tower[name] = self._norm(y, f"{name}_norm1", train)
         classes = layers.known(self.outputs, "outputs")
         prior = math.log(self.rare / (1 - self.rare))

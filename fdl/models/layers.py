@@ -136,19 +136,22 @@ class BatchNorm(nn.Module):
 
     Attributes:
         zero_scale: start as the constant 0.
+        use_scale: whether there is a trained scale; without it, it is 1.
     """
 
     momentum: float
     dtype: DType = "float32"
     zero_scale: bool = False
     epsilon: float = 1e-5
+    use_scale: bool = True
 
     @nn.compact
     def __call__(self, x: Array, train: bool) -> Array:
         shape = (x.shape[-1],)
         old_mean = self.variable("batch_stats", "mean", jnp.zeros, shape)
         old_var = self.variable("batch_stats", "var", jnp.ones, shape)
-        scale = self.param("scale", nn.initializers.zeros if self.zero_scale else nn.initializers.ones, shape)
+        start = nn.initializers.zeros if self.zero_scale else nn.initializers.ones
+        scale = self.param("scale", start, shape) if self.use_scale else jnp.ones(shape)
         bias = self.param("bias", nn.initializers.zeros, shape)
         wide = x.astype(jnp.promote_types(x.dtype, jnp.float32))
         mean, var = old_mean.value, old_var.value

@@ -19,7 +19,9 @@ class TimeConv(nn.Module):
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
-        kernel = self.param("kernel", nn.initializers.variance_scaling(2.0, "fan_in", "normal", (0, 1)), (3, x.shape[-1], self.filters))
+        kernel = self.param(
+            "kernel", nn.initializers.variance_scaling(2.0, "fan_in", "normal", (0, 1)), (3, x.shape[-1], self.filters)
+        )
         padded = jnp.pad(x, ((0, 0), (1, 1), (0, 0), (0, 0), (0, 0)))
         frames = x.shape[1]
         products = [padded[:, time : time + frames] @ kernel[time] for time in range(3)]
@@ -54,7 +56,9 @@ class VideoCNN(nn.Module):
         """Compute [B, T, H, W, C] -> [B, outputs]; needs a "dropout" key where `train` and `dropout`."""
         init = layers.initializer("he")
         for number, filters in enumerate(self.filters, 1):
-            space = layers.Conv(filters, 3, 2, ((1, 1), (1, 1)), use_bias=False, kernel_init=init, name=f"space{number}")
+            space = layers.Conv(
+                filters, 3, 2, ((1, 1), (1, 1)), use_bias=False, kernel_init=init, name=f"space{number}"
+            )
             x = over_frames(x, space)
             x = nn.relu(layers.BatchNorm(self.batch_norm_momentum, name=f"space{number}_norm")(x, train))
             x = TimeConv(filters, name=f"time{number}")(x)

@@ -51,7 +51,9 @@ class Optimizer:
             - "muon": Nesterov momentum of each kernel, orthogonalised by five Newton-Schulz iterations and scaled to
               Adam's root mean square of 0.2, so that one rate serves all; leaves of rank 0 and 1 by Adam (Jordan 2024;
               Liu et al. 2025, https://arxiv.org/abs/2502.16982). Embeddings and the head are usually Adam's as well:
-              `groups=(Group("head", rule="adam"),)`.
+              `groups=(Group("head", rule="adam"),)`. "fixed_norm_muon": without that scale, and each kernel of O outputs
+              is brought back to the norm sqrt(O) after its update, so that the rate is the share of a kernel that a step
+              changes: for kernels that a normalisation follows, to which their norm is the same (Jordan's airbench).
             - "schedule_free_sgd", "schedule_free_adamw": gradients at y = b1 x + (1 - b1) z, steps of z, evaluation at
               x, the average of z weighted by the rate squared (Defazio et al. 2024, https://arxiv.org/abs/2405.15682).
         learning_rate: the largest rate of the run.
@@ -66,7 +68,7 @@ class Optimizer:
             constant and piecewise).
         milestones: when a piecewise rate falls, as rising shares of the run (unused otherwise).
         factor: what it falls by.
-        momentum: of "momentum", "nesterov" and "lars" (None: 0.9) and "muon" (None: 0.95).
+        momentum: of "momentum", "nesterov" and "lars" (None: 0.9), "muon" and "fixed_norm_muon" (None: 0.95).
         dampened: "momentum" and "nesterov" multiply g by 1 - momentum, so that v is an average of gradients, not a sum.
         b1, b2: of Adam, its relatives, "lion" and the schedule-free rules; None: 0.9 and 0.999, b2 of "lion" 0.99.
         rms_decay: of RMSProp.

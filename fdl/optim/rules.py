@@ -17,10 +17,11 @@ import optax
 from optax import contrib
 
 from fdl.optim.schedules import LearningRate
+from fdl.types import Array
 
 Rule = Literal[
     "sgd", "momentum", "nesterov", "rmsprop", "adam", "adamw", "nadam", "radam", "adagrad", "adafactor", "lion", "lamb",
-    "lars", "muon", "schedule_free_sgd", "schedule_free_adamw",
+    "lars", "muon", "fixed_norm_muon", "schedule_free_sgd", "schedule_free_adamw",
 ]  # fmt: skip
 
 _TRUST_COEFFICIENT = 1e-3  # of LARS: eta, You et al. 2017, section 5
@@ -49,6 +50,7 @@ class Coefficients:
             "lamb": cls(eps=1e-6),
             "lion": cls(b2=0.99),
             "muon": cls(momentum=0.95),
+            "fixed_norm_muon": cls(momentum=0.95),
         }.get(rule, cls())
 
 
@@ -83,6 +85,10 @@ def make_update(rule: Rule, c: Coefficients, rate: LearningRate) -> optax.Gradie
         return optax.chain(optax.scale_by_adam(c.b1, c.b2, c.eps), decay, _trust_ratio(1.0), scale_by_rate(rate))
     if rule == "lars":
         return optax.chain(decay, _trust_ratio(_TRUST_COEFFICIENT), scale_by_rate(rate), optax.trace(c.momentum))
+    if rule == "fixed_norm_muon":
+        kernels = optax.chain(_orthogonalise(c), decay, scale_by_rate(rate), optax.stateless(_to_fixed_norm))
+        others = optax.chain(optax.scale_by_adam(c.b1, c.b2, c.eps), scale_by_rate(rate))
+        return optax.partition({True: kernels, False: others}, is_decayed)
     return optax.chain(_DIRECTIONS[rule](c), decay, scale_by_rate(rate))
 
 
@@ -147,18 +153,33 @@ def _trust_ratio(coefficient: float) -> optax.GradientTransformation:
     return optax.masked(optax.scale_by_trust_ratio(trust_coefficient=coefficient), is_decayed)
 
 
-def _muon(c: Coefficients) -> optax.GradientTransformation:
-    """Orthogonalise the kernels' momentum (a convolution's as one matrix, inputs by outputs); Adam updates the rest."""
+def _orthogonalise(c: Coefficients) -> optax.GradientTransformation:
+    """Orthogonalise the momentum of kernels (a convolution's as one matrix, inputs by outputs)."""
 
     def dimensions(params: Any) -> Any:
         return jax.tree.map(
             lambda leaf: contrib.MuonDimensionNumbers(tuple(range(leaf.ndim - 1)), leaf.ndim - 1), params
         )
 
+    return contrib.scale_by_muon(beta=c.momentum, eps=c.eps, weight_dimension_numbers=dimensions)
+
+
+def _muon(c: Coefficients) -> optax.GradientTransformation:
+    """Orthogonalise the kernels' momentum, at Adam's scale; Adam updates the rest."""
+
     def scale(updates: Any, params: Any) -> Any:
         width = lambda leaf: max(leaf.size // leaf.shape[-1], leaf.shape[-1])  # noqa: E731
         return jax.tree.map(lambda leaf: _MUON_RMS * width(leaf) ** 0.5 * leaf, updates)
 
-    orthogonalise = contrib.scale_by_muon(beta=c.momentum, eps=c.eps, weight_dimension_numbers=dimensions)
-    muon = optax.chain(orthogonalise, optax.stateless(scale))
+    muon = optax.chain(_orthogonalise(c), optax.stateless(scale))
     return optax.partition({True: muon, False: optax.scale_by_adam(c.b1, c.b2, c.eps)}, is_decayed)
+
+
+def _to_fixed_norm(updates: Any, params: Any) -> Any:
+    """Change the updates so that every kernel [..., O] has the norm sqrt(O) after them."""
+
+    def change(update: Array, kernel: Array) -> Array:
+        moved = kernel + update
+        return moved * (kernel.shape[-1] ** 0.5 / jnp.linalg.norm(moved.reshape(-1))) - kernel
+
+    return jax.tree.map(change, updates, params)

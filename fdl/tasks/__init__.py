@@ -4,6 +4,7 @@ from fdl.tasks.classification import Classification
 from fdl.tasks.clustering import Clustering
 from fdl.tasks.detection import Detection
 from fdl.tasks.language import LanguageModel
+from fdl.tasks.multi_view import MultiView
 from fdl.tasks.reconstruction import Reconstruction, Variational
 from fdl.tasks.regression import Regression
 from fdl.tasks.segmentation import Segmentation
@@ -11,6 +12,18 @@ from fdl.tasks.task import MetricStyle, Panel, Task, View
 from fdl.tasks.video import VideoClassification
 
 __all__ = [
-    "Classification", "Clustering", "Detection", "LanguageModel", "MetricStyle", "Panel", "Reconstruction", "Regression", "Segmentation",
-    "Task", "Variational", "VideoClassification", "View",
-]  # fmt: skip
+    "Classification",
+    "Clustering",
+    "Detection",
+    "LanguageModel",
+    "MetricStyle",
+    "MultiView",
+    "Panel",
+    "Reconstruction",
+    "Regression",
+    "Segmentation",
+    "Task",
+    "Variational",
+    "VideoClassification",
+    "View",
+]

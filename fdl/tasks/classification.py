@@ -11,7 +11,8 @@ import numpy as np
 
 from fdl.data.splits import Splits
 from fdl.files import write_all
-from fdl.tasks import losses, tables
+from fdl.tasks import linear_baseline, losses, tables
+from fdl.tasks.linear_baseline import linear_accuracy
 from fdl.tasks.panels import classification
 from fdl.tasks.panels.answers import class_names, softmax
 from fdl.tasks.picture_inputs import predict_pictures
@@ -73,9 +74,11 @@ class Classification(Task):
                 )
 
     def baselines(self, splits: Splits) -> dict[str, Metrics]:
-        """Score always predicting the commonest class of training."""
+        """Score always predicting the commonest class of training and, for pictures, a linear model on the pixels."""
         train, test = np.asarray(splits.train["targets"]), np.asarray(splits.evaluated["targets"])
-        return {"majority class": {"accuracy": float(np.mean(test == np.bincount(train).argmax()))}}
+        found = {"majority class": {"accuracy": float(np.mean(test == np.bincount(train).argmax()))}}
+        linear = linear_accuracy(splits)
+        return found if linear is None else found | {linear_baseline.NAME: {"accuracy": linear}}
 
     def panels(self, view: View) -> Sequence[DrawPanel]:
         return classification.panels(view)

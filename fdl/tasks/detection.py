@@ -61,7 +61,9 @@ class Detection(Task):
         """
         targets, logits = batch["targets"], outputs["logits"]
         centres = self._centres(batch["inputs"], logits)
-        own, labels = geometry.assign(centres, targets["boxes"], targets["classes"], self.radius * self._stride(batch["inputs"], logits))
+        own, labels = geometry.assign(
+            centres, targets["boxes"], targets["classes"], self.radius * self._stride(batch["inputs"], logits)
+        )
         flat = logits.reshape(len(logits), -1, logits.shape[-1])
         one_hot = jax.nn.one_hot(labels, flat.shape[-1])  # no class is -1: all zeros
         classes = geometry.focal_loss(flat, one_hot).sum((1, 2))
@@ -112,14 +114,20 @@ class Detection(Task):
             raise UserError("a detector needs boxes as targets: set data to voc:FOLDER or coco:FILE")
         most = int(targets["classes"].max())
         if most >= width:
-            raise UserError(f"the boxes' classes go to {most}, and the model has {width} outputs; leave model.outputs out")
+            raise UserError(
+                f"the boxes' classes go to {most}, and the model has {width} outputs; leave model.outputs out"
+            )
 
     def baselines(self, splits: Splits) -> dict[str, Metrics]:
         """Score blobs: what is darker or stronger in colour than Otsu's threshold, called by its size."""
         return {"blobs": average_precision(splits.evaluated["targets"], blob_baseline(splits), splits.classes)}
 
     def panels(self, view: View) -> Sequence[DrawPanel]:
-        return [lambda: drawing.counts(view), lambda: drawing.augmented(view), lambda: drawing.found(view, self.least_score)]
+        return [
+            lambda: drawing.counts(view),
+            lambda: drawing.augmented(view),
+            lambda: drawing.found(view, self.least_score),
+        ]
 
     def predict(self, view: View, source: str, out: Path) -> list[Path]:
         """Write predictions.csv (a line for each box, in pixels of the user's own picture) and predictions.png."""

@@ -49,7 +49,11 @@ def summary_of(precision: np.ndarray, classes: Sequence[str]) -> Metrics:
     def mean(values: np.ndarray) -> float:
         return float(values[values > -1].mean()) if (values > -1).any() else 0.0
 
-    each = {f"ap_50_{name}": mean(held[0, :, number]) for number, name in enumerate(classes) if (held[0, :, number] > -1).any()}
+    each = {
+        f"ap_50_{name}": mean(held[0, :, number])
+        for number, name in enumerate(classes)
+        if (held[0, :, number] > -1).any()
+    }
     return {"map_50": mean(held[0]), "map": mean(held), **each}
 
 
@@ -127,5 +131,7 @@ def otsu(values: np.ndarray) -> float:
     middles, below = (edges[:-1] + edges[1:]) / 2, np.cumsum(counts)
     total, sums = below[-1], np.cumsum(counts * middles)
     above = total - below
-    between = np.where((below > 0) & (above > 0), (sums[-1] * below / total - sums) ** 2 / np.maximum(below * above, 1), 0)
+    between = np.where(
+        (below > 0) & (above > 0), (sums[-1] * below / total - sums) ** 2 / np.maximum(below * above, 1), 0
+    )
     return float(middles[between.argmax()])

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import csv
+import functools
 import io
+import itertools
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -26,6 +28,8 @@ from fdl.types import UserError, printable
 CHUNK_BYTES = 128 << 20
 PICTURED = 40
 """How many of the predictions are drawn; the table has all."""
+THUMBNAIL = 160
+"""The longer side of an original as it is drawn, in pixels."""
 
 
 class PictureChunk(NamedTuple):
@@ -35,12 +39,14 @@ class PictureChunk(NamedTuple):
         names: of the good ones, relative to the source.
         rows: those, [n, *shape].
         inverted: which of those were bright where the data set is dark.
+        originals: the first PICTURED of those as they were read, uint8 [H, W, 1 or 3], reduced to THUMBNAIL pixels.
         bad: the ones that cannot be read.
     """
 
     names: list[str]
     rows: np.ndarray
     inverted: list[bool]
+    originals: list[np.ndarray]
     bad: list[Bad]
 
 
@@ -85,21 +91,35 @@ def _read_chunks(files: list[tuple[str, Path]], bad: list[Bad], spec: PictureSpe
     for start in range(0, len(files), size):
         some = files[start : start + size]
         rows = np.empty((len(some), *spec.shape), spec.dtype)
-        inverted = [False] * len(some)
-
-        def read(
-            place: int, some: list[tuple[str, Path]] = some, rows: np.ndarray = rows, inverted: list[bool] = inverted
-        ) -> None:
-            rows[place], inverted[place] = spec.match(spec.frame.apply(images.decode(some[place][1])))
-
-        wrong = images.try_each(read, len(some))
+        inverted, originals = [False] * len(some), dict[int, np.ndarray]()
+        wrong = images.try_each(functools.partial(_read_one, some, spec, rows, inverted, originals), len(some))
         bad = [*bad, *(Bad(printable(some[place][1], 2000), "", reason) for place, reason in wrong.items())]
         good = [place for place in range(len(some)) if place not in wrong]
         count, first = count + len(good), first or next(iter(bad), None)
-        yield PictureChunk([some[i][0] for i in good], rows[good] if wrong else rows, [inverted[i] for i in good], bad)
+        yield PictureChunk(
+            [some[i][0] for i in good], rows[good] if wrong else rows, [inverted[i] for i in good],
+            [originals[i] for i in good if i in originals], bad,
+        )  # fmt: skip
         bad = []
     if not count:
         raise UserError(f"--input: none of {len(files):,} images can be read; {first}")
+
+
+def _read_one(
+    files: list[tuple[str, Path]], spec: PictureSpec, rows: np.ndarray, inverted: list[bool],
+    originals: dict[int, np.ndarray], place: int,
+) -> None:  # fmt: skip
+    """Read file `place` into its places of `rows`, `inverted` and, of the first files, `originals`.
+
+    Raises:
+        ValueError: it cannot be read.
+    """
+    image = images.decode(files[place][1])
+    rows[place], inverted[place] = spec.convert(image)
+    # Up to twice as many as are drawn are kept, in case some of them are broken.
+    if place < 2 * PICTURED:
+        image.thumbnail((THUMBNAIL, THUMBNAIL))
+        originals[place] = np.asarray(image).reshape(image.height, image.width, -1)
 
 
 def predict_pictures(view: View, source: str, out: Path, top: int) -> list[Path]:
@@ -107,6 +127,7 @@ def predict_pictures(view: View, source: str, out: Path, top: int) -> list[Path]
 
     Every picture is converted to the form of the training images (`fdl.data.picture_spec.PictureSpec`). Where those are grey
     on a dark background (white on black), one on a bright background is inverted, and the column `inverted` says so.
+    predictions.png shows each picture as it was read and as the model was given it.
 
     Args:
         top: classes named in each row, likeliest first.
@@ -117,7 +138,7 @@ def predict_pictures(view: View, source: str, out: Path, top: int) -> list[Path]
     table = io.StringIO()
     writer = csv.writer(table, lineterminator="\n")
     classes: tuple[str, ...] = ()
-    drawn: list[tuple[str, np.ndarray, np.ndarray]] = []
+    drawn: list[_Drawn] = []
     bad: list[Bad] = []
     for chunk in read_pictures(source, spec_of(view.splits)):
         bad += chunk.bad
@@ -133,7 +154,9 @@ def predict_pictures(view: View, source: str, out: Path, top: int) -> list[Path]
             cells = [cell for i in order for cell in (classes[i], f"{row[i]:.6f}")]
             # A file name may hold bytes that are not text: show \xNN rather than fail the whole table.
             writer.writerow([_text(name, "backslashreplace"), "yes" if flipped else "no", *cells])
-        drawn += list(zip(chunk.names, chunk.rows, probabilities, strict=True))[: PICTURED - len(drawn)]
+        # Originals are kept of the first pictures alone: `zip` ends with them.
+        found = zip(chunk.names, chunk.originals, chunk.rows, probabilities, strict=False)
+        drawn += itertools.starmap(_Drawn, itertools.islice(found, PICTURED - len(drawn)))
     files: dict[str, bytes | str] = {"predictions.csv": table.getvalue(), "predictions.png": _gallery(drawn, classes)}
     if bad:
         files[bad_inputs.FILE] = bad_inputs.as_csv(bad)
@@ -147,18 +170,28 @@ def predict_pictures(view: View, source: str, out: Path, top: int) -> list[Path]
     return written
 
 
-def _gallery(drawn: list[tuple[str, np.ndarray, np.ndarray]], classes: tuple[str, ...]) -> bytes:
-    """Draw each (name, picture, probabilities [C]) with its likeliest class, as a PNG."""
-    best = [int(row.argmax()) for _, _, row in drawn]
+class _Drawn(NamedTuple):
+    """A prediction as it is drawn: the file's name, its picture as read and as given to the model, and probabilities [C]."""
+
+    name: str
+    original: np.ndarray
+    picture: np.ndarray
+    probabilities: np.ndarray
+
+
+def _gallery(drawn: list[_Drawn], classes: tuple[str, ...]) -> bytes:
+    """Draw each prediction with its likeliest class, as a PNG."""
+    best = [int(each.probabilities.argmax()) for each in drawn]
     figure = figures.gallery(
-        np.stack([picture for _, picture, _ in drawn]),
+        np.stack([each.picture for each in drawn]),
         [(figures.label(classes[label]), figures.BLUE) for label in best],
         [
-            f"{row[label]:.0%}  {figures.label(_text(name, 'replace'), 20)}"
-            for (name, _, row), label in zip(drawn, best, strict=True)
+            f"{each.probabilities[label]:.0%}  {figures.label(_text(each.name, 'replace'), 20)}"
+            for each, label in zip(drawn, best, strict=True)
         ],
-        columns=4,
-        bars=[(classes, row, {label: figures.BLUE}) for (_, _, row), label in zip(drawn, best, strict=True)],
+        columns=3,
+        bars=[(classes, each.probabilities, {label: figures.BLUE}) for each, label in zip(drawn, best, strict=True)],
+        originals=[each.original for each in drawn],
     )
     return figures.png(figure)
 

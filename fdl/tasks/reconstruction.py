@@ -75,7 +75,9 @@ class Reconstruction(Task):
             outputs, prepared = view.outputs(rows), view.prepared(rows)
             losses = self.score(jax.tree.map(jnp.asarray, outputs), jax.tree.map(jnp.asarray, prepared))["loss"]
             for name, loss in zip(chunk.names, np.asarray(losses), strict=True):
-                writer.writerow([name.encode(errors="surrogateescape").decode(errors="backslashreplace"), f"{loss:.6g}"])
+                writer.writerow(
+                    [name.encode(errors="surrogateescape").decode(errors="backslashreplace"), f"{loss:.6g}"]
+                )
             first = slice(max(0, _DRAWN - sum(map(len, drawn))))
             drawn.append(generation.pairs(prepared["inputs"][first], outputs["logits"][first]))
         sheet = figures.mosaic(figures.viewable(np.concatenate(drawn)), 8)
@@ -171,7 +173,9 @@ def bernoulli_mixture(train: np.ndarray, test: np.ndarray, components: int, roun
     Starts from rows drawn with a fixed seed; probabilities are smoothed by one row of grey.
     """
     rng = np.random.default_rng(0)
-    means = 0.25 + 0.5 * train[rng.choice(len(train), components, replace=False)] if components > 1 else train[:1] * 0 + 0.5
+    means = (
+        0.25 + 0.5 * train[rng.choice(len(train), components, replace=False)] if components > 1 else train[:1] * 0 + 0.5
+    )
     shares = np.full(components, 1 / components)
 
     def joint(x: np.ndarray) -> np.ndarray:

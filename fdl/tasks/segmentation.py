@@ -86,7 +86,9 @@ class Segmentation(Task):
                 continue
             targets = rows["targets"]
             if targets.shape[1:] != shape:
-                raise UserError(f"the labels of the {name} split are {list(targets.shape[1:])}, the model's {list(shape)}")
+                raise UserError(
+                    f"the labels of the {name} split are {list(targets.shape[1:])}, the model's {list(shape)}"
+                )
             most = int(targets[targets != VOID].max(initial=0))
             if most >= count:
                 raise UserError(
@@ -99,7 +101,10 @@ class Segmentation(Task):
         counts = np.stack([(train == number).sum(0) for number in range(len(splits.classes))])
         everywhere = np.full(test.shape, counts.sum((1, 2)).argmax())
         by_place = np.broadcast_to(counts.argmax(0), test.shape)
-        return {"majority class": iou_of(test, everywhere, splits.classes), "by position": iou_of(test, by_place, splits.classes)}
+        return {
+            "majority class": iou_of(test, everywhere, splits.classes),
+            "by position": iou_of(test, by_place, splits.classes),
+        }
 
     def panels(self, view: View) -> Sequence[DrawPanel]:
         return [lambda: drawing.overlays(view), lambda: drawing.table(view)]

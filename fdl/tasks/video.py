@@ -71,7 +71,9 @@ class VideoClassification(Classification):
         writer = csv.writer(table, lineterminator="\n")
         names = class_names(view.splits, probabilities.shape[1])
         best = np.argsort(-probabilities, axis=1, kind="stable")[:, : self.top]
-        writer.writerow(["file", *(f"{word}_{rank}" for rank in range(1, best.shape[1] + 1) for word in ("class", "confidence"))])
+        writer.writerow(
+            ["file", *(f"{word}_{rank}" for rank in range(1, best.shape[1] + 1) for word in ("class", "confidence"))]
+        )
         for clip, row, order in zip(good, probabilities, best, strict=True):
             shown = clip.name.encode(errors="surrogateescape").decode(errors="backslashreplace")
             writer.writerow([shown, *(cell for i in order for cell in (names[i], f"{row[i]:.6f}"))])
@@ -108,6 +110,8 @@ def film_strips(view: View, count: int = 10) -> Panel:
     figures.picture(axes[0, 0], sheet)
     labels = [f"{names[true]}: {names[said]}" for true, said in zip(rows["targets"], predicted, strict=True)]
     step = sheet.shape[0] / len(strips)
-    axes[0, 0].set_yticks(step * (np.arange(len(strips)) + 0.5), [figures.label(each, 30) for each in labels], fontsize=8)
+    axes[0, 0].set_yticks(
+        step * (np.arange(len(strips)) + 0.5), [figures.label(each, 30) for each in labels], fontsize=8
+    )
     axes[0, 0].tick_params(length=0)
     return Panel("Clips", "The first test clips, frame by frame; true class: predicted class.", figure)

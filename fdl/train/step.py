@@ -190,11 +190,13 @@ def training_batch(
 ) -> tuple[Batch, dict[str, Array]]:
     """Augment and prepare a batch for training step number `step`; the model's random streams for that step.
 
-    The batch gains "step" (int32 scalar), for a task whose loss or model call depends on it. The streams are "dropout"
+    The batch gains, before it is augmented, "step" (int32 scalar) and "seen" (uint32 [B]: how many examples of the run come
+    before each), for ops, losses and model calls that depend on them. The streams are "dropout"
     and "params", which Flax falls back to: a module may draw from `make_rng` of any name, each name other numbers.
     """
     augment_key, model_key = jax.random.split(jax.random.fold_in(key, step))
     rows = jnp.arange(len(jax.tree.leaves(batch)[0]))
+    size = len(rows) * (lax.axis_size(axis_name) if axis_name else 1)
     if axis_name:
         # Augmentation is keyed by the place in the global batch. The model draws for whole arrays and cannot be, so each
         # device folds in its index; otherwise all of them would drop the same units.
@@ -202,7 +204,9 @@ def training_batch(
         rows = rows + index * len(rows)
         model_key = jax.random.fold_in(model_key, index)
     rngs = {"dropout": model_key, "params": jax.random.fold_in(model_key, 1)}
-    return prepare(augment(batch, example_draw(augment_key, rows)), None) | {"step": step}, rngs
+    seen = jnp.uint32(step) * size + rows.astype(jnp.uint32)
+    batch = batch | {"step": step, "seen": seen}
+    return prepare(augment(batch, example_draw(augment_key, rows)), None), rngs
 
 
 def add_over(axis_name: str | None, tree: Any) -> Any:

@@ -106,6 +106,33 @@ def lars(p: np.ndarray, *gradients: np.ndarray) -> np.ndarray:
     return p
 
 
+def fixed_norm_muon(p: np.ndarray, *gradients: np.ndarray) -> np.ndarray:
+    """Jordan's airbench: Nesterov momentum, five Newton-Schulz iterations, the norm brought back; a bias goes by Adam."""
+    p, m, v = p.astype(np.float64), 0.0, 0.0
+    for t, g in enumerate(gradients, 1):
+        if p.ndim < 2:
+            m, v = 0.9 * m + 0.1 * g, 0.999 * v + 0.001 * g**2
+            p = p - RATE * m / (1 - 0.9**t) / (np.sqrt(v / (1 - 0.999**t)) + 1e-8)
+            continue
+        m = 0.95 * m + 0.05 * g
+        x = ((0.95 * m / (1 - 0.95 ** (t + 1))) + 0.05 * g / (1 - 0.95**t)).reshape(-1, p.shape[-1])
+        x = x / norm(x)
+        for _ in range(5):
+            a = x @ x.T
+            x = 3.4445 * x - 4.775 * a @ x + 2.0315 * a @ a @ x
+        p = p - RATE * (x.reshape(p.shape) + 0.1 * p)
+        p = p * np.sqrt(p.shape[-1]) / norm(p)
+    return p
+
+
+def test_muon_of_fixed_norm_follows_its_equation() -> None:
+    ours = Optimizer(rule="fixed_norm_muon", learning_rate=RATE, weight_decay=0.1)
+    expected = jax.tree.map(lambda p, *gradients: fixed_norm_muon(p, *map(np.float64, gradients)), START, *GRADIENTS)
+    found = run(ours.build(STEPS)[0])[0]
+    close(found, expected, 2e-3)  # the iterations blow rounding up
+    assert norm(np.asarray(found["conv"]["kernel"])) == pytest.approx(2)
+
+
 @pytest.mark.parametrize("equation", [lamb, lars])
 def test_layerwise_rules_follow_their_papers_and_leave_biases_alone(equation: Any) -> None:
     ours = Optimizer(rule=equation.__name__, learning_rate=RATE, weight_decay=0.1)

@@ -77,7 +77,9 @@ def voc_folder(
     """
     found = request.find(path)
     if found is None or not (found / "Annotations").is_dir():
-        raise UserError(f"no folder {printable(path)!r} with a folder Annotations in it: give its path in data.load.path")
+        raise UserError(
+            f"no folder {printable(path)!r} with a folder Annotations in it: give its path in data.load.path"
+        )
     read = _read_voc(found, classes)
     return _splits(request, printable(found.name), found, found / "JPEGImages", read, size)
 
@@ -107,7 +109,12 @@ def coco_file(
         if file is None or not file.is_file():
             raise UserError(f"no file {printable(name)!r}: give the path of a COCO file of annotations")
         held = _read_coco(file, read.classes)
-        read = Read(read.splits | {split: held.splits["train"]}, held.classes, [*read.bad, *held.bad], [*read.notes, *held.notes])
+        read = Read(
+            read.splits | {split: held.splits["train"]},
+            held.classes,
+            [*read.bad, *held.bad],
+            [*read.notes, *held.notes],
+        )
         folder = folder or file.parent
     assert folder is not None
     pictures = request.find(images) if images else folder
@@ -207,7 +214,9 @@ def _checked(held: Mapping[str, list[Annotated]], classes: tuple[str, ...], bad:
     for split, pictures in held.items():
         checked[split] = []
         for picture in pictures:
-            reasons = {number: why for number, box in enumerate(picture.boxes) if (why := _fault(box, picture.size, classes))}
+            reasons = {
+                number: why for number, box in enumerate(picture.boxes) if (why := _fault(box, picture.size, classes))
+            }
             for number, why in reasons.items():
                 if drop_empty and why == _EMPTY:
                     dropped += 1
@@ -234,9 +243,7 @@ def _fault(box: Box, size: tuple[int, int], classes: Sequence[str]) -> str:
     return ""
 
 
-def _splits(
-    request: Request, name: str, where: Path, folder: Path, read: Read, size: tuple[int, int]
-) -> Splits:
+def _splits(request: Request, name: str, where: Path, folder: Path, read: Read, size: tuple[int, int]) -> Splits:
     rows: dict[str, Arrays] = {}
     bad = list(read.bad)
     most = max((len(each.boxes) for held in read.splits.values() for each in held), default=0)
@@ -253,7 +260,15 @@ def _splits(
     skipped = settle(sorted(bad), total, "pictures and boxes", request.on_bad)
     facts = Facts(classes=read.classes)
     return Splits(
-        name, "files", str(where), rows["train"], rows.get("test"), rows.get("validation"), facts, skipped=skipped, notes=read.notes
+        name,
+        "files",
+        str(where),
+        rows["train"],
+        rows.get("test"),
+        rows.get("validation"),
+        facts,
+        skipped=skipped,
+        notes=read.notes,
     )
 
 
@@ -266,13 +281,18 @@ def _rows(
         try:
             actual = picture_size(folder / each.path)
             if actual != each.size:
-                raise ValueError(f"it is {actual[0]} x {actual[1]}, its annotation says {each.size[0]} x {each.size[1]}")
+                raise ValueError(
+                    f"it is {actual[0]} x {actual[1]}, its annotation says {each.size[0]} x {each.size[1]}"
+                )
             good.append(each)
         except ValueError as error:
             bad.append(Bad(printable(folder / each.path, 2000), "", str(error)))
     pictures = [Picture(each.path, 0, 0) for each in good]
     rows, wrong = picture_rows(folder, pictures, np.arange(len(good)), Frame(size, 3), lazy=False)
-    boxes, numbers = np.zeros((len(rows["targets"]), most, 4), np.float32), np.full((len(rows["targets"]), most), -1, np.int32)
+    boxes, numbers = (
+        np.zeros((len(rows["targets"]), most, 4), np.float32),
+        np.full((len(rows["targets"]), most), -1, np.int32),
+    )
     for row, place in enumerate(rows["targets"]):
         each = good[place]
         for slot, (label, *corners) in enumerate(each.boxes):

@@ -57,7 +57,9 @@ def clip_folder(
     places: dict[SplitName, Path] = folders if "train" in folders else {"train": root}
     classes = tuple(folder.name for folder in _folders(places["train"]))
     if len(classes) < 2:
-        raise UserError(f"{printable(root)} holds clips of {len(classes)} classes, expected 2 or more: make a folder for each class")
+        raise UserError(
+            f"{printable(root)} holds clips of {len(classes)} classes, expected 2 or more: make a folder for each class"
+        )
     frame = Frame(size, channels)
     rows: dict[SplitName, Arrays] = {}
     bad: list[Bad] = []
@@ -69,13 +71,24 @@ def clip_folder(
     counts = np.bincount(rows["train"]["targets"], minlength=len(classes))
     for name, count in zip(classes, counts, strict=True):
         if count < 2:
-            raise UserError(f"{printable(root)}: class {printable(name, 40)} has {count} good clips, expected 2 or more: add some")
+            raise UserError(
+                f"{printable(root)}: class {printable(name, 40)} has {count} good clips, expected 2 or more: add some"
+            )
     if "test" not in rows:
         chosen = stratified(rows["train"]["targets"], 0.2)
         rows["train"], rows["test"] = take(rows["train"], ~chosen), take(rows["train"], chosen)
-    facts = Facts(classes=tuple(map(printable, classes)), extra={"clip": {"frames": frames, "size": size, "channels": channels}})
+    facts = Facts(
+        classes=tuple(map(printable, classes)), extra={"clip": {"frames": frames, "size": size, "channels": channels}}
+    )
     return Splits(
-        printable(root.name), "files", str(root), rows["train"], rows["test"], rows.get("validation"), facts, skipped=skipped
+        printable(root.name),
+        "files",
+        str(root),
+        rows["train"],
+        rows["test"],
+        rows.get("validation"),
+        facts,
+        skipped=skipped,
     )
 
 
@@ -92,8 +105,15 @@ def list_clips(folder: Path) -> list[Path]:
 def _rows(place: Path, classes: tuple[str, ...], frames: int, frame: Frame) -> tuple[Arrays, list[Bad]]:
     unknown = [folder.name for folder in _folders(place) if folder.name not in classes]
     if unknown:
-        raise UserError(f"{printable(place)} holds {printable(unknown[0], 60)!r}, of which there is no training clip: make them agree")
-    clips = [(clip, number) for number, name in enumerate(classes) if (place / name).is_dir() for clip in list_clips(place / name)]
+        raise UserError(
+            f"{printable(place)} holds {printable(unknown[0], 60)!r}, of which there is no training clip: make them agree"
+        )
+    clips = [
+        (clip, number)
+        for number, name in enumerate(classes)
+        if (place / name).is_dir()
+        for clip in list_clips(place / name)
+    ]
     held = np.empty((len(clips), frames, *frame.shape), np.uint8)
 
     def read(row: int) -> None:
@@ -194,7 +214,12 @@ class ClipForm:
 
 
 def moving_digits(
-    request: Request, *, frames: Count = 8, side: Count = 32, motions: tuple[str, ...] = ("left", "right"), clips: Count = 12_000
+    request: Request,
+    *,
+    frames: Count = 8,
+    side: Count = 32,
+    motions: tuple[str, ...] = ("left", "right"),
+    clips: Count = 12_000,
 ) -> Splits:
     """Make clips [T, side, side, 1] of MNIST's digits that move a pixel a frame: classes are digit and motion ("7 left").
 
@@ -213,13 +238,20 @@ def moving_digits(
     from fdl.data.sources import mnist
 
     if not motions or len(set(motions)) < len(motions) or not set(motions) <= set(_STEPS):
-        raise UserError(f"data.load.motions: expected some of {', '.join(MOTIONS)}, each once, not {printable(motions, 80)}")
+        raise UserError(
+            f"data.load.motions: expected some of {', '.join(MOTIONS)}, each once, not {printable(motions, 80)}"
+        )
     digits = mnist(request)
     if side < 20 + frames - 1:
-        raise UserError(f"data.load.side={side}: a digit of 20 pixels that moves {frames - 1} needs {20 + frames - 1} or more")
+        raise UserError(
+            f"data.load.side={side}: a digit of 20 pixels that moves {frames - 1} needs {20 + frames - 1} or more"
+        )
     assert digits.test is not None
     rng = np.random.default_rng(0)
-    train, test = (_moved(rows, count, frames, side, motions, rng) for rows, count in ((digits.train, clips), (digits.test, max(1, clips // 5))))
+    train, test = (
+        _moved(rows, count, frames, side, motions, rng)
+        for rows, count in ((digits.train, clips), (digits.test, max(1, clips // 5)))
+    )
     classes = tuple(f"{digit} {motion}" for digit in digits.classes for motion in motions)
     facts = Facts(classes=classes, extra={"clip": {"frames": frames, "size": (side, side), "channels": 1}})
     standin = "-standin" if digits.standin else ""

@@ -43,7 +43,12 @@ def camvid(request: Request) -> Splits:
 
 
 def mask_folder(
-    request: Request, *, path: str, size: tuple[Count, Count] = (180, 240), classes: tuple[str, ...] = (), void: Whole = VOID
+    request: Request,
+    *,
+    path: str,
+    size: tuple[Count, Count] = (180, 240),
+    classes: tuple[str, ...] = (),
+    void: Whole = VOID,
 ) -> Splits:
     """Read your own pictures in PATH/train with label pictures of the same names in PATH/trainannot; val and test likewise.
 
@@ -102,7 +107,11 @@ def _check_known(rows: dict[str, Arrays], count: int, root: Path) -> None:
 def _rows(folder: Path, labels: Path, size: tuple[int, int], count: int, void: int) -> tuple[Arrays, list[Bad]]:
     """Read a split: ({"inputs": uint8 [N, H, W, 3], "targets": uint8 [N, H, W]} of the good pairs, the others)."""
     listing = list_pictures(folder)
-    known = {Path(picture.path).stem: labels / picture.path for picture in list_pictures(labels).pictures} if labels.is_dir() else {}
+    known = (
+        {Path(picture.path).stem: labels / picture.path for picture in list_pictures(labels).pictures}
+        if labels.is_dir()
+        else {}
+    )
     number = len(listing.pictures)
     inputs, targets = np.empty((number, *size, 3), np.uint8), np.empty((number, *size), np.uint8)
     frame = Frame(size, 3)

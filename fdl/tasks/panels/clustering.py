@@ -45,7 +45,9 @@ def centres(view: View, assignments: np.ndarray, count: int = 14) -> Panel | Non
     sheet = figures.mosaic(np.concatenate(lines), count + 1)
     figure, axes = figures.new(figures.WIDTH * sheet.shape[0] / sheet.shape[1], packed=True)
     figures.picture(axes[0, 0], sheet)
-    return Panel("Clusters", "At the left a cluster's decoded centre; beside it the pictures surest to be in it.", figure)
+    return Panel(
+        "Clusters", "At the left a cluster's decoded centre; beside it the pictures surest to be in it.", figure
+    )
 
 
 def table(view: View, counts: np.ndarray) -> Panel:

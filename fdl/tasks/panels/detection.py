@@ -58,7 +58,10 @@ def found(view: View, least: float, count: int = 6) -> Panel:
     drawn = []
     for row, image in enumerate(figures.viewable(some["inputs"])):
         kept = made["scores"][row] >= least
-        drawn += [(image, _own(some["targets"], row)), (image, {name: values[row][kept] for name, values in made.items()})]
+        drawn += [
+            (image, _own(some["targets"], row)),
+            (image, {name: values[row][kept] for name, values in made.items()}),
+        ]
     caption = f"At the left the annotated boxes; at the right the detections of a score of {least:g} or more."
     return Panel("Detections", caption, _figure(drawn, class_names(view.splits, len(view.splits.classes)), columns=2))
 
@@ -85,7 +88,9 @@ def _draw(ax: Axes, boxes: Arrays, palette: np.ndarray) -> None:
 
     for number, (left, top, right, bottom) in enumerate(boxes["boxes"]):
         colour = palette[boxes["classes"][number]]
-        ax.add_patch(Rectangle((left - 0.5, top - 0.5), right - left, bottom - top, fill=False, edgecolor=colour, linewidth=1.2))
+        ax.add_patch(
+            Rectangle((left - 0.5, top - 0.5), right - left, bottom - top, fill=False, edgecolor=colour, linewidth=1.2)
+        )
         if "scores" in boxes:
             ax.text(left, top - 1, f"{boxes['scores'][number]:.2f}", fontsize=5, color=colour)
 

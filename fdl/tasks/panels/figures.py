@@ -112,23 +112,35 @@ def gallery(
     columns: int,
     bars: Sequence[tuple[Sequence[str], np.ndarray, dict[int, str]]] = (),
     most: int = 10,
+    originals: Sequence[np.ndarray] = (),
 ) -> Figure:
-    """Draw pictures in a grid, each under a title (text, colour) and over a note, with class bars at its right if given."""
+    """Draw pictures in a grid, each under a title (text, colour) and over a note.
+
+    Args:
+        bars: class bars, drawn at the right of each picture.
+        originals: pictures as they were read [H, W, 1 or 3], of any size, drawn at the left of each.
+    """
     rows = -(-len(images) // columns)
-    panes = 2 if bars else 1
+    left = 1 if originals else 0
+    panes = left + (2 if bars else 1)
     figure, axes = new(0.1 + rows * (1.6 if bars else 1.5), rows=rows, columns=columns * panes, packed=not bars)
     for ax in axes.flat:
         ax.set_axis_off()
     for place, image in enumerate(viewable(images)):
         row, column = divmod(place, columns)
-        ax = axes[row, column * panes]
+        if originals:
+            ax = axes[row, column * panes]
+            ax.set_axis_on()
+            picture(ax, originals[place])
+            ax.set_xlabel("as read", fontsize=7, labelpad=2)
+        ax = axes[row, column * panes + left]
         ax.set_axis_on()
         picture(ax, image)
         text, colour = titles[place]
         ax.set_title(text, fontsize=8, color=colour, fontweight="bold", pad=3)
         ax.set_xlabel(notes[place], fontsize=7, labelpad=2)
         if bars:
-            ax = axes[row, column * 2 + 1]
+            ax = axes[row, column * panes + left + 1]
             ax.set_axis_on()
             class_bars(ax, *bars[place], most=most)
     return figure

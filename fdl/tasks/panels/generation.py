@@ -55,6 +55,10 @@ def samples(view: View, count: int = 96) -> Panel:
     if latent == 2:
         side = ndtri((np.arange(16) + 0.5) / 16)
         codes = np.stack(np.meshgrid(side, side), -1).reshape(-1, 2)
-        return _sheet("Samples", "Codes over the plane, at equal steps of the prior's probability.", decode(view, codes), 16)
+        return _sheet(
+            "Samples", "Codes over the plane, at equal steps of the prior's probability.", decode(view, codes), 16
+        )
     codes = np.random.default_rng(view.seed).normal(size=(count, latent))
-    return _sheet("Samples", "Codes are drawn from the prior; a pixel's grey is its probability.", decode(view, codes), 16)
+    return _sheet(
+        "Samples", "Codes are drawn from the prior; a pixel's grey is its probability.", decode(view, codes), 16
+    )

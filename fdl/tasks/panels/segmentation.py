@@ -15,7 +15,6 @@ from fdl.tasks.panels.data import held
 from fdl.tasks.task import Panel, View
 from fdl.types import Arrays, take
 
-
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
@@ -49,7 +48,9 @@ def overlays(view: View, count: int = 6) -> Panel:
         for image, truth, said in zip(images, some["targets"], predicted, strict=True)
     ]
     caption = "From left to right: the picture, the true classes over it, the predicted ones."
-    return Panel("Segmentations", caption, _figure(np.concatenate(lines), 3, class_names(view.splits, len(view.splits.classes))))
+    return Panel(
+        "Segmentations", caption, _figure(np.concatenate(lines), 3, class_names(view.splits, len(view.splits.classes)))
+    )
 
 
 def _figure(images: np.ndarray, columns: int, names: Sequence[str]) -> Figure:
