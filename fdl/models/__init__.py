@@ -9,8 +9,10 @@ from fdl.models.by_hand import HandCNN, HandMLP
 from fdl.models.cnn import CNN
 from fdl.models.mlp import MLP
 from fdl.models.recurrent import Recurrent
+from fdl.models.recurrent_layers import RecurrentLayers
 from fdl.models.resnet import ResNet, ResNet18, ResNet34, ResNet50, ResNet101, ResNet152
 
 __all__ = [
-    "CNN", "MLP", "HandCNN", "HandMLP", "Recurrent", "ResNet", "ResNet18", "ResNet34", "ResNet50", "ResNet101", "ResNet152",
+    "CNN", "MLP", "HandCNN", "HandMLP", "Recurrent", "RecurrentLayers",
+    "ResNet", "ResNet18", "ResNet34", "ResNet50", "ResNet101", "ResNet152",
 ]  # fmt: skip
