@@ -19,6 +19,11 @@ from fdl.data.formats.cells import Cells
 from fdl.data.formats.folders import folder as folder
 from fdl.data.formats.forms import choose, first, forms_of, roots, splits, stratified
 from fdl.data.formats.imagenet import imagenet as imagenet
+from fdl.data.formats.parallel_texts import dates as dates
+from fdl.data.formats.parallel_texts import multi30k as multi30k
+from fdl.data.formats.sentences import imdb as imdb
+from fdl.data.formats.sentences import rt_polarity as rt_polarity
+from fdl.data.formats.sentences import sst as sst
 from fdl.data.splits import LoadFunction, Request, Splits
 from fdl.data.standins import garments, handwriting, standin
 from fdl.environment import cache_dir
@@ -189,6 +194,7 @@ def california_housing(request: Request) -> Splits:
 DATA_SETS: dict[str, LoadFunction] = {source.__name__: source for source in (
     fashion_mnist, fashion_pair, mnist, cifar10, digits, tiny_shakespeare, california_housing, imagenet,
     planar.moons, planar.circles, planar.flower, planar.fields, planar.blobs, planar.spirals,
+    sst, rt_polarity, imdb, dates, multi30k,
 )}  # fmt: skip
 """Every data set that a name alone selects, as in `--set data=mnist` (`fdl.data.source_text`)."""
 

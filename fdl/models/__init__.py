@@ -11,8 +11,12 @@ from fdl.models.mlp import MLP
 from fdl.models.recurrent import Recurrent
 from fdl.models.recurrent_layers import RecurrentLayers
 from fdl.models.resnet import ResNet, ResNet18, ResNet34, ResNet50, ResNet101, ResNet152
+from fdl.models.seq2seq import AttentionTranslator
+from fdl.models.text_classifier import TextClassifier
+from fdl.models.transformer import CausalTransformer, TranslationTransformer
 
 __all__ = [
-    "CNN", "MLP", "HandCNN", "HandMLP", "Recurrent", "RecurrentLayers",
+    "CNN", "MLP", "AttentionTranslator", "CausalTransformer", "HandCNN", "HandMLP", "Recurrent", "RecurrentLayers",
     "ResNet", "ResNet18", "ResNet34", "ResNet50", "ResNet101", "ResNet152",
+    "TextClassifier", "TranslationTransformer",
 ]  # fmt: skip
