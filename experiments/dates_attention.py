@@ -21,9 +21,9 @@ def experiment() -> Experiment:
         model=AttentionTranslator(embedding=32, width=64, dropout=0.1),
         task=Translation(),
         optimizer=Optimizer(rule="adam", learning_rate=4e-3, schedule="cosine", warmup=0.05, clip_norm=1.0),
-        steps="12epochs",
+        steps="6epochs",
         batch_size=64,
         eval_batch_size=500,
-        eval_every="2epochs",
-        save_every="2epochs",
+        eval_every="1epochs",
+        save_every="1epochs",
     )

@@ -159,8 +159,14 @@ class CausalTransformer(nn.Module):
         self.drop = nn.Dropout(self.dropout)
 
     def __call__(self, tokens_BxT: Array, train: bool = False) -> Array:
-        x = self._embed(tokens_BxT, self.places[: tokens_BxT.shape[1]], train)
-        x, _ = self.stack(x, causal(tokens_BxT.shape[1]), train=train)
+        time = tokens_BxT.shape[1]
+        if time > self.context:
+            raise ValueError(
+                f"rows of {time} tokens are longer than context={self.context}: raise model.context, or cut shorter rows "
+                "(data.load.length and data.load.eval_length of a text)"
+            )
+        x = self._embed(tokens_BxT, self.places[:time], train)
+        x, _ = self.stack(x, causal(time), train=train)
         return self.words.attend(x)
 
     def _embed(self, tokens: Array, places: Array, train: bool) -> Array:
@@ -172,7 +178,7 @@ class CausalTransformer(nn.Module):
         return jnp.zeros((batch_size, self.context), jnp.int32), jnp.zeros((), jnp.int32)
 
     def with_carry(self, tokens_BxT: Array, carry: Any) -> tuple[Array, Any]:
-        """Compute the logits [B, 1, V] after the last of the tokens so far and these; the oldest beyond `context` are forgotten."""
+        """Compute the logits [B, 1, V] after the tokens so far and these; the oldest beyond `context` are forgotten."""
         held, count = carry
         time = tokens_BxT.shape[1]
         joined = jnp.concatenate([held, tokens_BxT.astype(jnp.int32)], axis=1)

@@ -8,12 +8,6 @@ from fdl.tasks.text_classification import TextClassification
 from fdl.tasks.translation import Translation, TranslationByBleu
 
 __all__ = [
-    "Classification",
-    "LanguageModel",
-    "MetricStyle",
-    "Panel",
-    "Regression",
-    "Task",
-    "TextClassification",
-    "View",
-]
+    "Classification", "LanguageModel", "MetricStyle", "Panel", "Regression", "Task", "TextClassification", "Translation",
+    "TranslationByBleu", "View",
+]  # fmt: skip

@@ -8,10 +8,11 @@ import io
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from fdl.data.class_ops import count_ngrams, log_ratios
+from fdl.data.class_ops import log_ratios
 from fdl.data.formats import characters
 from fdl.data.splits import Splits
 from fdl.files import user_path, write_all
@@ -20,7 +21,7 @@ from fdl.tasks.classification import Classification
 from fdl.tasks.panels import texts
 from fdl.tasks.panels.answers import class_names, softmax
 from fdl.tasks.task import DrawPanel, View
-from fdl.types import Array, Arrays, Metrics, UserError, printable
+from fdl.types import Arrays, Metrics, UserError, printable
 
 MOST_TEXTS = 1_000_000
 
@@ -78,37 +79,53 @@ def read_lines(source: str) -> list[tuple[int, str]]:
 
 
 def nbsvm(train: Arrays, test: Arrays, smoothing: float = 1.0, cost: float = 0.1, kept: float = 0.25) -> float:
-    """Train a linear SVM on n-grams scaled by their naive Bayes log-count ratios; return its accuracy on `test`.
+    """Train a linear SVM on words and pairs scaled by their naive Bayes log-count ratios; return its accuracy on `test`.
 
     Wang and Manning 2012, "Baselines and Bigrams", with their interpolation `kept`: w <- (1 - b) mean|w| + b w. Of several
-    classes, one against the rest. The n-grams are words and pairs; single words where the encoder made none.
+    classes, one against the rest. Words that are not in the vocabulary are left out.
     """
-    from scipy import sparse
     from sklearn.svm import LinearSVC
 
-    def numbers(rows: Arrays) -> np.ndarray:
-        inputs = rows["inputs"]
-        return np.asarray(
-            inputs["ngrams"][:, : 2 * inputs["mask"].shape[1]] if "ngrams" in inputs else inputs["tokens"]
-        )
-
-    def features(found: np.ndarray) -> sparse.csr_matrix:
-        rows, columns = np.nonzero(found)
-        held = sparse.csr_matrix((np.ones(len(rows)), (rows, found[rows, columns])), (len(found), size))
-        held.data[:] = 1  # a word counts once a text
-        return held
-
-    seen, asked = numbers(train), numbers(test)
-    size, targets = int(max(seen.max(), asked.max())) + 1, np.asarray(train["targets"])
-    counts = count_ngrams(seen, targets, size)
-    ratios = log_ratios(counts, counts.sum(0), smoothing, int((counts.sum(1) > 0).sum()))
-    learnt, tested, classes = features(seen), features(asked), range(ratios.shape[1])
+    learnt, tested = bags(np.asarray(train["inputs"]["tokens"]), np.asarray(test["inputs"]["tokens"]))
+    targets = np.asarray(train["targets"])
+    classes = range(int(targets.max()) + 1)
+    counts = np.stack([np.asarray(learnt[targets == label].sum(0)).ravel() for label in classes], -1)
+    ratios = log_ratios(counts, counts.sum(0), smoothing, len(counts))
     scores = []
     for label in classes if len(classes) > 2 else (1,):
-        scaled = learnt.multiply(ratios[:, label]).tocsr()
+        scaled = learnt.multiply(ratios[None, :, label]).tocsr()
         found = LinearSVC(C=cost, dual=True, random_state=0, max_iter=10_000).fit(scaled, targets == label)
         weights = found.coef_[0]
         weights = ((1 - kept) * np.abs(weights).mean() + kept * weights) * ratios[:, label]
         scores.append(tested @ weights + found.intercept_[0])
-    answers: np.ndarray | Array = (scores[0] > 0).astype(int) if len(scores) == 1 else np.argmax(scores, axis=0)
+    answers: Any = (scores[0] > 0).astype(int) if len(scores) == 1 else np.argmax(scores, axis=0)
     return float(np.mean(answers == np.asarray(test["targets"])))
+
+
+def bags(train: np.ndarray, test: np.ndarray) -> tuple[Any, Any]:
+    """Return which words and pairs of words each text has, sparse [N, F] of 0 and 1: those that training texts have.
+
+    Args:
+        train, test: tokens [N, T]: 0 padding, 1 a word out of the vocabulary.
+    """
+    from scipy import sparse
+
+    size = int(max(train.max(), test.max())) + 1
+
+    def numbers(tokens: np.ndarray) -> np.ndarray:
+        words = tokens.astype(np.int64)
+        pairs = np.where((words[:, :-1] > 1) & (words[:, 1:] > 1), (words[:, :-1] + 1) * size + words[:, 1:], 0)
+        return np.concatenate([np.where(words > 1, words, 0), pairs], axis=1)
+
+    known = np.unique(numbers(train))
+    known = known[known > 0]
+
+    def features(tokens: np.ndarray) -> Any:
+        found = numbers(tokens)
+        place = np.minimum(np.searchsorted(known, found), len(known) - 1)
+        rows, columns = np.nonzero(known[place] == found)
+        held = sparse.csr_matrix((np.ones(len(rows)), (rows, place[rows, columns])), (len(found), len(known)))
+        held.data[:] = 1  # a word counts once a text
+        return held
+
+    return features(train), features(test)
