@@ -25,7 +25,7 @@ def experiment() -> Experiment:
             augment=(NaiveBayesRatios(),),
             prepare=(NaiveBayesRatios(),),
         ),
-        model=TextClassifier(reader="lstm", embedding=64, width=64, word_dropout=0.3, dropout=0.5, buckets=1 << 20),
+        model=TextClassifier(reader="lstm", embedding=64, width=64, word_dropout=0.3, dropout=0.5),
         task=TextClassification(),
         optimizer=Optimizer(
             rule="adamw", learning_rate=2e-3, weight_decay=0.1, schedule="cosine", clip_norm=1.0, ema=0.999

@@ -21,11 +21,11 @@ def experiment() -> Experiment:
         data=Data(
             load=sources.rt_polarity,
             validation=500,
-            encode=(Vocabulary(length=56, level="space", ngrams=3),),
+            encode=(Vocabulary(length=56, ngrams=3),),
             augment=(NaiveBayesRatios(),),
             prepare=(NaiveBayesRatios(),),
         ),
-        model=TextClassifier(reader="cnn", embedding=64, width=64, word_dropout=0.3, dropout=0.5, buckets=1 << 20),
+        model=TextClassifier(reader="cnn", embedding=64, width=64, word_dropout=0.3, dropout=0.5),
         task=TextClassification(),
         optimizer=Optimizer(rule="adamw", learning_rate=2e-3, weight_decay=0.1, schedule="cosine", ema=0.99),
         steps="5epochs",

@@ -24,7 +24,7 @@ def experiment() -> Experiment:
             augment=(NaiveBayesRatios(),),
             prepare=(NaiveBayesRatios(),),
         ),
-        model=TextClassifier(reader="lstm", embedding=64, width=64, word_dropout=0.3, dropout=0.5, buckets=1 << 20),
+        model=TextClassifier(reader="lstm", embedding=64, width=64, word_dropout=0.3, dropout=0.5),
         task=TextClassification(),
         optimizer=Optimizer(rule="adamw", learning_rate=3e-3, weight_decay=0.1, schedule="cosine", ema=0.99),
         steps="8epochs",

@@ -50,21 +50,19 @@ class NaiveBayesRatios(Op):
 
     Attributes:
         smoothing: a, what is added to each count.
-        buckets: as of `fdl.data.encoders.Vocabulary`.
     """
 
     smoothing: Positive = 1.0
-    buckets: int = 1 << 20
 
     def fit(self, train: Arrays) -> Statistics:
-        return {"counts": count_ngrams(train["inputs"]["ngrams"], class_numbers(train, self), self.buckets)}
+        return {"counts": count_ngrams(train["inputs"]["ngrams"], class_numbers(train, self))}
 
     def transform(self, batch: Batch, draw: Draw | None, statistics: Statistics) -> Batch:
         inputs, ngrams = batch["inputs"], batch["inputs"]["ngrams"]
         if "ratios" in inputs:
             return batch
         totals = np.asarray(statistics["counts"], np.float64).sum(0)
-        counts = jnp.take(jnp.asarray(statistics["counts"]), ngrams, axis=0)
+        counts = jnp.take(jnp.asarray(statistics["counts"]), ngrams, axis=0, mode="fill", fill_value=0)
         if draw is not None:
             own = batch["targets"][:, None, None] == jnp.arange(len(totals))[None, None]
             counts = jnp.maximum(counts - own, 0)  # number 0, no n-gram, has no count to leave out
@@ -72,9 +70,10 @@ class NaiveBayesRatios(Op):
         return {**batch, "inputs": {**inputs, "ratios": ratios * (ngrams > 0)[..., None]}}
 
 
-def count_ngrams(ngrams: np.ndarray, targets: np.ndarray, buckets: int) -> np.ndarray:
-    """Count the texts of each class that have an n-gram, float32 [buckets, K]; number 0 is no n-gram."""
-    counts = [np.bincount(ngrams[targets == label].ravel(), minlength=buckets) for label in range(targets.max() + 1)]
+def count_ngrams(ngrams: np.ndarray, targets: np.ndarray) -> np.ndarray:
+    """Count the texts of each class that have an n-gram, float32 [1 + the largest number, K]; number 0 is no n-gram."""
+    size, classes = int(ngrams.max()) + 1, int(targets.max()) + 1
+    counts = [np.bincount(ngrams[targets == label].ravel(), minlength=size) for label in range(classes)]
     found = np.stack(counts, -1).astype(np.float32)
     found[0] = 0
     return found

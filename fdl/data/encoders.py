@@ -84,7 +84,7 @@ class Vocabulary(HostOp):
                     yield (size - 1) * self.length + first, hashed
 
     def update_facts(self, facts: Facts, state: Any) -> Facts:
-        return dataclasses.replace(facts, vocabulary=tuple(state))
+        return dataclasses.replace(facts, vocabulary=tuple(state), extra={**facts.extra, "buckets": self.buckets})
 
 
 @dataclasses.dataclass(frozen=True)

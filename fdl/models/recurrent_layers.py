@@ -120,6 +120,8 @@ class RecurrentLayers(nn.Module):
         start = self.initial_carry(batch_size) if carry is None else carry
         start = jax.tree.map(lambda state: state.astype(dtype), start)
         drop = nn.Dropout(self.dropout, broadcast_dims=(0,) if self.variational else (), deterministic=not train)
+        if isinstance(x, Tokens) and mask_TxBx1 is not None:  # then products are taken step by step
+            x = jnp.take(jnp.eye(x.size, dtype=dtype) if x.table is None else x.table.astype(dtype), x.numbers, axis=0)
         ends = []
         for layer in range(1, self.layers + 1):
             x = x if isinstance(x, Tokens) else drop(x)
@@ -142,8 +144,10 @@ class RecurrentLayers(nn.Module):
         kernel = self.param(f"{name}_input", layers.initializer(self.initializer), (size, units)).astype(dtype)
         bias = self.param(f"{name}_bias", self._bias_init, (units,)).astype(dtype)
         # The products with the inputs do not recur: all time steps at once, before the scan.
-        product = _look_up(x, kernel, bias[None], train and self.dropout > 0, drop) if isinstance(x, Tokens) else None
-        product = x @ kernel + bias[None, None] if product is None else product
+        if isinstance(x, Tokens):
+            product = _look_up(x, kernel, bias[None], train and self.dropout > 0, drop)
+        else:
+            product = (x @ kernel if mask is None else scans.product_by_step(x, kernel)) + bias[None, None]
         if self.cell == "min_gru":
             return scans.min_gru(product, state, mask, reverse)
         recurrent = self.param(f"{name}_recurrent", self._recurrent_init, (self.width, units)).astype(dtype)

@@ -88,7 +88,7 @@ def _scan_backward(cell: _Cell, reverse: bool, saved: Any, gradients: Any) -> tu
 
     given = cell.needed(kept, before, after), dh_TxBxH, mask
     d_first, (d_product, rest) = lax.scan(step, d_last, given, reverse=not reverse)
-    d_kernel = jnp.einsum("tbh,tbg->hg", before[-1], d_product)
+    d_kernel = _kernel_gradient(before[-1], d_product)
     d_bias = None if bias is None else d_product[..., -bias.shape[0] :].sum((0, 1))
     return cell.to_inputs(d_product, rest), d_first, d_kernel, d_bias, None
 
@@ -106,6 +106,32 @@ def _where(mask: Array | None, new: State, old: State) -> State:
     if mask is None:
         return new
     return tuple(jnp.where(mask != 0, a, b) for a, b in zip(new, old, strict=True))
+
+
+@jax.custom_vjp
+def product_by_step(x_TxBxD: Array, kernel_DxG: Array) -> Array:
+    """Compute x @ kernel step by step, [T, B, G], in products of the same shape however long the rows are.
+
+    The bits of one product over all steps may depend on how many there are: padding would be seen. Its gradients do not
+    reach what is compared and are one product each.
+    """
+    return lax.map(lambda x_BxD: x_BxD @ kernel_DxG, x_TxBxD)
+
+
+def _product_forward(x: Array, kernel: Array) -> tuple[Array, tuple[Array, Array]]:
+    return product_by_step(x, kernel), (x, kernel)
+
+
+def _product_backward(saved: tuple[Array, Array], d: Array) -> tuple[Array, Array]:
+    x, kernel = saved
+    return d @ kernel.T, _kernel_gradient(x, d)
+
+
+product_by_step.defvjp(_product_forward, _product_backward)
+
+
+def _kernel_gradient(x_TxBxD: Array, d_TxBxG: Array) -> Array:
+    return jnp.einsum("tbh,tbg->hg", x_TxBxD, d_TxBxG)
 
 
 # ---- the LSTM --------------------------------------------------------------------------------------------------------

@@ -6,18 +6,18 @@ Legend: B batch, T words, E embedding, H what the reader makes of a word, G n-gr
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Literal
+from typing import Annotated, Literal
 
 import jax.numpy as jnp
 from flax import linen as nn
 
 from fdl.models import layers
 from fdl.models.recurrent_layers import CellName, RecurrentLayers
-from fdl.types import Array, Count, Outputs, Probability, VocabularySize, Whole
+from fdl.types import Array, Count, Fact, Outputs, Probability, Range, VocabularySize
 
 
 class TextClassifier(nn.Module):
-    """Logits [B, K] of texts, from what `fdl.data.encoders.Vocabulary` makes of them; padding changes no bit.
+    """Logits [B, K] of texts, from what `fdl.data.encoders.Vocabulary` makes of them. Padding has no weight.
 
     1. Words become vectors; in training whole words are dropped (Iyyer et al. 2015).
     2. The reader makes of each word a vector that knows its neighbours.
@@ -37,8 +37,8 @@ class TextClassifier(nn.Module):
         windows: of a "cnn".
         word_dropout: the share of words, and of n-grams, left out in training.
         dropout: of the words' vectors (the same units in every word) and before the output.
-        buckets: as of the encoder; 0: there are no n-grams.
-        ngram_scale: start of s.
+        buckets: numbers of n-grams; 0: as many as the encoder's.
+        ngram_scale: s.
     """
 
     reader: Literal["mean", "cnn"] | CellName = "lstm"
@@ -52,8 +52,8 @@ class TextClassifier(nn.Module):
     word_dropout: Probability = 0.0
     dropout: Probability = 0.0
     weight_dropout: Probability = 0.0
-    buckets: Whole = 0
-    ngram_scale: float = 0.1
+    buckets: Annotated[int, Range(0), Fact("buckets")] = 0
+    ngram_scale: float = 0.15
 
     def setup(self) -> None:
         vocabulary = layers.known(self.vocabulary, "vocabulary")
@@ -68,9 +68,7 @@ class TextClassifier(nn.Module):
             self.recurrent = RecurrentLayers(
                 self.reader, self.width, self.layers, self.bidirectional, self.dropout, True, self.weight_dropout
             )
-        if self.buckets:
-            self.ngram_weights = self.param("ngram_weights", nn.initializers.zeros, (self.buckets, 1))
-            self.scale = self.param("ngram_scale", lambda key: jnp.float32(self.ngram_scale))
+        self.ngrams = nn.Embed(self.buckets, 1, embedding_init=nn.initializers.zeros)
 
     def __call__(self, inputs: Mapping[str, Array], train: bool = False) -> Array:
         return self.classify(self.embed(inputs, train), inputs["mask"], train)
@@ -79,9 +77,10 @@ class TextClassifier(nn.Module):
         """Look up the words' vectors [B, T, E] and the n-grams' shares of the logits [B, G, K]; `classify` reads them."""
         still = not train
         found = {"words": self.drop_words(self.words(inputs["tokens"]), deterministic=still)}
-        if self.buckets and "ratios" in inputs:
-            weights = 1 + jnp.take(self.ngram_weights, inputs["ngrams"], axis=0)
-            found["ngrams"] = self.drop_words(self.scale * weights * inputs["ratios"], deterministic=still)
+        if "ratios" in inputs:
+            layers.known(self.buckets, "buckets")
+            shares = self.ngram_scale * (1 + self.ngrams(inputs["ngrams"])) * inputs["ratios"]
+            found["ngrams"] = self.drop_words(shares, deterministic=still)
         return found
 
     def classify(self, embedded: Mapping[str, Array], mask_BxT: Array, train: bool = False) -> Array:

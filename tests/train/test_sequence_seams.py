@@ -42,14 +42,14 @@ PAIRS = Data(
     encode=(Pairs("character", source_length=36, target_length=11),),
     augment=(CutPairs(30),),
 )
-RATIOS = NaiveBayesRatios(buckets=256)
+RATIOS = NaiveBayesRatios()
 PROBLEMS = {
     "texts": Experiment(
         data=Data(
             load=reviews, encode=(Vocabulary(length=12, ngrams=2, buckets=256),), augment=(RATIOS,),
             prepare=(RATIOS, ClassWeights()),
         ),
-        model=TextClassifier("gru", outputs=2, embedding=4, width=4, buckets=256), task=TextClassification(), **SETTINGS,
+        model=TextClassifier("gru", outputs=2, embedding=4, width=4), task=TextClassification(), **SETTINGS,
     ),
     "recurrent": Experiment(
         data=PAIRS, model=AttentionTranslator(embedding=6, width=6), task=Translation(beams=2), **SETTINGS
