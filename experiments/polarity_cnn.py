@@ -21,11 +21,11 @@ def experiment() -> Experiment:
         data=Data(
             load=sources.rt_polarity,
             validation=500,
-            encode=(Vocabulary(length=56, ngrams=3),),
+            encode=(Vocabulary(length=56, ngrams=2, pieces=(4, 6)),),
             augment=(NaiveBayesRatios(),),
             prepare=(NaiveBayesRatios(),),
         ),
-        model=TextClassifier(reader="cnn", embedding=64, width=64, word_dropout=0.3, dropout=0.5),
+        model=TextClassifier(reader="cnn", embedding=64, width=64, word_dropout=0.3, dropout=0.5, ngram_scale=0.05),
         task=TextClassification(),
         optimizer=Optimizer(rule="adamw", learning_rate=2e-3, weight_decay=0.1, schedule="cosine", ema=0.99),
         steps="5epochs",

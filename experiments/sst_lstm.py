@@ -20,11 +20,11 @@ def experiment() -> Experiment:
     return Experiment(
         data=Data(
             load=sources.sst,
-            encode=(Vocabulary(length=56, level="space", ngrams=2),),
+            encode=(Vocabulary(length=56, level="space", ngrams=2, pieces=(4, 6)),),
             augment=(NaiveBayesRatios(),),
             prepare=(NaiveBayesRatios(),),
         ),
-        model=TextClassifier(reader="lstm", embedding=64, width=64, word_dropout=0.3, dropout=0.5),
+        model=TextClassifier(reader="lstm", embedding=64, width=64, word_dropout=0.3, dropout=0.5, ngram_scale=0.05),
         task=TextClassification(),
         optimizer=Optimizer(rule="adamw", learning_rate=3e-3, weight_decay=0.1, schedule="cosine", ema=0.99),
         steps="8epochs",

@@ -112,6 +112,15 @@ def test_n_grams_are_counted_once_and_hashed_by_their_words() -> None:
     assert not rows[2].any()
 
 
+def test_words_that_differ_share_their_pieces() -> None:
+    op = Vocabulary(length=3, pieces=(3, 4), level="space")
+    rows = op.encode({"inputs": np.array(["film", "filmed films", "o"])}, op.fit({"inputs": np.array(["film"])}))
+    found = [set(row[row > 0].tolist()) for row in rows["inputs"]["ngrams"]]
+    assert [len(held) for held in found] == [7, 15, 1]  # " fi fil ilm lm " and " fil film ilm "; ...; " o "
+    assert len(found[0] & found[1]) == 5
+    assert rows["inputs"]["ngrams"].shape == (3, 3 * 16)
+
+
 def test_naive_bayes_ratios_are_counts_and_training_texts_are_left_out_of_their_own() -> None:
     rng = np.random.default_rng(0)
     ngrams = np.array([rng.choice(np.arange(1, 9), 3, replace=False) for _ in range(12)]).astype(np.int32)
