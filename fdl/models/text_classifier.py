@@ -86,15 +86,16 @@ class TextClassifier(nn.Module):
     def classify(self, embedded: Mapping[str, Array], mask_BxT: Array, train: bool = False) -> Array:
         """Compute logits [B, K] from what `embed` found."""
         mask = mask_BxT[..., None]
-        x = self.drop_units(embedded["words"] * mask, deterministic=not train)
-        if self.reader == "cnn":
-            x = jnp.concatenate(
-                [nn.relu(dense(neighbours(x, size))) for dense, size in zip(self.filters, self.windows, strict=True)],
-                -1,
-            )
-        elif self.reader != "mean":
-            x, _ = self.recurrent(x, mask_BxT, train=train)
-        logits = self.output(self.drop(pool(x, mask), deterministic=not train))
+        x = embedded["words"] * mask
+        if self.reader in ("mean", "cnn"):
+            x = self.drop_units(x, deterministic=not train)
+            if self.reader == "cnn":
+                read = zip(self.filters, self.windows, strict=True)
+                x = jnp.concatenate([nn.relu(dense(neighbours(x, size))) for dense, size in read], -1)
+            pooled = self.drop(pool(x, mask), deterministic=not train)
+        else:  # which drops units of what it reads and of what it says itself
+            pooled = pool(self.recurrent(x, mask_BxT, train=train)[0], mask)
+        logits = self.output(pooled)
         return logits + embedded["ngrams"].sum(1) if "ngrams" in embedded else logits
 
 
