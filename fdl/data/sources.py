@@ -23,12 +23,17 @@ from fdl.data.formats.folders import folder as folder
 from fdl.data.formats.forms import choose, first, forms_of, roots, splits, stratified
 from fdl.data.formats.imagenet import imagenet as imagenet
 from fdl.data.formats.masks import camvid as camvid
+from fdl.data.formats.parallel_texts import dates as dates
+from fdl.data.formats.parallel_texts import multi30k as multi30k
+from fdl.data.formats.sentences import imdb as imdb
+from fdl.data.formats.sentences import rt_polarity as rt_polarity
+from fdl.data.formats.sentences import sst as sst
 from fdl.data.picture_forms import Form
 from fdl.data.picture_spec import KEY, PictureSpec
 from fdl.data.splits import LoadFunction, Request, Splits
 from fdl.data.standins import garments, handwriting, standin
 from fdl.environment import cache_dir
-from fdl.types import Arrays, Count, UserError, printable, take
+from fdl.types import Arrays, Count, UserError, Whole, printable, take
 
 _FASHION_URL = "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/t10k-labels-idx1-ubyte.gz"
 _MNIST_URL = "https://storage.googleapis.com/cvdf-datasets/mnist/t10k-labels-idx1-ubyte.gz"
@@ -135,13 +140,18 @@ def digits(request: Request) -> Splits:
     return choose("digits", request, [("builtin", bundled)])
 
 
-def tiny_shakespeare(request: Request, *, length: Count = 128, eval_length: Count = 512) -> Splits:
+def tiny_shakespeare(
+    request: Request, *, length: Count = 128, eval_length: Count = 512, context: Whole = 0, last_tenth: bool = False
+) -> Splits:
     """Load Tiny Shakespeare (Karpathy 2015): 1,115,394 characters of plays, cut 90/5/5 in order as TFDS does.
 
     Args:
         length: training rows are chunks of 2 * length characters, from which windows of length + 1 are cut.
         eval_length: targets in a row of validation and test; rows also hold a "mask", 0 on padding.
             (`fdl.data.formats.characters` says it exactly.)
+        context: characters that the model reads before them, so that it is not measured from an empty state.
+        last_tenth: test on the last 10 %, nanoGPT's validation split. Its first half is the validation split, which chooses the
+            checkpoint here, as the whole of it does in nanoGPT.
 
     Returns:
         Splits without "targets": they are the inputs, one character on. `facts.vocabulary`: the characters by number.
@@ -150,7 +160,9 @@ def tiny_shakespeare(request: Request, *, length: Count = 128, eval_length: Coun
 
     def from_texts(source: str, where: str, texts: tuple[str, str, str], standin: bool = False) -> Splits:
         called = f"{name}-standin" if standin else name
-        return characters.splits_of(called, source, where, texts, length, eval_length, standin)
+        return characters.splits_of(
+            called, source, where, texts, length, eval_length, standin, context, last_tenth
+        )  # fmt: skip
 
     def from_tfds(source: str, folder: Path) -> Splits:
         held, _ = tfds.read(folder)
@@ -209,6 +221,7 @@ def california_housing(request: Request) -> Splits:
 DATA_SETS: dict[str, LoadFunction] = {source.__name__: source for source in (
     fashion_mnist, fashion_mnist_whole, fashion_pair, mnist, mnist_whole, cifar10, digits, tiny_shakespeare, california_housing, imagenet, camvid, bccd, moving_digits,
     planar.moons, planar.circles, planar.flower, planar.fields, planar.blobs, planar.spirals,
+    sst, rt_polarity, imdb, dates, multi30k,
 )}  # fmt: skip
 """Every data set that a name alone selects, as in `--set data=mnist` (`fdl.data.source_text`)."""
 

@@ -11,7 +11,11 @@ from fdl.models.cnn import CNN
 from fdl.models.detector import Detector
 from fdl.models.mlp import MLP
 from fdl.models.recurrent import Recurrent
+from fdl.models.recurrent_layers import RecurrentLayers
 from fdl.models.resnet import ResNet, ResNet18, ResNet34, ResNet50, ResNet101, ResNet152
+from fdl.models.seq2seq import AttentionTranslator
+from fdl.models.text_classifier import TextClassifier
+from fdl.models.transformer import CausalTransformer, TranslationTransformer
 from fdl.models.unet import UNet
 from fdl.models.video import FrameLSTM, VideoCNN
 from fdl.models.whitened_cnn import WhitenedCNN
@@ -19,7 +23,9 @@ from fdl.models.whitened_cnn import WhitenedCNN
 __all__ = [
     "CNN",
     "MLP",
+    "AttentionTranslator",
     "Autoencoder",
+    "CausalTransformer",
     "ClusteringAutoencoder",
     "Decoder",
     "Detector",
@@ -28,12 +34,15 @@ __all__ = [
     "HandCNN",
     "HandMLP",
     "Recurrent",
+    "RecurrentLayers",
     "ResNet",
     "ResNet18",
     "ResNet34",
     "ResNet50",
     "ResNet101",
     "ResNet152",
+    "TextClassifier",
+    "TranslationTransformer",
     "UNet",
     "VideoCNN",
     "WhitenedCNN",

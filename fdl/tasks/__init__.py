@@ -9,6 +9,8 @@ from fdl.tasks.reconstruction import Reconstruction, Variational
 from fdl.tasks.regression import Regression
 from fdl.tasks.segmentation import Segmentation
 from fdl.tasks.task import MetricStyle, Panel, Task, View
+from fdl.tasks.text_classification import TextClassification
+from fdl.tasks.translation import Translation, TranslationByBleu
 from fdl.tasks.video import VideoClassification
 
 __all__ = [
@@ -23,6 +25,9 @@ __all__ = [
     "Regression",
     "Segmentation",
     "Task",
+    "TextClassification",
+    "Translation",
+    "TranslationByBleu",
     "Variational",
     "VideoClassification",
     "View",

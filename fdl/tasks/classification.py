@@ -13,6 +13,7 @@ from fdl.data.splits import Splits
 from fdl.files import write_all
 from fdl.tasks import linear_baseline, losses, tables
 from fdl.tasks.linear_baseline import linear_accuracy
+from fdl.tasks.losses import Score
 from fdl.tasks.panels import classification
 from fdl.tasks.panels.answers import class_names, softmax
 from fdl.tasks.picture_inputs import predict_pictures
@@ -42,14 +43,16 @@ class Classification(Task):
         "cross_entropy": MetricStyle("nats", better="min"),
     }
 
-    def score(self, outputs: Array, batch: Batch) -> dict[str, Array]:
+    def score(self, outputs: Array, batch: Batch) -> dict[str, Score]:
         """Compute the loss [B] (nats, against smoothed labels) and accuracy [B] (0 or 1; mixed labels count by their largest).
 
+        Where the batch has "class_weight" [B] (`fdl.data.class_ops.ClassWeights`), the loss is weighted by it.
         Where labels are smoothed, "cross_entropy" [B] is the loss without smoothing, for comparing with other runs.
         """
         outputs, targets = losses.two_logits(outputs), batch["targets"]
-        scores = {
-            "loss": losses.cross_entropy(outputs, targets, self.label_smoothing),
+        loss = losses.cross_entropy(outputs, targets, self.label_smoothing)
+        scores: dict[str, Score] = {
+            "loss": (loss, batch["class_weight"]) if "class_weight" in batch else loss,
             "accuracy": losses.accuracy(outputs, targets),
         }
         if self.label_smoothing:

@@ -20,7 +20,7 @@ from fdl.files import write_all
 from fdl.tasks import losses
 from fdl.tasks.panels import language
 from fdl.tasks.task import Better, DrawPanel, MetricStyle, Task, View, output_width
-from fdl.types import Array, Batch, Count, Metrics, Positive, UserError
+from fdl.types import Array, Batch, Count, Metrics, Positive, UserError, Whole
 
 MAX_PROMPT = 20_000
 """Characters of a prompt: what is read before the first new one is drawn."""
@@ -34,11 +34,13 @@ class LanguageModel(Task):
         temperature: samples are drawn from softmax(logits / temperature): below 1 less random, above 1 more.
         prompt: the text that samples continue.
         sample_length: characters drawn.
+        top_k: only this many of the likeliest characters are drawn from (Fan et al. 2018); 0: all.
     """
 
     temperature: Positive = 0.8
     prompt: str = "\n"
     sample_length: Count = 300
+    top_k: Whole = 0
 
     monitor: ClassVar[str] = "loss"
     better: ClassVar[Better] = "min"
@@ -140,6 +142,7 @@ class LanguageModel(Task):
             jax.random.key(view.seed),
             length=self.sample_length,
             known=len(vocabulary),
+            top_k=self.top_k,
         )
         return {
             temperature: prompt + "".join(vocabulary[i] for i in row)
@@ -147,7 +150,7 @@ class LanguageModel(Task):
         }
 
 
-@functools.partial(jax.jit, static_argnames=("model", "length", "known"))
+@functools.partial(jax.jit, static_argnames=("model", "length", "known", "top_k"))
 def generate(
     model: nn.Module,
     variables: Mapping[str, Any],
@@ -157,10 +160,12 @@ def generate(
     *,
     length: int,
     known: int,
+    top_k: int = 0,
 ) -> Array:
     """Draw tokens [B, length] one after another after the prompts, each fed back as the next input.
 
-    Only the first `known` tokens are drawn: a model may have a larger vocabulary than its text.
+    Only the first `known` tokens are drawn: a model may have a larger vocabulary than its text; of them, where `top_k` is
+    not 0, the `top_k` likeliest (and those as likely as the last of them).
 
     `model` has `initial_carry(batch_size)` and `with_carry(tokens [B, T], carry) -> (logits [B, T, V], carry)`.
     """
@@ -171,6 +176,9 @@ def generate(
         carry, logits_BxV = state
         meant_V = jnp.arange(logits_BxV.shape[-1]) < known
         logits_BxV = jnp.where(meant_V[None], logits_BxV, -jnp.inf)
+        if 0 < top_k < known:
+            least_Bx1 = jax.lax.top_k(logits_BxV, top_k)[0][:, -1:]
+            logits_BxV = jnp.where(logits_BxV >= least_Bx1, logits_BxV, -jnp.inf)
         token_B = jax.random.categorical(key, logits_BxV / temperature_B[:, None])
         logits_Bx1xV, carry = model.apply(variables, token_B[:, None], carry, method="with_carry")
         return (carry, logits_Bx1xV[:, 0]), token_B

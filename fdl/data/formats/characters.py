@@ -67,18 +67,24 @@ def chunks(tokens: np.ndarray, length: int) -> Arrays:
     return {"inputs": np.concatenate([parts[:-1], parts[1:]], axis=1)}
 
 
-def windows(tokens: np.ndarray, length: int) -> Arrays:
-    """Cut evaluation rows {"inputs": [M, length + 1], "mask": float32 [M, length]}.
+def windows(tokens: np.ndarray, length: int, before: np.ndarray | None = None) -> Arrays:
+    """Cut evaluation rows {"inputs": [M, C + length + 1], "mask": float32 [M, C + length]}.
 
-    Row i is tokens [i * length, i * length + length], both ends included. Column t + 1 is the target of column t, so
-    every token but the first is a target exactly once; the last row is padded with zeros, and the mask is 0 there.
+    Row i is tokens [i * length, i * length + length], both ends included, after the C tokens that come before them in the
+    text. Column t + 1 is the target of column t, so every token but the first is a target exactly once; the last row is
+    padded with zeros, and the mask is 0 there and on the first C columns.
+
+    Args:
+        before: the C tokens before `tokens`; None: C is 0.
     """
+    context = 0 if before is None else len(before)
     count = -(-(len(tokens) - 1) // length)
-    padded = np.zeros(count * length + 1, tokens.dtype)
-    padded[: len(tokens)] = tokens
+    padded = np.zeros(context + count * length + 1, tokens.dtype)
+    padded[:context] = 0 if before is None else before
+    padded[context : context + len(tokens)] = tokens
     mask = (np.arange(count * length) < len(tokens) - 1).astype(np.float32).reshape(count, length)
-    rows = np.lib.stride_tricks.sliding_window_view(padded, length + 1)[::length].copy()
-    return {"inputs": rows, "mask": mask}
+    rows = np.lib.stride_tricks.sliding_window_view(padded, context + length + 1)[::length].copy()
+    return {"inputs": rows, "mask": np.pad(mask, ((0, 0), (context, 0)))}
 
 
 def splits_of(
@@ -89,6 +95,8 @@ def splits_of(
     length: int,
     eval_length: int,
     standin: bool = False,
+    context: int = 0,
+    last_tenth: bool = False,
 ) -> Splits:
     """Prepare a character model's data: `chunks` of the training text, `windows` of the validation and test texts.
 
@@ -97,11 +105,13 @@ def splits_of(
             as one unknown character.
         length: training rows are chunks of 2 * length characters, from which windows of length + 1 are cut.
         eval_length: targets in a row of validation and test.
+        context: how many characters before them such a row begins with, without weight: those before it in the text.
+        last_tenth: the test rows are of validation's text as well.
 
     Raises:
         UserError: a text is too short for that.
     """
-    if len(texts[0]) < 2 * length or min(map(len, texts[1:])) < 2:
+    if len(texts[0]) < max(2 * length, context) or min(map(len, texts[1:])) < 2:
         raise UserError(
             f"{where}: {len(texts[0]):,} characters to train on are too few for windows of {length}: give a longer text or a "
             "smaller length"
@@ -114,7 +124,13 @@ def splits_of(
             where, len(new), one_line(" ".join(map(repr, new[:10]))),
         )  # fmt: skip
     train, validation, test = (encode(text, known) for text in texts)
+    whole = np.concatenate([train, validation, test])
+    first = len(train), len(train) + (0 if last_tenth else len(validation))
+    held = [
+        windows(part, eval_length, whole[start - context : start])
+        for start, part in zip(first, (validation, whole[first[1] :]), strict=True)
+    ]
     return Splits(
-        name, source, where, chunks(train, length), windows(test, eval_length), windows(validation, eval_length),
+        name, source, where, chunks(train, length), held[1], held[0],
         facts=Facts(vocabulary=tuple(known)), standin=standin,
     )  # fmt: skip

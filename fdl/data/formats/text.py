@@ -10,20 +10,24 @@ import numpy as np
 from fdl.data.formats import characters
 from fdl.data.formats.bad_inputs import Bad, settle
 from fdl.data.splits import Facts, Request, Splits
-from fdl.types import Arrays, Count, UserError, one_line, printable
+from fdl.types import Arrays, Count, UserError, Whole, one_line, printable
 
 TEST_NAMES, VALIDATION_NAMES = ("test", "testing"), ("validation", "valid", "val", "dev")
 UNLABELLED = frozenset({"unsup", "unlabelled", "unlabeled"})
 """Folders beside the classes whose texts have none (IMDB's `unsup`)."""
 
 
-def text_file(request: Request, *, path: str, length: Count = 128, eval_length: Count = 512) -> Splits:
+def text_file(
+    request: Request, *, path: str, length: Count = 128, eval_length: Count = 512, context: Whole = 0,
+    last_tenth: bool = False,
+) -> Splits:  # fmt: skip
     """Read a UTF-8 text for a character model, cut 90/5/5 in order; or a folder, see `labelled_texts`.
 
     Args:
         path: a text file, or a folder CLASS/*.txt; relative to --data_dir if it is there, else to the current folder.
         length: training rows are chunks of 2 * length characters, from which windows of length + 1 are cut.
         eval_length: targets in a row of validation and test; rows also hold a "mask", 0 on padding.
+        context, last_tenth: as of `fdl.data.sources.tiny_shakespeare`.
 
     Returns:
         For a file, Splits without "targets": they are the inputs, one character on; `facts.vocabulary` are the characters
@@ -38,7 +42,16 @@ def text_file(request: Request, *, path: str, length: Count = 128, eval_length: 
     if found.is_dir():
         return labelled_texts(request, found)
     texts = characters.split(characters.read(found))
-    return characters.splits_of(printable(found.stem, 60), "files", str(found), texts, length, eval_length)
+    return characters.splits_of(
+        printable(found.stem, 60),
+        "files",
+        str(found),
+        texts,
+        length,
+        eval_length,
+        context=context,
+        last_tenth=last_tenth,
+    )
 
 
 def labelled_texts(request: Request, folder: Path) -> Splits:

@@ -1,0 +1,17 @@
+"""Is a sentence of a film review positive? A bidirectional simple RNN beside a linear model over n-grams.
+
+Source: as sst_lstm; a deep averaging network without phrases reaches 83.2 % (Iyyer et al. 2015, DAN-rand).
+Command: python -m fdl.main --experiment=sst_rnn
+Hardware: 2 cores of an AMD EPYC 9005, shared with other work; jax 0.10.2
+Result: not measured yet
+"""
+
+import dataclasses
+
+from experiments.sst_lstm import experiment as sst_lstm
+from fdl.experiment import Experiment
+
+
+def experiment() -> Experiment:
+    lstm = sst_lstm()
+    return dataclasses.replace(lstm, model=lstm.model.clone(reader="rnn"))
