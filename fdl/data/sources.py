@@ -19,6 +19,10 @@ from fdl.data.formats.cells import Cells
 from fdl.data.formats.folders import folder as folder
 from fdl.data.formats.forms import choose, first, forms_of, roots, splits, stratified
 from fdl.data.formats.imagenet import imagenet as imagenet
+from fdl.data.formats.public_series import daily_min_temperatures as daily_min_temperatures
+from fdl.data.formats.public_series import etth1 as etth1
+from fdl.data.formats.speech import speech_commands as speech_commands
+from fdl.data.formats.speech import spoken_digits as spoken_digits
 from fdl.data.splits import LoadFunction, Request, Splits
 from fdl.data.standins import garments, handwriting, standin
 from fdl.environment import cache_dir
@@ -189,6 +193,7 @@ def california_housing(request: Request) -> Splits:
 DATA_SETS: dict[str, LoadFunction] = {source.__name__: source for source in (
     fashion_mnist, fashion_pair, mnist, cifar10, digits, tiny_shakespeare, california_housing, imagenet,
     planar.moons, planar.circles, planar.flower, planar.fields, planar.blobs, planar.spirals,
+    etth1, daily_min_temperatures, spoken_digits, speech_commands,
 )}  # fmt: skip
 """Every data set that a name alone selects, as in `--set data=mnist` (`fdl.data.source_text`)."""
 

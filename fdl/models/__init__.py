@@ -7,10 +7,14 @@ has dropout wants `rngs={"dropout": key}`, and one that has BatchNorm wants `mut
 
 from fdl.models.by_hand import HandCNN, HandMLP
 from fdl.models.cnn import CNN
+from fdl.models.forecasting import LinearForecast, RecurrentForecast, SegRNN
 from fdl.models.mlp import MLP
 from fdl.models.recurrent import Recurrent
 from fdl.models.resnet import ResNet, ResNet18, ResNet34, ResNet50, ResNet101, ResNet152
+from fdl.models.sequence import RecurrentNet
+from fdl.models.speech import SpectrumCNN
 
 __all__ = [
-    "CNN", "MLP", "HandCNN", "HandMLP", "Recurrent", "ResNet", "ResNet18", "ResNet34", "ResNet50", "ResNet101", "ResNet152",
+    "CNN", "MLP", "HandCNN", "HandMLP", "LinearForecast", "Recurrent", "RecurrentForecast", "RecurrentNet", "ResNet", "ResNet18",
+    "ResNet34", "ResNet50", "ResNet101", "ResNet152", "SegRNN", "SpectrumCNN",
 ]  # fmt: skip
