@@ -10,11 +10,12 @@ from fdl.models.cnn import CNN
 from fdl.models.forecasting import LinearForecast, RecurrentForecast, SegRNN
 from fdl.models.mlp import MLP
 from fdl.models.recurrent import Recurrent
+from fdl.models.recurrent_layers import RecurrentLayers
 from fdl.models.resnet import ResNet, ResNet18, ResNet34, ResNet50, ResNet101, ResNet152
 from fdl.models.sequence import RecurrentNet
 from fdl.models.speech import SpectrumCNN
 
 __all__ = [
-    "CNN", "MLP", "HandCNN", "HandMLP", "LinearForecast", "Recurrent", "RecurrentForecast", "RecurrentNet", "ResNet", "ResNet18",
-    "ResNet34", "ResNet50", "ResNet101", "ResNet152", "SegRNN", "SpectrumCNN",
+    "CNN", "MLP", "HandCNN", "HandMLP", "LinearForecast", "Recurrent", "RecurrentForecast", "RecurrentLayers", "RecurrentNet",
+    "ResNet", "ResNet18", "ResNet34", "ResNet50", "ResNet101", "ResNet152", "SegRNN", "SpectrumCNN",
 ]  # fmt: skip
