@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from fdl.models import layers
-from fdl.models.sequence import Cell, RecurrentLayer
+from fdl.models.recurrent_layers import CellName, RecurrentLayers
 from fdl.types import Array, Count, Fact, Probability, Range, Whole
 
 Horizon = Annotated[int, Range(0), Fact("horizon")]
@@ -78,17 +78,17 @@ class SegRNN(nn.Module):
         if window % self.segment or horizon % self.segment:
             raise ValueError(f"segment={self.segment} must divide the window, {window}, and the horizon, {horizon}")
         last, ahead = history[:, -1:], horizon // self.segment
-        segments = (history - last).swapaxes(1, 2).reshape(batch * count, -1, self.segment).swapaxes(0, 1)
+        segments = (history - last).swapaxes(1, 2).reshape(batch * count, -1, self.segment)
         x = nn.relu(nn.Dense(self.width, name="segments")(segments))
-        gru = RecurrentLayer("gru", self.width, name="gru")
-        state = gru(x)[-1]  # [B * K, width]
+        gru = RecurrentLayers(cell="gru", width=self.width, name="gru")
+        (state,) = gru(x)[1]  # [B * K, width]
         normal, half = nn.initializers.normal(1.0), self.width // 2
         step = self.param("step_embedding", normal, (ahead, half))[None]
         column = self.param("column_embedding", normal, (count, self.width - half))[:, None]
         shape = batch, count, ahead
         place = jnp.concatenate([jnp.broadcast_to(each[None], (*shape, each.shape[-1])) for each in (step, column)], -1)
-        h = gru(place.reshape(1, -1, self.width), jnp.repeat(state, ahead, axis=0))
-        h = nn.Dropout(self.dropout, deterministic=not train)(h[0])
+        h, _ = gru(place.reshape(-1, 1, self.width), carry=(jnp.repeat(state, ahead, axis=0),))
+        h = nn.Dropout(self.dropout, deterministic=not train)(h[:, 0])
         y = nn.Dense(self.segment, name="output")(h).reshape(batch, count, horizon)
         return _flat(y.swapaxes(1, 2) + last)
 
@@ -105,7 +105,7 @@ class RecurrentForecast(nn.Module):
 
     targets: TargetColumns = ()
     horizon: Horizon = 0
-    cell: Cell = "lstm"
+    cell: CellName = "lstm"
     width: Count = 64
     layers: Count = 1
     dropout: Probability = 0.0
@@ -119,11 +119,10 @@ class RecurrentForecast(nn.Module):
         x = x_BxWxC
         if self.relative:
             x, history = x.at[..., jnp.array(self.targets)].add(-last), history - last
-        x = x.swapaxes(0, 1)
-        for number in range(1, self.layers + 1):
-            x = RecurrentLayer(self.cell, self.width, name=f"layer{number}")(x)
+        for number in range(1, self.layers + 1):  # one by one, so that dropout spares the inputs
+            x, _ = RecurrentLayers(cell=self.cell, width=self.width, name=f"recurrent{number}")(x)
             x = nn.Dropout(self.dropout, deterministic=not train)(x)
-        y = nn.Dense(horizon * len(self.targets), name="output")(x[-1]).reshape(len(history), horizon, -1)
+        y = nn.Dense(horizon * len(self.targets), name="output")(x[:, -1]).reshape(len(history), horizon, -1)
         if self.highway:
             near = history[:, -self.highway :].swapaxes(1, 2)
             y = y + nn.Dense(horizon, use_bias=False, name="highway")(near).swapaxes(1, 2)

@@ -38,6 +38,7 @@ class View:
         prepared: raw rows -> the batch as the model is given it in evaluation (host arrays).
         augmented: raw rows -> the same rows as a training step would be given them (host arrays).
         seed: the run's seed.
+        encode: a user's own rows, as the source would give them -> rows like those of `splits` (`Data.encode`).
         over: raw rows -> an iterator over (the rows of a batch, prepared; what `Task.decode` makes of them), both on the
             host, padding left out. Only one batch is held at a time.
     """
@@ -50,6 +51,7 @@ class View:
     augmented: Callable[[Arrays], Arrays]
     seed: int = 0
     over: Callable[[Arrays], Iterator[tuple[Arrays, Any]]] = _decodes_nothing
+    encode: Callable[[Arrays], Arrays] = dict
 
 
 @dataclasses.dataclass(frozen=True)

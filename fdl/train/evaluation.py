@@ -86,4 +86,7 @@ def view(program: Program, variables: Mapping[str, Any], between: Callable[[], N
         draw = step.example_draw(jax.random.fold_in(jax.random.key(program.seed), 0), rows)
         return jax.device_get(prepare(program.data.augment(arrays, draw), None))
 
-    return View(program.data.splits, program.experiment.model, local, outputs, prepared, augmented, program.seed, over)
+    return View(
+        program.data.splits, program.experiment.model, local, outputs, prepared, augmented, program.seed, over,
+        program.data.encode,
+    )  # fmt: skip
