@@ -15,7 +15,6 @@ def experiment() -> Experiment:
         model=RecurrentNet(cell="lstm", width=64, longest=200),
         task=Regression(),
         optimizer=Optimizer(rule="adam", learning_rate=2e-3, schedule="cosine", clip_norm=1.0),
-        steps="3epochs",
+        steps="2epochs",
         batch_size=64,
-        stop_at=None,
     )

@@ -1,8 +1,9 @@
-"""Ops for windows over a time series."""
+"""Ops for sequences: windows over a time series, pictures read in pieces."""
 
 from __future__ import annotations
 
 import dataclasses
+from typing import Literal
 
 import jax.numpy as jnp
 import numpy as np
@@ -59,3 +60,17 @@ def _steps(train: Arrays, name: str) -> np.ndarray:
         np.add.at(seen, each.starts, 1)
         np.add.at(seen, each.starts + each.length, -1)
     return column.series[np.cumsum(seen[:-1]) > 0].astype(np.float64)
+
+
+@dataclasses.dataclass(frozen=True)
+class PictureSequence(Op):
+    """Pictures [B, H, W, C] as sequences: row by row, [B, H, W * C], or pixel by pixel, [B, H * W, C]
+    (Le et al. 2015, https://arxiv.org/abs/1504.00941).
+    """
+
+    by: Literal["rows", "pixels"] = "rows"
+
+    def transform(self, batch: Batch, draw: Draw | None, statistics: Statistics) -> Batch:
+        count, height, width, channels = batch["inputs"].shape
+        shape = (count, height, width * channels) if self.by == "rows" else (count, height * width, channels)
+        return {**batch, "inputs": batch["inputs"].reshape(shape)}

@@ -13,8 +13,9 @@ from pathlib import Path
 
 import numpy as np
 
-from fdl.data import planar
+from fdl.data import planar, synthetic
 from fdl.data.formats import california, cells, characters, cifar, download, idx, tfds
+from fdl.data.formats.articles import bbc_summaries as bbc_summaries
 from fdl.data.formats.cells import Cells
 from fdl.data.formats.folders import folder as folder
 from fdl.data.formats.forms import choose, first, forms_of, roots, splits, stratified
@@ -193,7 +194,7 @@ def california_housing(request: Request) -> Splits:
 DATA_SETS: dict[str, LoadFunction] = {source.__name__: source for source in (
     fashion_mnist, fashion_pair, mnist, cifar10, digits, tiny_shakespeare, california_housing, imagenet,
     planar.moons, planar.circles, planar.flower, planar.fields, planar.blobs, planar.spirals,
-    etth1, daily_min_temperatures, spoken_digits, speech_commands,
+    etth1, daily_min_temperatures, spoken_digits, speech_commands, bbc_summaries, synthetic.adding,
 )}  # fmt: skip
 """Every data set that a name alone selects, as in `--set data=mnist` (`fdl.data.source_text`)."""
 

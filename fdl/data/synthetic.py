@@ -24,10 +24,19 @@ def adding(
     """
     if length < 2:
         raise ValueError("data.load.length: two steps are marked, so give at least 2")
-    parts = [_adding(np.random.default_rng((SEED, part)), count, length) for part, count in enumerate((train, validation, test))]
+    parts = [
+        _adding(np.random.default_rng((SEED, part)), count, length)
+        for part, count in enumerate((train, validation, test))
+    ]
     facts = Facts(outputs=1, target="sum of the marked numbers", numeric=("number", "mark"))
     return Splits(
-        "adding", "builtin", f"drawn by {__name__}, seed {SEED}, {length} steps", parts[0], parts[2], parts[1], facts=facts
+        "adding",
+        "builtin",
+        f"drawn by {__name__}, seed {SEED}, {length} steps",
+        parts[0],
+        parts[2],
+        parts[1],
+        facts=facts,
     )
 
 

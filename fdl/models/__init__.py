@@ -14,8 +14,10 @@ from fdl.models.recurrent_layers import RecurrentLayers
 from fdl.models.resnet import ResNet, ResNet18, ResNet34, ResNet50, ResNet101, ResNet152
 from fdl.models.sequence import RecurrentNet
 from fdl.models.speech import SpectrumCNN
+from fdl.models.summarizer import SentenceScorer
 
 __all__ = [
     "CNN", "MLP", "HandCNN", "HandMLP", "LinearForecast", "Recurrent", "RecurrentForecast", "RecurrentLayers", "RecurrentNet",
-    "ResNet", "ResNet18", "ResNet34", "ResNet50", "ResNet101", "ResNet152", "SegRNN", "SpectrumCNN",
+    "ResNet", "ResNet18", "ResNet34", "ResNet50", "ResNet101", "ResNet152", "SegRNN", "SentenceScorer",
+    "SpectrumCNN",
 ]  # fmt: skip

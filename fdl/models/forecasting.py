@@ -25,7 +25,9 @@ TargetColumns = Annotated[tuple[Whole, ...], Fact("target_columns")]
 def _targets(x_BxWxC: Array, places: tuple[int, ...]) -> Array:
     """Return the target columns [B, W, K]."""
     if not places:
-        raise ValueError("targets=() takes the target columns from the data: bind the model to it, or give their places")
+        raise ValueError(
+            "targets=() takes the target columns from the data: bind the model to it, or give their places"
+        )
     return jnp.stack([x_BxWxC[..., place] for place in places], -1)
 
 

@@ -32,7 +32,13 @@ class SpectrumCNN(nn.Module):
         mask, y = x["mask"], x["vectors"][..., None]
         for number, filters in enumerate(self.filters, 1):
             y = layers.Conv(
-                filters, 3, padding="SAME", pool=2, use_bias=False, kernel_init=nn.initializers.he_normal(), name=f"conv{number}"
+                filters,
+                3,
+                padding="SAME",
+                pool=2,
+                use_bias=False,
+                kernel_init=nn.initializers.he_normal(),
+                name=f"conv{number}",
             )(y)
             y = nn.relu(layers.BatchNorm(self.batch_norm_momentum, name=f"norm{number}")(y, train))
             count = mask.shape[1] // 2

@@ -58,13 +58,16 @@ class Forecast(Regression):
         truth = np.asarray(splits.evaluated["targets"], np.float64)
         scale = forecast_baselines.target_scale(splits) if self.scaled else (0.0, 1.0)
         found = forecast_baselines.forecasts(splits, self.lags, self.harmonics)
-        return {name: self._measured((values - scale[0]) / scale[1], (truth - scale[0]) / scale[1]) for name, values in found.items()}
+        return {
+            name: self._measured((values - scale[0]) / scale[1], (truth - scale[0]) / scale[1])
+            for name, values in found.items()
+        }
 
     def panels(self, view: View) -> Sequence[DrawPanel]:
         return forecast.panels(view, lambda: forecast_baselines.forecasts(view.splits, self.lags, self.harmonics))
 
     def predict(self, view: View, source: str, out: Path) -> list[Path]:
-        """Write forecast.csv, the steps that follow the end of a user's CSV file, and forecast.png, drawn after its last window."""
+        """Write forecast.csv, the steps after the end of a user's CSV file, and forecast.png, drawn after its last window."""
         facts = view.splits.facts
         series, window = read_end(Path(source).expanduser(), facts)
         horizon, names = facts.extra["horizon"], list(series.targets)

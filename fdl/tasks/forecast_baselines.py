@@ -116,5 +116,3 @@ def _autoregression(series: np.ndarray, waves: np.ndarray, end: int, targets: Wi
         steps.append(constant + past @ np.array(weights[:lags]) + season)
         past = np.concatenate([steps[-1][:, None], past[:, :-1]], axis=1)
     return np.stack(steps, 1)
-
-

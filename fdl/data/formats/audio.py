@@ -70,7 +70,10 @@ def loudest(wave: np.ndarray, length: int) -> np.ndarray:
 
 
 def rows_of(waves: Sequence[np.ndarray], length: int) -> Arrays:
-    """Return {"wave": int16 [N, L], zeros after the end, "length": int32 [N]} of waves in [-1, 1]; of longer ones the loudest part."""
+    """Return {"wave": int16 [N, L], zeros after the end, "length": int32 [N]} of waves in [-1, 1].
+
+    Of those longer than a row, the loudest part.
+    """
     rows, lengths = np.zeros((len(waves), length), np.int16), np.zeros(len(waves), np.int32)
     for place, wave in enumerate(waves):
         part = loudest(wave, length)
@@ -92,5 +95,7 @@ def _soundfile() -> Any:
     try:
         import soundfile
     except (ImportError, OSError):  # OSError: the package without its library
-        raise UserError("reading recordings needs soundfile, which is not installed: pip install 'fdl[audio]'") from None
+        raise UserError(
+            "reading recordings needs soundfile, which is not installed: pip install 'fdl[audio]'"
+        ) from None
     return soundfile

@@ -49,16 +49,29 @@ def daily_min_temperatures(
     The last 1,150 are the test part, and a share `validation` of all rows before them the validation part. The 31st of December
     of leap years is missing, and is passed over.
     """
-    cut = {"target": (), "window": window, "horizon": horizon, "gaps": "bridge", "validation": validation, "test": 1150 / 3650}
-    return _series("daily_min_temperatures", _TEMPERATURES, "daily-min-temperatures.csv", seasons.temperatures, request, **cut)
+    cut = {
+        "target": (),
+        "window": window,
+        "horizon": horizon,
+        "gaps": "bridge",
+        "validation": validation,
+        "test": 1150 / 3650,
+    }
+    return _series(
+        "daily_min_temperatures", _TEMPERATURES, "daily-min-temperatures.csv", seasons.temperatures, request, **cut
+    )
 
 
-def _series(name: str, remote: download.Remote, file: str, draw: seasons.Drawn, request: Request, **cut: object) -> Splits:
+def _series(
+    name: str, remote: download.Remote, file: str, draw: seasons.Drawn, request: Request, **cut: object
+) -> Splits:
     def read(source: str, path: Path) -> Splits:
         return series_of_cells(cells.read(path), name, source, request.on_bad, **cut)  # type: ignore[arg-type]
 
     def from_files(root: Path) -> Splits | None:
-        path = first(root, f"time-series/{file}", f"{name.replace('_', '-')}/{file}", f"{name}/{file}", f"ETT-small/{file}")
+        path = first(
+            root, f"time-series/{file}", f"{name.replace('_', '-')}/{file}", f"{name}/{file}", f"ETT-small/{file}"
+        )
         return read("files", path) if path else None
 
     def fetched() -> Splits | None:

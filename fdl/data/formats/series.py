@@ -17,7 +17,6 @@ from fdl.data.formats.timeline import Series, calendar_of, read_series, seasons_
 from fdl.data.splits import Facts, OnBad, Request, Splits
 from fdl.types import Arrays, Count, Fraction, UserError, one_line, printable
 
-
 Gaps = Literal["break", "bridge"]
 
 
@@ -124,12 +123,16 @@ def read_end(path: Path, facts: Facts) -> tuple[Series, np.ndarray]:
     """
     known, window = facts.extra["series"], facts.extra["window"]
     if not path.is_file():
-        raise UserError(f"--input: there is no file {printable(path)!r}; give a CSV file that goes on like the training series")
+        raise UserError(
+            f"--input: there is no file {printable(path)!r}; give a CSV file that goes on like the training series"
+        )
     held = cells.read(path, "auto", known["missing"])
     series = read_series(held, tuple(known["targets"]), known["date"], names=tuple(known["names"]))
     inputs, extra = inputs_of(series, known["calendar"])
     if (*series.names, *extra) != facts.numeric:
-        raise UserError(f"{held.where}: its rows are {'; '.join(series.found)}; give a series with the training series' step")
+        raise UserError(
+            f"{held.where}: its rows are {'; '.join(series.found)}; give a series with the training series' step"
+        )
     if len(inputs) < window:
         raise UserError(f"{held.where} has {len(inputs):,} rows, and a forecast needs {window:,}; give a longer file")
     late = np.flatnonzero(series.gaps[len(inputs) - window + 1 :])

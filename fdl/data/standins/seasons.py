@@ -23,7 +23,10 @@ def loads(count: int = 17_420) -> list[list[str]]:
     times = np.datetime64("2016-07-01T00:00:00") + hours.astype("timedelta64[h]")
     dates = [str(time).replace("T", " ") for time in times]
     header = ["date", "HUFL", "HULL", "MUFL", "MULL", "LUFL", "LULL", "OT"]
-    return [header, *([date, *(f"{value:.4f}" for value in row)] for date, row in zip(dates, np.stack(values, 1), strict=True))]
+    return [
+        header,
+        *([date, *(f"{value:.4f}" for value in row)] for date, row in zip(dates, np.stack(values, 1), strict=True)),
+    ]
 
 
 def temperatures(count: int = 3650) -> list[list[str]]:

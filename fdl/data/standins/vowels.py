@@ -17,7 +17,9 @@ def digits(rate: int, speakers: int) -> tuple[list[np.ndarray], np.ndarray]:
     for digit in range(10):
         for speaker in range(speakers):
             for take in range(TAKES):
-                parts = [_vowel(rng, rate, speaker, _FORMANTS[place]) for place in (digit % 5, (digit + 1 + digit // 5) % 5)]
+                parts = [
+                    _vowel(rng, rate, speaker, _FORMANTS[place]) for place in (digit % 5, (digit + 1 + digit // 5) % 5)
+                ]
                 waves.append(0.3 * np.concatenate(parts).astype(np.float32))
                 labels.append((digit, speaker, take))
     return waves, np.array(labels)

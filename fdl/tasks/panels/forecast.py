@@ -63,7 +63,11 @@ def drawn(view: View, made: Forecasts) -> Panel:
         for label, values in _shown(made).items():
             _line(ax, steps, values[: len(steps), 0, -1], label)
         ax.legend(fontsize=8, frameon=False, ncols=5)
-        return Panel("Forecasts and what came", "Each step forecast from the steps before it, from the beginning of the test part.", figure)
+        return Panel(
+            "Forecasts and what came",
+            "Each step forecast from the steps before it, from the beginning of the test part.",
+            figure,
+        )
     rows = np.linspace(0, count - 1, PLACES).astype(int)
     figure, axes = figures.new(2.4 * PLACES, rows=PLACES)
     for ax, row in zip(axes.flat, rows, strict=True):
@@ -72,7 +76,9 @@ def drawn(view: View, made: Forecasts) -> Panel:
         for label, values in _shown(made).items():
             _line(ax, np.arange(1, horizon + 1), values[row, :, -1], label)
         ax.axvline(0.5, color=figures.GREY, linewidth=0.8, linestyle=":")
-        figures.titled(ax, name if row == 0 else "", "" if row < rows[-1] else "steps ahead", f"test window {row + 1:,}")
+        figures.titled(
+            ax, name if row == 0 else "", "" if row < rows[-1] else "steps ahead", f"test window {row + 1:,}"
+        )
     axes[0, 0].legend(fontsize=8, frameon=False, ncols=5)
     return Panel("Forecasts and what came", f"At {PLACES} places of the test part, beside their baselines.", figure)
 
@@ -90,7 +96,9 @@ def by_lead(made: Forecasts) -> Panel | None:
             _line(ax, np.arange(1, horizon + 1), np.sqrt(squares).mean(1), label)
     ax.set_ylim(bottom=0)
     ax.legend(fontsize=8, frameon=False)
-    return Panel("Error by how far ahead", "Over all test windows, in the targets' unit, the mean over the targets.", figure)
+    return Panel(
+        "Error by how far ahead", "Over all test windows, in the targets' unit, the mean over the targets.", figure
+    )
 
 
 def by_target(view: View, made: Forecasts) -> Panel:
@@ -99,7 +107,12 @@ def by_target(view: View, made: Forecasts) -> Panel:
     others = [name for name in made if name != "truth"]
     errors = {name: np.sqrt(np.square(made[name] - made["truth"]).mean((0, 1))) for name in others}
     rows = [(figures.label(name, 40), *(f"{errors[other][k]:.4g}" for other in others)) for k, name in enumerate(names)]
-    return Panel("RMSE by target", "Over all test windows and steps, in the targets' unit.", header=("target", *others), rows=rows)
+    return Panel(
+        "RMSE by target",
+        "Over all test windows and steps, in the targets' unit.",
+        header=("target", *others),
+        rows=rows,
+    )
 
 
 def draw_future(past: np.ndarray, ahead: np.ndarray, names: Sequence[str], first: str, last: str) -> Figure:

@@ -34,7 +34,7 @@ def spectra(view: View) -> Panel:
         ax.imshow(vectors.T, origin="lower", aspect="auto", cmap="magma")
         ax.set_title("augmented", fontsize=8)
     text = (
-        "Log-mel spectra, time to the right and pitch upwards, of test recordings: the answer is blue where right, red where wrong "
-        "(the true class in brackets). Below, one training recording as the net is given it in five steps."
+        "Log-mel spectra, time to the right and pitch upwards, of test recordings: the answer is blue where right, red where "
+        "wrong (the true class in brackets). Below, one training recording as the net is given it in five steps."
     )
     return Panel("What the net is given", text, figure)
