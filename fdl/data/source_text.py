@@ -17,7 +17,7 @@ from typing import Any
 
 from fdl.data import sources
 from fdl.data.facts import complete_facts
-from fdl.data.formats import characters, cifar
+from fdl.data.formats import characters, cifar, speech
 from fdl.data.formats.boxes import BCCD_CLASSES
 from fdl.data.formats.folders import folder_classes
 from fdl.data.formats.forms import first, roots
@@ -140,4 +140,6 @@ _QUICK: dict[str, Callable[..., Facts | None]] = {
     "california_housing": lambda load, request, **given: Facts(outputs=1),
     "tiny_shakespeare": _characters, "folder": _folder, "csv_file": _loaded, "text_file": _loaded, "series_file": _loaded,
     "moons": _loaded, "circles": _loaded, "flower": _loaded, "fields": _loaded, "blobs": _loaded, "spirals": _loaded,
+    "adding": lambda load, request, **given: Facts(outputs=1),
+    "spoken_digits": _classes(speech.DIGITS),
 }  # fmt: skip

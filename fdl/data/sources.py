@@ -14,8 +14,9 @@ from pathlib import Path
 
 import numpy as np
 
-from fdl.data import planar
+from fdl.data import planar, synthetic
 from fdl.data.formats import california, cells, characters, cifar, download, idx, tfds
+from fdl.data.formats.articles import bbc_summaries as bbc_summaries
 from fdl.data.formats.boxes import bccd as bccd
 from fdl.data.formats.cells import Cells
 from fdl.data.formats.clips import moving_digits as moving_digits
@@ -25,9 +26,13 @@ from fdl.data.formats.imagenet import imagenet as imagenet
 from fdl.data.formats.masks import camvid as camvid
 from fdl.data.formats.parallel_texts import dates as dates
 from fdl.data.formats.parallel_texts import multi30k as multi30k
+from fdl.data.formats.public_series import daily_min_temperatures as daily_min_temperatures
+from fdl.data.formats.public_series import etth1 as etth1
 from fdl.data.formats.sentences import imdb as imdb
 from fdl.data.formats.sentences import rt_polarity as rt_polarity
 from fdl.data.formats.sentences import sst as sst
+from fdl.data.formats.speech import speech_commands as speech_commands
+from fdl.data.formats.speech import spoken_digits as spoken_digits
 from fdl.data.picture_forms import Form
 from fdl.data.picture_spec import KEY, PictureSpec
 from fdl.data.splits import LoadFunction, Request, Splits
@@ -222,6 +227,7 @@ DATA_SETS: dict[str, LoadFunction] = {source.__name__: source for source in (
     fashion_mnist, fashion_mnist_whole, fashion_pair, mnist, mnist_whole, cifar10, digits, tiny_shakespeare, california_housing, imagenet, camvid, bccd, moving_digits,
     planar.moons, planar.circles, planar.flower, planar.fields, planar.blobs, planar.spirals,
     sst, rt_polarity, imdb, dates, multi30k,
+    etth1, daily_min_temperatures, spoken_digits, speech_commands, bbc_summaries, synthetic.adding,
 )}  # fmt: skip
 """Every data set that a name alone selects, as in `--set data=mnist` (`fdl.data.source_text`)."""
 

@@ -103,4 +103,5 @@ def _value(facts: Facts, fact: Fact, left: Any) -> Any:
     """Return the fact, counted where a number is wanted; None where it is not known."""
     known = facts.value(fact.name)
     wants_number = isinstance(left, int)
+    known = tuple(known) if isinstance(known, list) else known  # of `Facts.extra`, which holds JSON values
     return len(known) if wants_number and isinstance(known, (Sized, Mapping)) else known

@@ -13,7 +13,7 @@ import math
 import statistics
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
-from fdl.tasks.task import DrawPanel, Panel
+from fdl.tasks.task import DrawPanel, Panel, View
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,6 +29,7 @@ class Study:
         against: the curves' abscissa: "step", "epoch" or another key of metrics.jsonl ("train/learning_rate").
         log: which of "x" and "y" of the curves are drawn on logarithmic scales.
         panels: figures of the study's own: panels, or functions that draw one each.
+        compare: draws a figure of the trained models beside each other: label -> the first seed's.
     """
 
     variants: Mapping[str, Sequence[str]]
@@ -38,6 +39,7 @@ class Study:
     against: str = "step"
     log: str = ""
     panels: Callable[[], Iterable[Panel | DrawPanel]] = tuple
+    compare: Callable[[Mapping[str, View]], Panel | None] = lambda views: None
 
 
 @dataclasses.dataclass(frozen=True)

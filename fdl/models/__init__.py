@@ -9,11 +9,15 @@ from fdl.models.autoencoder import Autoencoder, ClusteringAutoencoder, Decoder, 
 from fdl.models.by_hand import HandCNN, HandMLP
 from fdl.models.cnn import CNN
 from fdl.models.detector import Detector
+from fdl.models.forecasting import LinearForecast, RecurrentForecast, SegRNN
 from fdl.models.mlp import MLP
 from fdl.models.recurrent import Recurrent
 from fdl.models.recurrent_layers import RecurrentLayers
 from fdl.models.resnet import ResNet, ResNet18, ResNet34, ResNet50, ResNet101, ResNet152
 from fdl.models.seq2seq import AttentionTranslator
+from fdl.models.sequence import RecurrentNet
+from fdl.models.speech import SpectrumCNN
+from fdl.models.summarizer import SentenceScorer
 from fdl.models.text_classifier import TextClassifier
 from fdl.models.transformer import CausalTransformer, TranslationTransformer
 from fdl.models.unet import UNet
@@ -33,14 +37,20 @@ __all__ = [
     "FrameLSTM",
     "HandCNN",
     "HandMLP",
+    "LinearForecast",
     "Recurrent",
+    "RecurrentForecast",
     "RecurrentLayers",
+    "RecurrentNet",
     "ResNet",
     "ResNet18",
     "ResNet34",
     "ResNet50",
     "ResNet101",
     "ResNet152",
+    "SegRNN",
+    "SentenceScorer",
+    "SpectrumCNN",
     "TextClassifier",
     "TranslationTransformer",
     "UNet",

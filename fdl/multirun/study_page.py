@@ -142,6 +142,7 @@ def panels(study: Study, outcomes: Sequence[Outcome], style: Style) -> list[Draw
         functools.partial(_compared, study, outcomes, seeds, style),
         *(functools.partial(_curves, study, outcomes, name) for name in study.curves),
         functools.partial(_boundaries, outcomes),
+        lambda: study.compare({outcome.label: view for outcome in outcomes if (view := outcome.view())}),
         functools.partial(_failures, outcomes),
         *list_panels(study.panels),
     ]

@@ -3,11 +3,14 @@
 from fdl.tasks.classification import Classification
 from fdl.tasks.clustering import Clustering
 from fdl.tasks.detection import Detection
+from fdl.tasks.forecast import Forecast
 from fdl.tasks.language import LanguageModel
 from fdl.tasks.multi_view import MultiView
 from fdl.tasks.reconstruction import Reconstruction, Variational
 from fdl.tasks.regression import Regression
 from fdl.tasks.segmentation import Segmentation
+from fdl.tasks.speech import SpeechClassification
+from fdl.tasks.summarization import Summarization
 from fdl.tasks.task import MetricStyle, Panel, Task, View
 from fdl.tasks.text_classification import TextClassification
 from fdl.tasks.translation import Translation, TranslationByBleu
@@ -17,6 +20,7 @@ __all__ = [
     "Classification",
     "Clustering",
     "Detection",
+    "Forecast",
     "LanguageModel",
     "MetricStyle",
     "MultiView",
@@ -24,6 +28,8 @@ __all__ = [
     "Reconstruction",
     "Regression",
     "Segmentation",
+    "SpeechClassification",
+    "Summarization",
     "Task",
     "TextClassification",
     "Translation",

@@ -5,21 +5,24 @@ Legend: N windows, W steps of a window, H of the horizon, C columns.
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
 
 from fdl.data.columns import Windows
 from fdl.data.formats import cells
-from fdl.data.formats.cells import Header
-from fdl.data.formats.timeline import Series, calendar_of, read_series
-from fdl.data.splits import Facts, Request, Splits
+from fdl.data.formats.cells import Cells, Header
+from fdl.data.formats.timeline import Series, calendar_of, read_series, seasons_of
+from fdl.data.splits import Facts, OnBad, Request, Splits
 from fdl.types import Arrays, Count, Fraction, UserError, one_line, printable
+
+Gaps = Literal["break", "bridge"]
 
 
 def series_file(
     request: Request, *, path: str, target: tuple[str, ...] = (), window: Count = 96, horizon: Count = 24, date: str = "",
-    ignore: tuple[str, ...] = (), calendar: bool = True, gaps: Literal["break", "bridge"] = "break",
+    ignore: tuple[str, ...] = (), calendar: bool = True, gaps: Gaps = "break", rows: Count | None = None,
     validation: Fraction = 0.2, test: Fraction = 0.2, header: Header = "auto", missing: tuple[str, ...] = (),
 ) -> Splits:  # fmt: skip
     """Read a CSV file with dates: `horizon` steps of the target are forecast from `window` steps of all columns.
@@ -37,6 +40,7 @@ def series_file(
         calendar: add columns with the sine and cosine of the hour of the day, the day of the week and the day of the year,
             as far as the series' steps are shorter.
         gaps: "break": no window spans a gap in the dates. "bridge": rows are taken as a step apart (trading days).
+        rows: use only the first so many.
         validation, test: shares of the rows.
         header: whether the first line names the columns.
         missing: further spellings of a missing value. Missing inputs are filled with the value before; a window with a missing
@@ -50,21 +54,34 @@ def series_file(
     if file is None or not file.is_file():
         raise UserError(f"series: there is no file {printable(path)!r}; give the path of a CSV file")
     held = cells.read(file, header, missing)
-    series = read_series(held, target, date, ignore, request.on_bad)
-    extra = calendar_of(series) if calendar else {}
-    inputs = np.concatenate([series.values, *(column[:, None] for column in extra.values())], axis=1).astype(np.float32)
-    places = [series.names.index(name) for name in series.targets]
+    return series_of_cells(
+        held, printable(file.stem, 60), "files", request.on_bad, target=target, window=window, horizon=horizon, date=date,
+        ignore=ignore, calendar=calendar, gaps=gaps, rows=rows, validation=validation, test=test,
+    )  # fmt: skip
+
+
+def series_of_cells(
+    held: Cells, name: str, source: str, on_bad: OnBad = "stop", *, target: tuple[str, ...], window: int, horizon: int,
+    date: str = "", ignore: tuple[str, ...] = (), calendar: bool = True, gaps: Gaps = "break", rows: int | None = None,
+    validation: float, test: float, standin: bool = False,
+) -> Splits:  # fmt: skip
+    """Make the splits of `series_file` from a table's cells."""
+    series = read_series(held, target, date, ignore, on_bad)
+    if rows is not None:
+        series = series.first(rows)
+    inputs, extra = inputs_of(series, calendar)
+    places = [series.names.index(each) for each in series.targets]
     targets = series.values[:, places[0] if len(places) == 1 else places].astype(np.float32)
 
-    def rows(starts: np.ndarray) -> Arrays:
+    def part(starts: np.ndarray) -> Arrays:
         return {"inputs": Windows(inputs, starts, window), "targets": Windows(targets, starts + window, horizon)}
 
     starts = _starts(series, places, window, horizon, gaps)
     parts = split_by_time(starts, len(inputs), window, horizon, validation, test)
-    for part, chosen in parts.items():
+    for which, chosen in parts.items():
         if not len(chosen):
             raise UserError(
-                f"{held.where}: of {len(inputs):,} rows, {part} holds no window of {window} + {horizon} steps "
+                f"{held.where}: of {len(inputs):,} rows, {which} holds no window of {window} + {horizon} steps "
                 f"({'; '.join(series.found)}): set a smaller window or horizon"
                 + (", or gaps=bridge" if gaps == "break" and series.gaps.any() else "")
             )
@@ -72,14 +89,60 @@ def series_file(
         numeric=(*series.names, *extra),
         target=", ".join(series.targets),
         outputs=horizon * len(places),
-        extra={"window": window, "horizon": horizon},
-    )
+        extra={
+            "window": window, "horizon": horizon, "target_columns": places, "seasons": seasons_of(series),
+            "series": {
+                "names": series.names, "targets": series.targets, "date": series.date, "calendar": calendar, "gaps": gaps,
+                "missing": sorted(held.missing),
+            },
+        },
+    )  # fmt: skip
     said = [*held.found, f"forecasts {facts.target}", *series.found]
     return Splits(
-        name=printable(file.stem, 60), source="files", where=f"{held.where} ({one_line('; '.join(said), 600)})",
-        train=rows(parts["train"]), validation=rows(parts["validation"]) if "validation" in parts else None,
-        test=rows(parts["test"]) if "test" in parts else None, facts=facts, skipped=series.skipped,
+        name=name, source=source, where=f"{held.where} ({one_line('; '.join(said), 600)})",
+        train=part(parts["train"]), validation=part(parts["validation"]) if "validation" in parts else None,
+        test=part(parts["test"]) if "test" in parts else None, facts=facts, standin=standin, skipped=series.skipped,
     )  # fmt: skip
+
+
+def inputs_of(series: Series, calendar: bool) -> tuple[np.ndarray, tuple[str, ...]]:
+    """Return the series with its calendar columns, float32 [T, C], and the names of those."""
+    extra = calendar_of(series) if calendar else {}
+    values = np.concatenate([series.values, *(column[:, None] for column in extra.values())], axis=1)
+    return values.astype(np.float32), tuple(extra)
+
+
+def read_end(path: Path, facts: Facts) -> tuple[Series, np.ndarray]:
+    """Read a user's file as the training series was read, to forecast what follows it.
+
+    Returns:
+        The series, and its last window, float32 [1, W, C].
+
+    Raises:
+        UserError: no such file, a column that training had is missing, too few rows, or a gap within the last window.
+    """
+    known, window = facts.extra["series"], facts.extra["window"]
+    if not path.is_file():
+        raise UserError(
+            f"--input: there is no file {printable(path)!r}; give a CSV file that goes on like the training series"
+        )
+    held = cells.read(path, "auto", known["missing"])
+    series = read_series(held, tuple(known["targets"]), known["date"], names=tuple(known["names"]))
+    inputs, extra = inputs_of(series, known["calendar"])
+    if (*series.names, *extra) != facts.numeric:
+        raise UserError(
+            f"{held.where}: its rows are {'; '.join(series.found)}; give a series with the training series' step"
+        )
+    if len(inputs) < window:
+        raise UserError(f"{held.where} has {len(inputs):,} rows, and a forecast needs {window:,}; give a longer file")
+    late = np.flatnonzero(series.gaps[len(inputs) - window + 1 :])
+    if len(late) and known["gaps"] == "break":
+        at = np.datetime64(int(series.times[len(inputs) - window + late[-1]]), "s")
+        raise UserError(
+            f"{held.where}: there is a gap after {str(at).replace('T', ' ')}, within the last {window:,} rows that the forecast "
+            "is made from; fill it, or give a file that ends before it"
+        )
+    return series, inputs[None, -window:]
 
 
 def split_by_time(

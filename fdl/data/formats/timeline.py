@@ -45,6 +45,7 @@ class Series:
         names: of the columns.
         targets: of the columns to forecast.
         step: the usual distance of two rows in seconds; 0 without dates.
+        date: the column of dates; "none" without.
         found: what a user should know of how it was read.
         skipped: bad rows left out.
     """
@@ -55,6 +56,7 @@ class Series:
     names: tuple[str, ...]
     targets: tuple[str, ...]
     step: float = 0.0
+    date: str = "none"
     found: tuple[str, ...] = ()
     skipped: tuple[Bad, ...] = ()
 
@@ -64,13 +66,20 @@ class Series:
         late = np.diff(self.times, prepend=self.times[:1]) > LONGER * self.step
         return late & (self.step > 0)
 
+    def first(self, count: int) -> Series:
+        """Return the series up to its row `count`."""
+        part = slice(count)
+        return dataclasses.replace(self, times=self.times[part], values=self.values[part], known=self.known[part])
+
 
 def read_series(
-    held: Cells, target: tuple[str, ...] = (), date: str = "", ignore: tuple[str, ...] = (), on_bad: OnBad = "stop"
-) -> Series:
+    held: Cells, target: tuple[str, ...] = (), date: str = "", ignore: tuple[str, ...] = (), on_bad: OnBad = "stop",
+    names: tuple[str, ...] = (),
+) -> Series:  # fmt: skip
     """Read the numeric columns of a table as a series.
 
     Args:
+        names: exactly these columns, in this order; default: every numeric one.
         target: the columns to forecast; default: the last numeric one.
         date: the column of dates; default: one that holds dates; "none": the rows are in order and a step apart.
         ignore: columns to leave out; so are texts, indices and columns of one value.
@@ -80,9 +89,9 @@ def read_series(
         UserError: no such column, no dates, the same date twice, no numbers, or a column without any.
     """
     column, form = ("", "") if date == "none" else _date_column(held, date, ignore)
-    found = roles.look_at(held, (*ignore, column))
-    numeric = [name for name in held.names if found.get(name) == "numeric" or name in target]
-    for name in target:
+    found = {} if names else roles.look_at(held, (*ignore, column))
+    numeric = list(names) or [name for name in held.names if found.get(name) == "numeric" or name in target]
+    for name in (*names, *target):
         roles.require_column(held, name)
     if not numeric:
         raise UserError(f"{held.where} has no column of numbers to forecast; name one in target=")
@@ -111,7 +120,7 @@ def read_series(
         )
     series = Series(
         seconds, values[order], ~np.isnan(values[order]), tuple(numeric), target or tuple(numeric[-1:]),
-        float(np.median(np.diff(seconds))) if column and len(seconds) > 1 else 0.0, tuple(said), skipped,
+        float(np.median(np.diff(seconds))) if column and len(seconds) > 1 else 0.0, column or "none", tuple(said), skipped,
     )  # fmt: skip
     return _described(_filled(series, held.where))
 
@@ -127,6 +136,25 @@ def calendar_of(series: Series) -> dict[str, np.ndarray]:
             angle = 2 * np.pi * (series.times % cycle) / cycle
             columns |= {f"sine of {name}": np.sin(angle), f"cosine of {name}": np.cos(angle)}
     return columns
+
+
+def seasons_of(series: Series) -> dict[str, int]:
+    """Return "a day before", "a week before", "a year before" -> that many of the series' steps, at least two."""
+    cycles = {"day": CYCLES["hour of day"], "week": CYCLES["day of week"], "year": CYCLES["day of year"]}
+    found = {f"a {name} before": round(cycle / series.step) for name, cycle in cycles.items() if series.step}
+    return {name: steps for name, steps in found.items() if steps >= 2}
+
+
+def times_after(series: Series, count: int) -> np.ndarray:
+    """Return the times of the next `count` rows, datetime64[s]; of months and years, the same day of later months."""
+    last, ahead = np.datetime64(int(series.times[-1]), "s"), np.arange(1, count + 1)
+    months = round(series.step / UNITS["month"])
+    if not months or abs(series.step / UNITS["month"] - months) > 0.05:
+        return last + (ahead * round(series.step)).astype("timedelta64[s]")
+    month = last.astype("datetime64[M]")
+    later = month + months * ahead
+    day = np.minimum(last - month, (later + 1).astype("datetime64[s]") - later - np.timedelta64(1, "D"))
+    return later.astype("datetime64[s]") + day
 
 
 def _date_column(held: Cells, date: str, ignore: tuple[str, ...]) -> tuple[str, str]:

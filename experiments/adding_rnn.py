@@ -1,0 +1,11 @@
+"""x"""
+
+import dataclasses
+
+from experiments.adding_lstm import experiment as lstm
+from fdl.experiment import Experiment
+from fdl.models import RecurrentNet
+
+
+def experiment() -> Experiment:
+    return dataclasses.replace(lstm(), model=RecurrentNet(cell="rnn", width=64))

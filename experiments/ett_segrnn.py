@@ -1,0 +1,20 @@
+"""x"""
+
+from functools import partial
+
+from fdl.data import Data, ops, sources
+from fdl.experiment import Experiment
+from fdl.models import SegRNN
+from fdl.optim import Optimizer
+from fdl.tasks import Forecast
+
+
+def experiment() -> Experiment:
+    return Experiment(
+        data=Data(load=partial(sources.etth1, window=720, horizon=96), prepare=(ops.ScaleSeries(),)),
+        model=SegRNN(segment=48, width=128, dropout=0.5),
+        task=Forecast(loss="mae", scaled=True, lags=24),
+        optimizer=Optimizer(rule="adam", learning_rate=1e-3, schedule="cosine", ema=0.99),
+        steps="15epochs",
+        batch_size=64,
+    )
