@@ -18,12 +18,12 @@ import numpy as np
 from fdl.data.augment import Cutmix, Cutout, Flip, Mixup, Noise, RandomWindow, Shift, pictures
 from fdl.data.columns import is_column
 from fdl.data.splits import Op, Statistics
-from fdl.data.table_ops import ScaleTargets, Tabular, unscale_outputs
+from fdl.data.table_ops import ClassWeights, ScaleTargets, Tabular, unscale_outputs
 from fdl.types import Arrays, Batch, Draw, UserError, Whole
 
 __all__ = [
-    "Cutmix", "Cutout", "Flip", "Mixup", "NextToken", "Noise", "Pad", "RandomWindow", "ScaleTargets", "Shift", "Standardize",
-    "Tabular", "channel_statistics", "unscale_outputs",
+    "ClassWeights", "Cutmix", "Cutout", "Flip", "Mixup", "NextToken", "Noise", "Pad", "RandomWindow", "ScaleTargets", "Shift",
+    "Standardize", "Tabular", "channel_statistics", "unscale_outputs",
 ]  # fmt: skip
 
 _ROWS_AT_ONCE = 4096

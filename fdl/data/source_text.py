@@ -106,6 +106,10 @@ def _classes(names: tuple[str, ...]) -> Callable[..., Facts]:
     return lambda load, request, **given: Facts(classes=names, outputs=len(names))
 
 
+def _value(load: LoadFunction, request: Request, **given: Any) -> Facts:
+    return Facts(outputs=1)
+
+
 def _loaded(load: LoadFunction, request: Request, **given: Any) -> Facts | None:
     """Get the facts by loading the data: for points drawn quickly, and for small files."""
     if path := given.get("path"):
@@ -132,7 +136,8 @@ def _folder(load: LoadFunction, request: Request, *, path: str, **given: Any) ->
 _QUICK: dict[str, Callable[..., Facts | None]] = {
     "fashion_mnist": _classes(garments.CLASSES), "mnist": _classes(handwriting.CLASSES), "digits": _classes(handwriting.CLASSES),
     "cifar10": _classes(cifar.CLASSES), "fashion_pair": _classes(("", "")),
-    "california_housing": lambda load, request, **given: Facts(outputs=1),
+    "california_housing": _value, "auto_mpg": _value, "boston": _value,
+    "mammography": _classes(("normal", "microcalcification")),
     "tiny_shakespeare": _characters, "folder": _folder, "csv_file": _loaded, "text_file": _loaded, "series_file": _loaded,
     "moons": _loaded, "circles": _loaded, "flower": _loaded, "fields": _loaded, "blobs": _loaded, "spirals": _loaded,
 }  # fmt: skip

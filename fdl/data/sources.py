@@ -19,6 +19,8 @@ from fdl.data.formats.cells import Cells
 from fdl.data.formats.folders import folder as folder
 from fdl.data.formats.forms import choose, first, forms_of, roots, splits, stratified
 from fdl.data.formats.imagenet import imagenet as imagenet
+from fdl.data.formats.movielens import movielens_histories, movielens_ratings
+from fdl.data.formats.published_tables import auto_mpg, boston, mammography
 from fdl.data.splits import LoadFunction, Request, Splits
 from fdl.data.standins import garments, handwriting, standin
 from fdl.environment import cache_dir
@@ -188,6 +190,7 @@ def california_housing(request: Request) -> Splits:
 
 DATA_SETS: dict[str, LoadFunction] = {source.__name__: source for source in (
     fashion_mnist, fashion_pair, mnist, cifar10, digits, tiny_shakespeare, california_housing, imagenet,
+    auto_mpg, boston, mammography, movielens_histories, movielens_ratings,
     planar.moons, planar.circles, planar.flower, planar.fields, planar.blobs, planar.spirals,
 )}  # fmt: skip
 """Every data set that a name alone selects, as in `--set data=mnist` (`fdl.data.source_text`)."""

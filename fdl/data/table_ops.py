@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from fdl.data.splits import Op, Statistics
-from fdl.types import Array, Arrays, Batch, Count, Draw, UserError
+from fdl.types import Array, Arrays, Batch, Count, Draw, NonNegative, UserError
 
 
 @dataclasses.dataclass(frozen=True)
@@ -120,6 +120,33 @@ class ScaleTargets(Op):
             for name in ("mean", "deviation")
         }
         return {**batch, **added}
+
+
+@dataclasses.dataclass(frozen=True)
+class ClassWeights(Op):
+    """Adds "class_weight", float32 of the targets' shape: each example's weight in a classification's training loss.
+
+    For `data.augment`: evaluation counts every example alike.
+
+    Attributes:
+        power: the weight of a class of n of N training examples, among K classes, is (N / (K n)) ** power: 1 makes all classes
+            count alike (scikit-learn's "balanced"), 0 leaves them as they are.
+    """
+
+    power: NonNegative = 1.0
+
+    def fit(self, train: Arrays) -> Statistics:
+        targets = np.asarray(train["targets"])
+        if not np.issubdtype(targets.dtype, np.integer):
+            raise UserError(
+                f"ClassWeights is for targets that are class numbers, and these are {targets.dtype}: leave it out"
+            )
+        counts = np.bincount(targets.ravel())
+        balanced = targets.size / (np.count_nonzero(counts) * np.maximum(counts, 1))
+        return {"weights": (balanced**self.power).astype(np.float32)}
+
+    def transform(self, batch: Batch, draw: Draw | None, statistics: Statistics) -> Batch:
+        return {**batch, "class_weight": jnp.asarray(statistics["weights"])[batch["targets"]]}
 
 
 def unscale_outputs(outputs: Array, batch: Batch) -> Array:

@@ -13,9 +13,9 @@ from fdl.experiment.experiment import (
 from fdl.experiment.overrides import override, settings, show
 from fdl.experiment.study import Study
 from fdl.experiment.tuning import Choice, Int, Log, Search, Uniform
-from fdl.experiment.updates import Update
+from fdl.experiment.updates import StartAtClassShares, Update
 
 __all__ = [
-    "EXPERIMENTS", "Choice", "Experiment", "Found", "Int", "Log", "Search", "Study", "Uniform", "Update", "docstring",
-    "experiment_names", "find_experiment", "load_experiment", "make_experiment", "override", "settings", "show",
+    "EXPERIMENTS", "Choice", "Experiment", "Found", "Int", "Log", "Search", "StartAtClassShares", "Study", "Uniform", "Update",
+    "docstring", "experiment_names", "find_experiment", "load_experiment", "make_experiment", "override", "settings", "show",
 ]  # fmt: skip

@@ -29,6 +29,8 @@ class Study:
         against: the curves' abscissa: "step", "epoch" or another key of metrics.jsonl ("train/learning_rate").
         log: which of "x" and "y" of the curves are drawn on logarithmic scales.
         panels: figures of the study's own: panels, or functions that draw one each.
+        repeats: the variants repeat one experiment on other rows (the folds of a cross-validation): a last line has the mean and
+            interval over all their runs.
     """
 
     variants: Mapping[str, Sequence[str]]
@@ -38,6 +40,7 @@ class Study:
     against: str = "step"
     log: str = ""
     panels: Callable[[], Iterable[Panel | DrawPanel]] = tuple
+    repeats: bool = False
 
 
 @dataclasses.dataclass(frozen=True)

@@ -7,10 +7,15 @@ has dropout wants `rngs={"dropout": key}`, and one that has BatchNorm wants `mut
 
 from fdl.models.by_hand import HandCNN, HandMLP
 from fdl.models.cnn import CNN
+from fdl.models.members import Ensemble, Members
 from fdl.models.mlp import MLP
+from fdl.models.ordinal import Coral
+from fdl.models.recommenders import BiasedFactors, HistoryAutoencoder, TwoTowers
 from fdl.models.recurrent import Recurrent
 from fdl.models.resnet import ResNet, ResNet18, ResNet34, ResNet50, ResNet101, ResNet152
+from fdl.models.tabular import TabularMLP
 
 __all__ = [
-    "CNN", "MLP", "HandCNN", "HandMLP", "Recurrent", "ResNet", "ResNet18", "ResNet34", "ResNet50", "ResNet101", "ResNet152",
+    "CNN", "MLP", "BiasedFactors", "Coral", "Ensemble", "HandCNN", "HandMLP", "HistoryAutoencoder", "Members", "Recurrent",
+    "ResNet", "ResNet18", "ResNet34", "ResNet50", "ResNet101", "ResNet152", "TabularMLP", "TwoTowers",
 ]  # fmt: skip
