@@ -9,7 +9,7 @@ Result: RMSE 0.481 (100,000 dollars) test (0.479-0.482, seeds 0, 1, 2) in 23 s
 
 from fdl.data import Data, ops, sources
 from fdl.experiment import Experiment
-from fdl.models import MLP
+from fdl.models import TabularMLP
 from fdl.optim import Optimizer
 from fdl.tasks import Regression
 
@@ -19,13 +19,13 @@ def experiment() -> Experiment:
         data=Data(
             load=sources.california_housing,
             validation=1500,
-            prepare=(ops.Tabular(scale="quantile"), ops.ScaleTargets()),
+            prepare=(ops.Tabular(scale="quantile", category="index"), ops.ScaleTargets()),
         ),
-        model=MLP(widths=(256, 256, 128), dropout=0.1),
+        model=TabularMLP(widths=(128, 128), embedding="periodic", resolution=48, frequency_scale=1.0, heads=8),
         task=Regression(),
-        optimizer=Optimizer(rule="adam", learning_rate=2e-3, schedule="cosine", weight_decay=1e-2, ema=0.99),
-        steps="100epochs",
+        optimizer=Optimizer(rule="adamw", learning_rate=2e-3, schedule="cosine", weight_decay=1e-2, ema=0.99),
+        steps="30epochs",
         batch_size=256,
-        eval_every="5epochs",
+        eval_every="3epochs",
         save_every="10epochs",
     )

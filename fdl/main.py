@@ -33,7 +33,10 @@ flags.DEFINE_string(
     "workdir", None, "The run's directory; the same one again resumes the run. Default: a new one under runs/."
 )
 flags.DEFINE_enum(
-    "mode", None, _MODES, "What to do. Default: train, or study where the file declares one or --seeds is given."
+    "mode",
+    None,
+    _MODES,
+    "What to do. Default: train, or study where the file declares one or --seeds or --folds is given.",
 )
 flags.DEFINE_multi_string("set", [], "path=value: change a setting of the experiment (see --show). May be repeated.")
 flags.DEFINE_string("data_dir", None, "Where data sets are looked for. Default: $FDL_DATA_DIR, then the TFDS default.")
@@ -66,6 +69,10 @@ flags.DEFINE_integer(
 flags.DEFINE_integer(
     "seeds", None, "Train with so many seeds (--seed is the first) and report mean and range.", lower_bound=1,
     upper_bound=10_000,
+)  # fmt: skip
+flags.DEFINE_integer(
+    "folds", None, "Cut the rows into so many folds, train once with each as the test rows, and report mean and range.",
+    lower_bound=2, upper_bound=1000,
 )  # fmt: skip
 flags.DEFINE_integer("trials", None, "For --mode=sweep: how many there shall be in all.", lower_bound=1)
 flags.DEFINE_integer("workers", 1, "For --mode=sweep: how many trials at a time.", lower_bound=1)
@@ -227,7 +234,7 @@ def _dispatch(argv: list[str]) -> int:
         for path, value in resolved_settings(experiment, Request(data_dir=options.data_folder(), offline=True)).items():
             print(f"{path} = {value}")
         return 0
-    mode = FLAGS.mode or ("study" if file.study or FLAGS.seeds else "train")
+    mode = FLAGS.mode or ("study" if file.study or FLAGS.seeds or FLAGS.folds else "train")
     if not FLAGS.dry_run:
         check_flags(mode, [name for name in _own_flags() if FLAGS[name].present])
     if mode not in ("plan", "sweep"):  # a plan is for other devices than these; a sweep's trials are processes

@@ -68,10 +68,12 @@ class Range:
 class Fact:
     """Marks a field whose 0 (or empty tuple) means "from the data": `fdl.data.splits.Facts` gives the value called `name`.
 
-    For a number, a fact that is a sequence counts: `Fact("vocabulary")` is the number of tokens.
+    For a number, a fact that is a sequence counts: `Fact("vocabulary")` is the number of tokens. `optional`: the field stays
+    as it is where the data do not say (a table without categories), instead of being asked for.
     """
 
     name: str
+    optional: bool = False
 
 
 Count = Annotated[int, Range(1)]

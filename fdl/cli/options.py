@@ -13,7 +13,8 @@ from fdl.files import user_path
 from fdl.types import UserError
 
 FLAGS_OF_MODES = {
-    "seeds": ("study",), "trials": ("sweep",), "workers": ("sweep",), "topology": ("plan",), "input": ("predict",),
+    "seeds": ("study",), "folds": ("study",),
+    "trials": ("sweep",), "workers": ("sweep",), "topology": ("plan",), "input": ("predict",),
     "output": ("predict", "export"), "profile": ("train",), "dump_hlo": ("train",),
 }  # fmt: skip
 """Flags that only some modes use."""
@@ -58,6 +59,7 @@ class Options:
     output: Path | None = None
     topology: str | None = None
     seeds: int | None = None
+    folds: int | None = None
     trials: int | None = None
     workers: int = 1
     passed_on: tuple[str, ...] = ()

@@ -12,28 +12,31 @@ import jax.numpy as jnp
 import numpy as np
 
 from fdl.data.splits import Op, Statistics
-from fdl.types import Arrays, Batch, Draw, Fraction, Positive, UserError
+from fdl.types import Arrays, Batch, Draw, NonNegative, Positive, UserError
 
 
 @dataclasses.dataclass(frozen=True)
 class ClassWeights(Op):
-    """Weigh the loss of each example by its class, "class_weight" [B]: (N / (K n_k))^power, n_k being the class's rows.
+    """Add "class_weight", float32 of the targets' shape: each example's weight in a classification's training loss.
 
-    With `power` 1 every class counts as much as any other, as scikit-learn's "balanced" has it. Scores but the loss are not
-    weighted.
+    For `data.augment`: evaluation counts every example alike, and scores but the loss are never weighted.
+
+    Attributes:
+        power: the weight of a class of n of N training examples, among K classes, is (N / (K n)) ** power: 1 makes all classes
+            count alike (scikit-learn's "balanced"), 0 leaves them as they are.
     """
 
-    power: Fraction = 1.0
+    power: NonNegative = 1.0
 
     def fit(self, train: Arrays) -> Statistics:
-        counts = np.bincount(class_numbers(train, self))
-        return {"weights": (counts.sum() / np.maximum(counts, 1) / len(counts)) ** self.power}
+        counts = np.bincount(class_numbers(train, self).ravel())
+        balanced = counts.sum() / (np.count_nonzero(counts) * np.maximum(counts, 1))
+        return {"weights": (balanced**self.power).astype(np.float32)}
 
     def transform(self, batch: Batch, draw: Draw | None, statistics: Statistics) -> Batch:
         if "targets" not in batch:  # a user's own rows, to be predicted
             return batch
-        weights = jnp.asarray(statistics["weights"], jnp.float32)
-        return {**batch, "class_weight": jnp.take(weights, batch["targets"], mode="clip")}
+        return {**batch, "class_weight": jnp.take(jnp.asarray(statistics["weights"]), batch["targets"], mode="clip")}
 
 
 @dataclasses.dataclass(frozen=True)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal
 from fdl.types import printable
 
 _PORTION = re.compile(r"(\d+(?:\.\d+)?)\s*(%)?", re.ASCII)
-_CUT = re.compile(r"(auto|random|stratified|last|content)|(group):(.+)")
+_CUT = re.compile(r"(?:(auto|random|stratified|last|content)|(group):(.+?))(?:,\s*fold=(\d{1,4})/(\d{1,4}))?")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,29 +61,42 @@ class Cut:
             end, for rows in the order of time; "group": whole groups of rows that share a value of `column` (a speaker, a
             patient); "content": whole groups of rows whose inputs are equal byte for byte.
         column: of "group": the name of a column of the rows.
+        fold, folds: of k-fold cross-validation: the test rows are the fold of this number (from 1) of so many, whatever
+            `Data.test` says; every row is in one fold. 0: no folds.
     """
 
     kind: Literal["auto", "random", "stratified", "last", "group", "content"] = "auto"
     column: str = ""
+    fold: int = 0
+    folds: int = 0
 
     @classmethod
     def parse(cls, text: str | Cut) -> Cut:
-        """Parse `text` as a cut.
+        """Parse `text` as a cut: a rule, and a fold where there are any ("random", "content,fold=2/5").
 
         Raises:
-            ValueError: it is none of the six rules.
+            ValueError: it is none of the six rules, or a fold that there is not.
         """
         if isinstance(text, Cut):
             return text
         match = _CUT.fullmatch(text.strip())
         if not match:
             raise ValueError(
-                f"expected auto, random, stratified, last, content or group:COLUMN, not {printable(text, 40)!r}"
+                "expected auto, random, stratified, last, content or group:COLUMN, with ,fold=1/10 after it for the first of "
+                f"10 folds, not {printable(text, 40)!r}"
             )
-        return cls(match[1] or match[2], match[3] or "")  # type: ignore[arg-type]  # the pattern admits these alone
+        fold, folds = int(match[4] or 0), int(match[5] or 0)
+        if match[4] and not (1 <= fold <= folds and folds > 1):
+            raise ValueError(f"there is no fold {fold} of {folds}: expected fold=1/{max(2, folds)} to the last")
+        if folds and match[1] == "last":
+            raise ValueError(
+                "folds of rows in the order of time would train on what comes after the test rows: leave fold out"
+            )
+        return cls(match[1] or match[2], match[3] or "", fold, folds)  # type: ignore[arg-type]  # the pattern admits these alone
 
     def __str__(self) -> str:
-        return f"{self.kind}:{self.column}" if self.column else self.kind
+        rule = f"{self.kind}:{self.column}" if self.column else self.kind
+        return f"{rule},fold={self.fold}/{self.folds}" if self.folds else rule
 
 
 if TYPE_CHECKING:

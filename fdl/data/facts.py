@@ -45,9 +45,15 @@ class Facts:
     def __post_init__(self) -> None:
         object.__setattr__(self, "extra", _plain(self.extra))  # as it is read back: lists, no tuples
 
+    @property
+    def category_sizes(self) -> tuple[int, ...]:
+        """How many numbers each category column may hold: its values, and one for any other."""
+        return tuple(len(values) + 1 for values in self.categories.values())
+
     def value(self, name: str) -> Any:
-        """Return the fact called `name`, from `extra` where it is no field; None where it is not known."""
-        known = getattr(self, name) if name in {field.name for field in dataclasses.fields(self)} else None
+        """Return the fact called `name`, from `extra` where it is none of the above; None where it is not known."""
+        names = {*(field.name for field in dataclasses.fields(self)), "category_sizes"}
+        known = getattr(self, name) if name in names else None
         return known or self.extra.get(name) or None
 
     def to_json(self) -> dict[str, Any]:

@@ -25,6 +25,8 @@ def hold_out(splits: Splits, data: Data, num_examples: int | None) -> Splits:
     total = count_examples(splits.train)
     order = np.random.Generator(np.random.Philox(CUT_SEED)).permutation(total)
     held: dict[str, Arrays | None] = {"test": splits.test, "validation": splits.validation}
+    if Cut.parse(data.cut).folds:
+        held["test"], order = _hold_out_fold(splits, data, order)
     for name in held:
         portion = Portion.parse(getattr(data, name))
         if held[name] is not None:
@@ -72,12 +74,41 @@ def _cut(splits: Splits, data: Data, order: np.ndarray, name: str, portion: Port
     )
 
 
-def _stratified(splits: Splits, order: np.ndarray, count: int) -> np.ndarray:
-    """Choose `count` rows, of every class its share to the nearest row (largest remainders first)."""
+def _hold_out_fold(splits: Splits, data: Data, order: np.ndarray) -> tuple[Arrays, np.ndarray]:
+    """Return (the test rows of the fold that the cut names, the rest of `order`)."""
+    cut = Cut.parse(data.cut)
+    if splits.test is not None:
+        raise UserError(f"data.cut={cut}: {splits.name} has a test split of its own; leave the fold out")
+    if columns.stretches(splits.train) is not None:
+        raise UserError(f"data.cut={cut}: rows of {splits.name} overlap their neighbours; leave the fold out")
+    if cut.kind == "stratified":  # the rows of each class in turn, dealt to the folds like cards
+        place = np.empty(len(order), np.int64)
+        place[np.argsort(_class_labels(splits)[order], kind="stable")] = np.arange(len(order))
+        fold = place % cut.folds
+    elif cut.kind in ("group", "content"):  # as many groups in each: one of very many rows must not be a fold by itself
+        _, first, number = np.unique(_groups(splits, cut)[order], return_index=True, return_inverse=True)
+        fold = (np.argsort(np.argsort(first)) * cut.folds // len(first))[number]
+    else:
+        fold = np.arange(len(order)) * cut.folds // len(order)
+    held, kept = order[fold == cut.fold - 1], order[fold != cut.fold - 1]
+    if not len(held) or not len(kept):
+        raise UserError(
+            f"data.cut={cut}: this fold of the {len(order)} rows of {splits.name} is empty; choose fewer folds"
+        )
+    return take(splits.train, np.sort(held)), kept
+
+
+def _class_labels(splits: Splits) -> np.ndarray:
+    """Return the class number of every training row, int [N]."""
     targets = splits.train.get("targets")
     if not isinstance(targets, np.ndarray) or targets.ndim != 1 or not np.issubdtype(targets.dtype, np.integer):
         raise UserError(f"data.cut=stratified needs one class number for each row, which {splits.name} does not have")
-    labels = targets[order]
+    return targets
+
+
+def _stratified(splits: Splits, order: np.ndarray, count: int) -> np.ndarray:
+    """Choose `count` rows, of every class its share to the nearest row (largest remainders first)."""
+    labels = _class_labels(splits)[order]
     classes, sizes = np.unique(labels, return_counts=True)
     exact = sizes * count / len(order)
     wanted = np.floor(exact).astype(int)

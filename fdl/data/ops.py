@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from fdl.data.augment import Cutmix, Cutout, Flip, Mixup, Noise, RandomWindow, Shift
+from fdl.data.class_ops import ClassWeights
 from fdl.data.columns import is_column
 from fdl.data.pictures import pictures
 from fdl.data.series_ops import PictureSequence, ScaleSeries
@@ -24,8 +25,23 @@ from fdl.data.table_ops import ScaleTargets, Tabular, unscale_outputs
 from fdl.types import Arrays, Batch, Draw, UserError, Whole
 
 __all__ = [
-    "Cutmix", "Cutout", "Flip", "Mixup", "NextToken", "Noise", "Pad", "PictureSequence", "RandomWindow", "ScaleSeries",
-    "ScaleTargets", "Shift", "Standardize", "Tabular", "channel_statistics", "unscale_outputs",
+    "ClassWeights",
+    "Cutmix",
+    "Cutout",
+    "Flip",
+    "Mixup",
+    "NextToken",
+    "Noise",
+    "Pad",
+    "PictureSequence",
+    "RandomWindow",
+    "ScaleSeries",
+    "ScaleTargets",
+    "Shift",
+    "Standardize",
+    "Tabular",
+    "channel_statistics",
+    "unscale_outputs",
 ]  # fmt: skip
 
 _ROWS_AT_ONCE = 4096

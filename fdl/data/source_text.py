@@ -108,6 +108,10 @@ def _classes(names: tuple[str, ...]) -> Callable[..., Facts]:
     return lambda load, request, **given: Facts(classes=names, outputs=len(names))
 
 
+def _value(load: LoadFunction, request: Request, **given: Any) -> Facts:
+    return Facts(outputs=1)
+
+
 def _loaded(load: LoadFunction, request: Request, **given: Any) -> Facts | None:
     """Get the facts by loading the data: for points drawn quickly, and for small files."""
     if path := given.get("path"):
@@ -137,9 +141,10 @@ _QUICK: dict[str, Callable[..., Facts | None]] = {
     "cifar10": _classes(cifar.CLASSES), "fashion_pair": _classes(("", "")),
     "camvid": _classes(CAMVID_CLASSES), "bccd": _classes(BCCD_CLASSES),
     "moving_digits": lambda load, request, motions=("left", "right"), **given: Facts(outputs=10 * len(motions)),
-    "california_housing": lambda load, request, **given: Facts(outputs=1),
+    "california_housing": _value, "auto_mpg": _value, "boston": _value,
+    "mammography": _classes(("normal", "microcalcification")),
     "tiny_shakespeare": _characters, "folder": _folder, "csv_file": _loaded, "text_file": _loaded, "series_file": _loaded,
     "moons": _loaded, "circles": _loaded, "flower": _loaded, "fields": _loaded, "blobs": _loaded, "spirals": _loaded,
-    "adding": lambda load, request, **given: Facts(outputs=1),
+    "adding": _value,
     "spoken_digits": _classes(speech.DIGITS),
 }  # fmt: skip

@@ -13,10 +13,28 @@ from fdl.experiment.experiment import (
 from fdl.experiment.overrides import override, settings, show
 from fdl.experiment.study import Study
 from fdl.experiment.tuning import Choice, Int, Log, Search, Uniform
-from fdl.experiment.updates import Update
+from fdl.experiment.updates import StartAtClassShares, Update
 from fdl.experiment.whiten import Whiten
 
 __all__ = [
-    "EXPERIMENTS", "Choice", "Experiment", "Found", "Int", "Log", "Search", "Study", "Uniform", "Update", "Whiten", "docstring",
-    "experiment_names", "find_experiment", "load_experiment", "make_experiment", "override", "settings", "show",
-]  # fmt: skip
+    "EXPERIMENTS",
+    "Choice",
+    "Experiment",
+    "Found",
+    "Int",
+    "Log",
+    "Search",
+    "StartAtClassShares",
+    "Study",
+    "Uniform",
+    "Update",
+    "Whiten",
+    "docstring",
+    "experiment_names",
+    "find_experiment",
+    "load_experiment",
+    "make_experiment",
+    "override",
+    "settings",
+    "show",
+]

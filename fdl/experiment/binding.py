@@ -80,7 +80,7 @@ def _bind(node: Any, facts: Facts, path: str) -> tuple[Any, list[tuple[str, str]
             continue
         else:
             inner = _value(facts, fact, value)
-            missing += [] if inner else [(f"{path}.{field}", fact.name)]
+            missing += [] if inner or fact.optional else [(f"{path}.{field}", fact.name)]
         if inner is not value and inner is not None:
             new[field] = inner
     if not new:

@@ -30,6 +30,8 @@ class Study:
         log: which of "x" and "y" of the curves are drawn on logarithmic scales.
         panels: figures of the study's own: panels, or functions that draw one each.
         compare: draws a figure of the trained models beside each other: label -> the first seed's.
+        repeats: the variants repeat one experiment on other rows (the folds of a cross-validation): a last line has the mean and
+            interval over all their runs.
     """
 
     variants: Mapping[str, Sequence[str]]
@@ -40,6 +42,7 @@ class Study:
     log: str = ""
     panels: Callable[[], Iterable[Panel | DrawPanel]] = tuple
     compare: Callable[[Mapping[str, View]], Panel | None] = lambda views: None
+    repeats: bool = False
 
 
 @dataclasses.dataclass(frozen=True)

@@ -10,7 +10,10 @@ from fdl.models.by_hand import HandCNN, HandMLP
 from fdl.models.cnn import CNN
 from fdl.models.detector import Detector
 from fdl.models.forecasting import LinearForecast, RecurrentForecast, SegRNN
+from fdl.models.members import Ensemble, Members
 from fdl.models.mlp import MLP
+from fdl.models.ordinal import Coral
+from fdl.models.recommenders import BiasedFactors, HistoryAutoencoder, TwoTowers
 from fdl.models.recurrent import Recurrent
 from fdl.models.recurrent_layers import RecurrentLayers
 from fdl.models.resnet import ResNet, ResNet18, ResNet34, ResNet50, ResNet101, ResNet152
@@ -18,6 +21,7 @@ from fdl.models.seq2seq import AttentionTranslator
 from fdl.models.sequence import RecurrentNet
 from fdl.models.speech import SpectrumCNN
 from fdl.models.summarizer import SentenceScorer
+from fdl.models.tabular import TabularMLP
 from fdl.models.text_classifier import TextClassifier
 from fdl.models.transformer import CausalTransformer, TranslationTransformer
 from fdl.models.unet import UNet
@@ -29,15 +33,20 @@ __all__ = [
     "MLP",
     "AttentionTranslator",
     "Autoencoder",
+    "BiasedFactors",
     "CausalTransformer",
     "ClusteringAutoencoder",
+    "Coral",
     "Decoder",
     "Detector",
     "Encoder",
+    "Ensemble",
     "FrameLSTM",
     "HandCNN",
     "HandMLP",
+    "HistoryAutoencoder",
     "LinearForecast",
+    "Members",
     "Recurrent",
     "RecurrentForecast",
     "RecurrentLayers",
@@ -51,8 +60,10 @@ __all__ = [
     "SegRNN",
     "SentenceScorer",
     "SpectrumCNN",
+    "TabularMLP",
     "TextClassifier",
     "TranslationTransformer",
+    "TwoTowers",
     "UNet",
     "VideoCNN",
     "WhitenedCNN",

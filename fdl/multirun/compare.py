@@ -18,6 +18,7 @@ from fdl import files
 from fdl.checkpoint import weights
 from fdl.cli import session
 from fdl.cli.options import Options
+from fdl.data.cuts import Cut
 from fdl.distributed import layouts, processes
 from fdl.experiment import Experiment, Found, make_experiment
 from fdl.experiment.study import Study
@@ -101,11 +102,21 @@ def study(file: Found, base: Experiment, options: Options) -> None:
 
 
 def _declared(file: Found, base: Experiment, options: Options) -> Study:
+    if options.folds and file.study is not None:
+        raise UserError(f"--folds={options.folds}: {file.path} declares a study of its own; leave one of them out")
     if file.study is None:
         monitor = base.task.monitor
         split = "test" if options.test else "eval"
-        shown = tuple(dict.fromkeys((f"{split}/{monitor}", f"{split}/loss")))
-        return Study({base.name: ()}, metrics=shown, curves=tuple(dict.fromkeys(("train/loss", f"eval/{monitor}"))))
+        names = (monitor, *base.task.styles, "loss")
+        shown = tuple(dict.fromkeys(f"{split}/{name}" for name in names))[:4]
+        curves = tuple(dict.fromkeys(("train/loss", f"eval/{monitor}")))
+        return Study(
+            _folds(base, options) or {base.name: ()},
+            1 if options.folds else 5,
+            shown,
+            curves,
+            repeats=bool(options.folds),
+        )
     try:
         declared = file.study()
     except (Exception, SystemExit) as error:
@@ -115,6 +126,13 @@ def _declared(file: Found, base: Experiment, options: Options) -> Study:
     if not isinstance(declared, Study) or not declared.variants:
         raise UserError(f"{file.path}: study() must return a Study with at least one variant; mend the file")
     return declared
+
+
+def _folds(base: Experiment, options: Options) -> dict[str, tuple[str, ...]]:
+    """Return a variant for each fold that --folds asks for."""
+    rule = dataclasses.replace(Cut.parse(base.data.cut), fold=0, folds=0)
+    count = options.folds or 0
+    return {f"fold {number}": (f"data.cut={rule},fold={number}/{count}",) for number in range(1, count + 1)}
 
 
 def _variant(
@@ -160,7 +178,9 @@ def _variant(
         rate = found.get("timing", {}).get("examples_per_second")
         metrics = found["metrics"] | ({"examples_per_second": rate} if rate else {})
         where = place / f"seed-{seed}"
-        runs.append(Run(seed, metrics, logs.read_rows(where), found.get("failed", ""), where))
+        runs.append(
+            Run(seed, metrics, logs.read_rows(where), found.get("failed", ""), where, found.get("baselines", {}))
+        )
     return Outcome(label, tuple(differences), tuple(runs), functools.partial(_view, experiment, options, runs))
 
 
@@ -189,6 +209,7 @@ def _together(
         command=options.command, splits=program.data.splits, layout=program.layout,
         program_sha256=program.compiled.sha256, total_steps=program.total_steps,
     )  # fmt: skip
+    baselines = summary.measure_baselines(program) if options.test else {}
     written = {}
     for found in train_together(program, seeds, lambda: stopping.leave_if(asked), options.test):
         where = place / f"seed-{found.seed}"
@@ -205,7 +226,8 @@ def _together(
             "experiment": program.experiment.name, "status": "failed" if found.failed else "complete",
             "failed": found.failed, "steps": found.steps, "best_step": found.best_step, "seed": found.seed,
             "data": data,
-            "metrics": found.metrics, "timing": {"training": seconds / len(seeds)}, "together_with": list(seeds),
+            "metrics": found.metrics, "baselines": baselines, "timing": {"training": seconds / len(seeds)},
+            "together_with": list(seeds),
         }  # fmt: skip
         files.write_json(where / "summary.json", written[found.seed])
     return written

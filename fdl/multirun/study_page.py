@@ -30,13 +30,14 @@ MOST_POINTS = 400
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-    """One seed of one variant; `failed` says why it has no metrics."""
+    """One seed of one variant; `failed` says why it has no metrics, `baselines` are simple methods' on the same rows."""
 
     seed: int
     metrics: Metrics
     rows: list[Row]
     failed: str
     path: Path
+    baselines: Mapping[str, Metrics] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,6 +56,21 @@ class Outcome:
     @property
     def failed(self) -> list[Run]:
         return [run for run in self.runs if not run.metrics]
+
+
+def pool(study: Study, outcomes: Sequence[Outcome]) -> list[Outcome]:
+    """Return all runs of all variants as one outcome, then each baseline on the same rows; [] unless the variants are repeats.
+
+    The mean and interval of a cross-validation are over its folds.
+    """
+    if not study.repeats:
+        return []
+    runs = tuple(run for outcome in outcomes for run in outcome.runs)
+    pooled = [Outcome(f"all {len(outcomes)} together", (), runs, lambda: None)]
+    for method in dict.fromkeys(method for run in runs for method in run.baselines):
+        alike = tuple(dataclasses.replace(run, metrics=run.baselines.get(method, {})) for run in runs)
+        pooled.append(Outcome(method, (), alike, lambda: None))
+    return pooled
 
 
 def _cell(found: Spread | None, name: str, style: Style) -> str:
@@ -86,7 +102,7 @@ def table(study: Study, outcomes: Sequence[Outcome], style: Style) -> tuple[list
             *(_cell(outcome.spread(name), name, style) for name in study.metrics),
             *([f"{len(outcome.failed)} of {len(outcome.runs)}"] if some else []),
         ]
-        for outcome in outcomes
+        for outcome in [*outcomes, *pool(study, outcomes)]
     ]
     return header, rows
 
@@ -103,13 +119,14 @@ def print_table(study: Study, outcomes: Sequence[Outcome], style: Style) -> None
 def summarise(
     name: str, data: Mapping[str, Any], study: Study, outcomes: Sequence[Outcome], seconds: float
 ) -> dict[str, Any]:
-    """Return what summary.json holds; a single variant's means are under "metrics", as a single run's would be.
+    """Return what summary.json holds; a single variant's means, or those of all repeats, are under "metrics".
 
     Args:
         data: `fdl.report.summary.describe_data`.
     """
     variants: dict[str, dict[str, Any]] = {}
-    for outcome in outcomes:
+    pooled = pool(study, outcomes)
+    for outcome in [*outcomes, *pooled]:
         names = dict.fromkeys(name for run in outcome.runs for name in run.metrics)
         spreads = {name: found for name in names if (found := outcome.spread(name))}
         variants[outcome.label] = {
@@ -124,7 +141,7 @@ def summarise(
             },
             "failed": {str(run.seed): run.failed for run in outcome.failed},
         }  # fmt: skip
-    only = variants[outcomes[0].label]["metrics"] if len(outcomes) == 1 else {}
+    only = variants[(pooled or outcomes)[0].label]["metrics"] if len(outcomes) == 1 or pooled else {}
     return {
         "experiment": name,
         "status": "complete",
@@ -150,7 +167,12 @@ def panels(study: Study, outcomes: Sequence[Outcome], style: Style) -> list[Draw
 
 def _compared(study: Study, outcomes: Sequence[Outcome], seeds: int, style: Style) -> Panel:
     header, rows = table(study, outcomes, style)
-    text = f"Means over {seeds} seeds ± half the 95 % interval of the mean, and the ends. " if seeds > 1 else ""
+    several = "all runs" if study.repeats else f"{seeds} seeds"
+    text = (
+        f"Means over {several} ± half the 95 % interval of the mean, and the ends. "
+        if seeds > 1 or study.repeats
+        else ""
+    )
     if len(outcomes) == 1:
         return Panel("Over the seeds", text, header=header, rows=rows)
     shown = [name for name in study.metrics if any(outcome.spread(name) for outcome in outcomes)][:2]

@@ -8,31 +8,37 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
+from flax import linen as nn
 
 from fdl.data.splits import Splits
 from fdl.files import write_all
-from fdl.tasks import linear_baseline, losses, tables
+from fdl.models.members import Members
+from fdl.tasks import ensembles, linear_baseline, losses, tables
 from fdl.tasks.linear_baseline import linear_accuracy
 from fdl.tasks.losses import Score
 from fdl.tasks.panels import classification
 from fdl.tasks.panels.answers import class_names, softmax
 from fdl.tasks.picture_inputs import predict_pictures
 from fdl.tasks.task import Better, DrawPanel, MetricStyle, Task, View, output_width
-from fdl.types import Array, Batch, Count, Metrics, Probability, UserError
+from fdl.types import Array, Batch, Count, Metrics, NonNegative, Probability, UserError
 
 
 @dataclasses.dataclass(frozen=True)
 class Classification(Task):
     """Softmax cross-entropy over logits [B, C]; targets are class numbers [B], or probabilities [B, C] (mixed labels).
 
-    A single output [B, 1] is the logit of the second of two classes: its sigmoid, and binary cross-entropy.
+    A single output [B, 1] is the logit of the second of two classes: its sigmoid, and binary cross-entropy. An ensemble's
+    members train each by its own loss; in inference their probabilities are averaged. With `ops.ClassWeights` among
+    `data.augment`, training weighs each example's loss by its class.
 
     Attributes:
+        focal_gamma: above 0, the loss is the focal loss with this exponent (`losses.focal`), which leaves labels unsmoothed.
         label_smoothing: the share of each label spread evenly over all classes (Szegedy et al. 2016, section 7).
         top: classes named in each row of predictions.csv, likeliest first.
     """
 
     label_smoothing: Probability = 0.0
+    focal_gamma: NonNegative = 0.0
     top: Count = 5
 
     monitor: ClassVar[str] = "accuracy"
@@ -43,19 +49,28 @@ class Classification(Task):
         "cross_entropy": MetricStyle("nats", better="min"),
     }
 
-    def score(self, outputs: Array, batch: Batch) -> dict[str, Score]:
+    def apply(self, model: nn.Module, variables: Mapping[str, Any], batch: Batch, **settings: Any) -> Any:
+        """Call the model; in inference the probabilities of an ensemble's members are averaged."""
+        outputs = super().apply(model, variables, batch, **settings)
+        return outputs if settings.get("train") else ensembles.average_probabilities(outputs)
+
+    def score(self, outputs: Array | Members, batch: Batch) -> dict[str, Score]:
         """Compute the loss [B] (nats, against smoothed labels) and accuracy [B] (0 or 1; mixed labels count by their largest).
 
-        Where the batch has "class_weight" [B] (`fdl.data.class_ops.ClassWeights`), the loss is weighted by it.
-        Where labels are smoothed, "cross_entropy" [B] is the loss without smoothing, for comparing with other runs.
+        Where the batch has "class_weight" [B] (`fdl.data.ops.ClassWeights`), the loss is weighted by it.
+        Where the loss is another, "cross_entropy" [B] is the one without smoothing and focus, for comparing with other runs.
         """
+        if isinstance(outputs, Members):
+            return ensembles.score_members(self.score, outputs, batch)
         outputs, targets = losses.two_logits(outputs), batch["targets"]
-        loss = losses.cross_entropy(outputs, targets, self.label_smoothing)
-        scores: dict[str, Score] = {
-            "loss": (loss, batch["class_weight"]) if "class_weight" in batch else loss,
-            "accuracy": losses.accuracy(outputs, targets),
-        }
-        if self.label_smoothing:
+        loss = (
+            losses.focal(outputs, targets, self.focal_gamma)
+            if self.focal_gamma
+            else losses.cross_entropy(outputs, targets, self.label_smoothing)
+        )
+        weighted = (loss, batch["class_weight"]) if "class_weight" in batch else loss
+        scores: dict[str, Score] = {"loss": weighted, "accuracy": losses.accuracy(outputs, targets)}
+        if self.label_smoothing or self.focal_gamma:
             scores["cross_entropy"] = losses.cross_entropy(outputs, targets)
         return scores
 

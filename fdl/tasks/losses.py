@@ -43,6 +43,39 @@ def cross_entropy(logits: Array, labels: Array, label_smoothing: float = 0.0) ->
     return jnp.log(jnp.exp(shifted).sum(-1)) * probabilities.sum(-1) - expected
 
 
+def focal(logits: Array, labels: Array, gamma: float = 2.0) -> Array:
+    """Compute the focal loss over classes, -(1 - q)^gamma log q for the label's probability q (Lin et al. 2017, equation 4).
+
+    Args:
+        logits: [..., K].
+        labels: class numbers [...], or probabilities p [..., K], over which the loss is averaged.
+        gamma: 0 gives the cross entropy; the larger, the less count examples that are right already.
+
+    Returns:
+        [...].
+    """
+    log_q, probabilities = jax.nn.log_softmax(logits.astype(jnp.float32)), _probabilities(labels, logits)
+    log_q = jnp.where(probabilities == 0, -1.0, log_q)  # a masked class, at -inf, would make a product NaN
+    # Kept off 0, where a power below 1 has no gradient.
+    left = jnp.maximum(-jnp.expm1(log_q), 1e-30)
+    return -(probabilities * left**gamma * log_q).sum(-1)
+
+
+def ordinal_cross_entropy(logits: Array, labels: Array) -> Array:
+    """Compute the loss of K ranks as K - 1 yes-or-no questions "is it above rank k?", in nats (CORAL: Cao et al. 2020, eq. 4).
+
+    Args:
+        logits: [..., K - 1], of the probabilities P(y > k) for k = 0 ... K - 2.
+        labels: ranks [...], 0 to K - 1.
+
+    Returns:
+        [...], the sum over the questions.
+    """
+    above = (labels[..., None] > _class_numbers(logits)).astype(jnp.float32)
+    logits = logits.astype(jnp.float32)
+    return -(above * jax.nn.log_sigmoid(logits) + (1 - above) * jax.nn.log_sigmoid(-logits)).sum(-1)
+
+
 def two_logits(outputs: Array) -> Array:
     """Expand one logit z [..., 1], of class 1, to [0, z] [..., 2]: softmax([0, z]) = [1 - sigmoid(z), sigmoid(z)].
 

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
@@ -15,9 +16,11 @@ from flax import linen as nn
 from fdl.data import ops
 from fdl.data.splits import Splits
 from fdl.files import write_all
-from fdl.tasks import losses, tables
+from fdl.models.members import Members
+from fdl.tasks import ensembles, losses, table_baselines, tables
+from fdl.tasks.losses import Score
 from fdl.tasks.panels import regression
-from fdl.tasks.task import Better, DrawPanel, Task, View
+from fdl.tasks.task import Better, DrawPanel, MetricStyle, Task, View
 from fdl.types import Array, Batch, Metrics, Positive
 
 
@@ -38,20 +41,28 @@ class Regression(Task):
 
     monitor: ClassVar[str] = "rmse"
     better: ClassVar[Better] = "min"
+    styles: ClassVar[Mapping[str, MetricStyle]] = {"rmse": MetricStyle(better="min"), "mae": MetricStyle(better="min")}
 
     def apply(self, model: nn.Module, variables: Mapping[str, Any], batch: Batch, **settings: Any) -> Any:
-        """Call the model, and convert its outputs to the targets' unit."""
+        """Call the model, and convert its outputs to the targets' unit; in inference an ensemble's are averaged."""
         outputs = super().apply(model, variables, batch, **settings)
         if "mutable" in settings:
-            return ops.unscale_outputs(outputs[0], batch), outputs[1]
-        return ops.unscale_outputs(outputs, batch)
+            return self._in_own_unit(outputs[0], batch), outputs[1]
+        return self._in_own_unit(outputs if settings.get("train") else ensembles.average_outputs(outputs), batch)
 
-    def score(self, outputs: Array, batch: Batch) -> dict[str, Array]:
-        """Compute the loss, the squared and the absolute error, each [B], the mean over a target's numbers.
+    def _in_own_unit(self, outputs: Array | Members, batch: Batch) -> Array | Members:
+        if not isinstance(outputs, Members):
+            return ops.unscale_outputs(outputs, batch)
+        return Members(jax.vmap(lambda one: ops.unscale_outputs(one, batch), 1, 1)(outputs.values))
+
+    def score(self, outputs: Array | Members, batch: Batch) -> dict[str, Score]:
+        """Compute the loss, the squared and the absolute error, each [B], the mean over a target's numbers (and members).
 
         Raises:
             ValueError: outputs have another shape: subtracting them could silently make a table of B x B.
         """
+        if isinstance(outputs, Members):
+            return ensembles.score_members(self.score, outputs, batch)
         targets = batch["targets"]
         if outputs.shape not in (targets.shape, (len(targets), math.prod(targets.shape[1:]))):
             raise ValueError(
@@ -74,9 +85,9 @@ class Regression(Task):
         return {**means, "rmse": math.sqrt(means["mse"])}
 
     def baselines(self, splits: Splits) -> dict[str, Metrics]:
-        """Score the mean of training; for a table, a linear regression; for a series, the last value.
+        """Score the mean of training; for a table, a linear regression and stronger methods; for a series, the last value.
 
-        The regression is on the columns as they are: one-hot, the median for what is missing.
+        The regression is on the columns as they are: one-hot, the median for what is missing. See `table_baselines` for the rest.
         """
         if splits.evaluated is None:
             return {}
@@ -87,6 +98,7 @@ class Regression(Task):
         )
         if features is not None and rows is not None:
             predicted["linear regression"] = rows @ np.linalg.lstsq(features, train, rcond=None)[0]
+            predicted |= table_baselines.regressions(splits.train["inputs"], train, splits.evaluated["inputs"])
         last = tables.last_values(splits.evaluated["inputs"], splits.facts)
         if last is not None:
             predicted["last value"] = np.broadcast_to(last, test.shape)

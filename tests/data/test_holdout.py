@@ -49,9 +49,50 @@ def test_what_is_no_portion_is_refused(text: str) -> None:
         Portion.parse(text)
 
 
-@pytest.mark.parametrize("text", ["auto", "random", "stratified", "last", "content", "group:speaker"])
+@pytest.mark.parametrize(
+    "text",
+    ["auto", "random", "stratified", "last", "content", "group:speaker", "random,fold=10/10", "group:a, b,fold=1/2"],
+)
 def test_a_cut_is_written_as_it_is_read(text: str) -> None:
     assert str(Cut.parse(text)) == text
+
+
+@pytest.mark.parametrize(
+    "text", ["random,fold=0/5", "random,fold=6/5", "random,fold=1/1", "last,fold=1/5", "random,fold=2"]
+)
+def test_a_fold_that_there_is_not_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match=r"no fold|order of time|expected"):
+        Cut.parse(text)
+
+
+def folds(cut: str, train: Arrays, count: int = 4, **settings: Any) -> list[Splits]:
+    return [loaded(train, cut=f"{cut},fold={number}/{count}", **settings) for number in range(1, count + 1)]
+
+
+@pytest.mark.parametrize("cut", ["random", "stratified", "group:number", "content"])
+def test_every_row_is_in_the_test_split_of_one_fold(cut: str) -> None:
+    made = folds(cut, rows(50, number=np.arange(50)), validation=5)
+    assert sorted(row for splits in made for row in ids(splits.test)) == list(range(50))
+    for splits in made:
+        assert len(ids(splits.validation)) == 5
+        assert sorted([*ids(splits.train), *ids(splits.validation), *ids(splits.test)]) == list(range(50))
+        assert 11 <= len(ids(splits.test)) <= 14
+
+
+def test_folds_keep_the_shares_of_classes_and_whole_groups() -> None:
+    targets = RNG.permutation(np.repeat([0, 1], [40, 8])).astype(np.int32)
+    for splits in folds("stratified", rows(48, targets=targets), validation=0):
+        assert np.bincount(splits.test["targets"]).tolist() == [10, 2]  # type: ignore[index]
+    copies = np.repeat(np.arange(12, dtype=np.float32), 5)[:, None]
+    for splits in folds("content", rows(60, inputs=copies), validation="20%"):
+        assert not any(count_leaks(splits)[0].values())
+
+
+def test_folds_are_refused_where_they_would_mean_nothing() -> None:
+    with pytest.raises(UserError, match="a test split of its own"):
+        loaded(rows(20), cut="random,fold=1/2", given_test=rows(5))
+    with pytest.raises(UserError, match="this fold of the 3 rows of toy is empty"):
+        loaded(rows(3), cut="random,fold=1/5", validation=0)
 
 
 def test_a_source_without_a_test_split_gets_one_by_the_same_cut() -> None:

@@ -15,7 +15,7 @@ from flax import linen as nn
 
 from experiments.fashion_fast import experiment as fashion_fast
 from fdl.checkpoint import saving
-from fdl.data import Data, Facts, Request, Splits, pipeline
+from fdl.data import Facts, Request, Splits, pipeline
 from fdl.distributed import layouts
 from fdl.experiment import Whiten
 from fdl.models import WhitenedCNN, ops
