@@ -12,14 +12,14 @@ from fdl.data import Data, ops, sources
 from fdl.experiment import Experiment
 from fdl.models import MLP
 from fdl.optim import Optimizer
-from fdl.tasks import Reconstruction
+from fdl.tasks import AnomalyDetection
 
 
 def experiment() -> Experiment:
     return Experiment(
         data=Data(load=sources.mammography, validation="10%", cut="content", prepare=(ops.Tabular(),)),
         model=MLP(widths=(32, 2, 32), outputs=6, activation="tanh", initializer="xavier"),
-        task=Reconstruction(),
+        task=AnomalyDetection(),
         optimizer=Optimizer(rule="adam", learning_rate=2e-3, schedule="cosine"),
         steps="30epochs",
         batch_size=256,

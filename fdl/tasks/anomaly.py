@@ -22,7 +22,7 @@ from fdl.types import Array, Arrays, Batch, Fraction, Metrics, UserError, take
 
 
 @dataclasses.dataclass(frozen=True)
-class Reconstruction(Task):
+class AnomalyDetection(Task):
     """Outputs [B, F] against the prepared inputs [B, F]; targets [B] are 1 for an anomaly, which no loss sees, and 0 else.
 
     The checkpoint is chosen by the normal rows' error: labels of anomalies are used to measure, never to train or choose.
