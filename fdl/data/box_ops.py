@@ -10,7 +10,7 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 
-from fdl.data.augment import pictures
+from fdl.data.pictures import pictures
 from fdl.data.splits import Op, Statistics
 from fdl.types import Array, Batch, Draw, Fraction, Probability
 

@@ -12,8 +12,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fdl.data.augment import pictures
 from fdl.data.formats.masks import VOID
+from fdl.data.pictures import pictures
 from fdl.data.splits import Op, Statistics
 from fdl.types import Array, Arrays, Batch, Draw, Fraction, NonNegative, Positive, Probability
 

@@ -24,12 +24,15 @@ from fdl.data.formats.folders import folder as folder
 from fdl.data.formats.forms import choose, first, forms_of, roots, splits, stratified
 from fdl.data.formats.imagenet import imagenet as imagenet
 from fdl.data.formats.masks import camvid as camvid
-from fdl.data.formats.movielens import movielens_histories, movielens_ratings
+from fdl.data.formats.movielens import movielens_histories as movielens_histories
+from fdl.data.formats.movielens import movielens_ratings as movielens_ratings
 from fdl.data.formats.parallel_texts import dates as dates
 from fdl.data.formats.parallel_texts import multi30k as multi30k
 from fdl.data.formats.public_series import daily_min_temperatures as daily_min_temperatures
 from fdl.data.formats.public_series import etth1 as etth1
-from fdl.data.formats.published_tables import auto_mpg, boston, mammography
+from fdl.data.formats.published_tables import auto_mpg as auto_mpg
+from fdl.data.formats.published_tables import boston as boston
+from fdl.data.formats.published_tables import mammography as mammography
 from fdl.data.formats.sentences import imdb as imdb
 from fdl.data.formats.sentences import rt_polarity as rt_polarity
 from fdl.data.formats.sentences import sst as sst
@@ -226,9 +229,8 @@ def california_housing(request: Request) -> Splits:
 
 
 DATA_SETS: dict[str, LoadFunction] = {source.__name__: source for source in (
-    fashion_mnist, fashion_mnist_whole, fashion_pair, mnist, mnist_whole, cifar10, digits, tiny_shakespeare, california_housing, imagenet, camvid, bccd, moving_digits,
-    fashion_mnist, fashion_pair, mnist, cifar10, digits, tiny_shakespeare, california_housing, imagenet,
-    auto_mpg, boston, mammography, movielens_histories, movielens_ratings,
+    fashion_mnist, fashion_mnist_whole, fashion_pair, mnist, mnist_whole, cifar10, digits, imagenet, camvid, bccd, moving_digits,
+    tiny_shakespeare, california_housing, auto_mpg, boston, mammography, movielens_histories, movielens_ratings,
     planar.moons, planar.circles, planar.flower, planar.fields, planar.blobs, planar.spirals,
     sst, rt_polarity, imdb, dates, multi30k,
     etth1, daily_min_temperatures, spoken_digits, speech_commands, bbc_summaries, synthetic.adding,
@@ -239,7 +241,8 @@ FORMATS: dict[str, str] = {
     "folder": "fdl.data.formats.folders.folder", "imagenet": "fdl.data.formats.imagenet.imagenet",
     "csv": "fdl.data.formats.csv.csv_file", "text": "fdl.data.formats.text.text_file",
     "voc": "fdl.data.formats.boxes.voc_folder", "coco": "fdl.data.formats.boxes.coco_file",
-    "clips": "fdl.data.formats.clips.clip_folder", "masks": "fdl.data.formats.masks.mask_folder", "series": "fdl.data.formats.series.series_file", "tfds": "fdl.data.formats.tfds_sets.tfds_dataset",
+    "clips": "fdl.data.formats.clips.clip_folder", "masks": "fdl.data.formats.masks.mask_folder",
+    "series": "fdl.data.formats.series.series_file", "tfds": "fdl.data.formats.tfds_sets.tfds_dataset",
 }  # fmt: skip
 """What may come before a path or a name, as in `--set data=folder:birds`: the dotted name of the source, imported when used."""
 
