@@ -118,7 +118,7 @@ def train_step(
     )
     grads, (sums, bad_inputs, stats) = jax.grad(loss_fn, has_aux=True)(state.params)
     grads, sums, bad_inputs = add_over(axis_name, (grads, sums, bad_inputs))
-    updates, opt_state = tx.update(grads, state.opt_state, state.params, step=state.step)
+    updates, opt_state = tx.update(grads, state.opt_state, state.params, step=state.step, loss_weight=sums["loss"][1])
     params = optax.apply_updates(state.params, updates)
     average = _update_average(state, params, ema) if ema else state.ema
     norm, first_bad = _check_finite(grads, sums["loss"], bad_inputs, loss_limit)

@@ -196,6 +196,15 @@ def test_steps_between_two_updates_change_nothing_and_a_skipped_one_is_replaced(
     close(updates, jax.tree.map(lambda *g: -sum(g) / 3, *GRADIENTS[:3]))
 
 
+def test_unequal_batches_accumulate_to_the_gradient_of_all_their_rows() -> None:
+    """A mean of means would give each token of a short batch more than one of a long batch."""
+    tx, _ = Optimizer(rule="sgd", learning_rate=1.0, accumulate=3).build(9)
+    state, updates, weights = tx.init(START), None, (30.0, 0.0, 10.0)
+    for step, (gradient, weight) in enumerate(zip(GRADIENTS, weights, strict=False)):
+        updates, state = tx.update(gradient, state, START, step=step, loss_weight=jnp.float32(weight))
+    close(updates, jax.tree.map(lambda a, _, c: -(0.75 * a + 0.25 * c), *GRADIENTS[:3]))
+
+
 def test_any_optax_transform_is_an_optimizer() -> None:
     plain = optax.chain(optax.clip(0.5), optax.sgd(0.1))
     tx, rate = as_optimizer(plain).build(STEPS)

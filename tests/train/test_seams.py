@@ -324,6 +324,25 @@ def test_devices_of_unequal_weight_make_the_mean_of_all_rows(tmp_path: Path) -> 
     assert int(new.step) == 1
 
 
+def test_two_accumulated_batches_of_unequal_weight_are_one_large_batch() -> None:
+    """A mean of the two batches' gradients would give the one box of the second as much as the 24 of the first."""
+    plain = Optimizer(rule="sgd", learning_rate=0.1)
+    whole = dataclasses.replace(PROBLEMS["boxes"], optimizer=plain, batch_size=16)
+    halves = dataclasses.replace(whole, optimizer=dataclasses.replace(plain, accumulate=2), batch_size=8)
+    large, small = program_of(whole), program_of(halves)
+    rows = jax.tree.map(lambda column: np.array(column[:16]), large.data.splits.train)
+    rows["count"] = np.array([3] * 8 + [0] * 7 + [1], np.int32)
+    expected, _ = large.compiled.train_step(
+        large.compiled.initial_state(), layouts.shard(rows, large.layout), large.compiled.key
+    )
+    state = small.compiled.initial_state()
+    for half in (slice(0, 8), slice(8, 16)):
+        part = jax.tree.map(lambda column, half=half: column[half], rows)
+        state, _ = small.compiled.train_step(state, layouts.shard(part, small.layout), small.compiled.key)
+    for a, b in zip(jax.tree.leaves(state.params), jax.tree.leaves(expected.params), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-7)
+
+
 def test_whole_split_metrics_choose_the_checkpoint_and_count_every_row_once(tmp_path: Path) -> None:
     _, program = trained(PROBLEMS["translation"], tmp_path)
     rows = [row for row in rows_of(tmp_path) if "eval/exact" in row]
