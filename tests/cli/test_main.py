@@ -98,6 +98,8 @@ def test_what_is_printed(trained: Path) -> None:
         "report: run",
     ):
         assert words in out, f"{words!r} is not in what was printed:\n{out}"
+    assert "\r" not in out, "without a terminal no line is written over"
+    assert "\x1b" not in out
     assert (trained.parent / "stderr").read_text() == ""
 
 

@@ -126,3 +126,10 @@ def test_the_paths_of_options_are_the_users_own(fdl_main: Command) -> None:
     assert Options(data_dir=str(ROOT)).data_folder() == ROOT
     with pytest.raises(UserError, match="is no folder"):
         Options(data_dir="nowhere").data_folder()
+
+
+def test_a_stray_word_is_named(fdl_main: Command) -> None:
+    """`--test False` is two arguments; taken for `--test`, it would mean its opposite."""
+    done = fdl_main("--experiment=digits_cnn", "--test", "False", "--dry_run")
+    assert done.returncode == 2
+    assert "stray word 'False'" in done.stderr

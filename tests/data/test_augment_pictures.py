@@ -84,7 +84,9 @@ def test_a_resized_crop_is_pillows_of_the_same_box(place: tuple[float, float], c
     x = RNG.random((4, 20, 20, 1)).astype(np.float32)
     made = augment.RandomResizedCrop(0.25, 0.25, 1.0).change(jnp.asarray(x), given(0, 0.5, *place))
     top, left = corner
-    pillow = Image.fromarray(x[0, ..., 0]).crop((left, top, left + 10, top + 10)).resize((20, 20), Image.Resampling.BILINEAR)
+    pillow = (
+        Image.fromarray(x[0, ..., 0]).crop((left, top, left + 10, top + 10)).resize((20, 20), Image.Resampling.BILINEAR)
+    )
     np.testing.assert_allclose(made[0, 1:-1, 1:-1, 0], np.asarray(pillow)[1:-1, 1:-1], atol=1e-5)
 
 
@@ -92,7 +94,9 @@ def test_crops_have_the_share_and_shape_asked_for() -> None:
     """Read from pictures of their own coordinates."""
     grid = np.stack(np.meshgrid(np.arange(40.0), np.arange(40.0), indexing="ij"), -1).astype(np.float32)
     x = jnp.broadcast_to(jnp.asarray(grid), (400, 40, 40, 2))
-    made = np.asarray(augment.RandomResizedCrop(0.2, 0.5, 1.5).change(x, example_draw(jax.random.key(0), jnp.arange(400))))
+    made = np.asarray(
+        augment.RandomResizedCrop(0.2, 0.5, 1.5).change(x, example_draw(jax.random.key(0), jnp.arange(400)))
+    )
     sides = (made[:, 20, 20] - made[:, 19, 19]) * 40
     area, ratio = sides.prod(-1) / 1600, sides[:, 1] / sides[:, 0]
     assert 0.2 <= area.min() < 0.22
@@ -116,7 +120,9 @@ def test_brightness_and_contrast_are_pillows(name: str, factor: float) -> None:
 
 
 def test_hue_turns_as_colorsys_has_it_and_the_rest_of_the_jitter_as_pillow() -> None:
-    x = np.concatenate([RNG.random((30, 3)), [[0.5] * 3, [0, 0, 0], [1, 1, 1], [1, 0, 0], [0, 1, 1]]]).astype(np.float32)
+    x = np.concatenate([RNG.random((30, 3)), [[0.5] * 3, [0, 0, 0], [1, 1, 1], [1, 0, 0], [0, 1, 1]]]).astype(
+        np.float32
+    )
     for turn in (-0.3, 0.0, 0.45):
         made = np.asarray(color.turn_hue(jnp.asarray(x)[None, None], jnp.array([turn])))[0, 0]
         for before, after in zip(x, made, strict=True):
@@ -186,7 +192,9 @@ def test_examples_draw_their_own_and_types_stay() -> None:
 
 def test_random_erasing_erases_a_rectangle_of_the_area_drawn() -> None:
     x = jnp.zeros((500, 30, 20, 1), jnp.uint8)
-    made = np.asarray(augment.RandomErasing(0.1, 0.3, 2, 0.6).change(x, example_draw(jax.random.key(0), jnp.arange(500))))
+    made = np.asarray(
+        augment.RandomErasing(0.1, 0.3, 2, 0.6).change(x, example_draw(jax.random.key(0), jnp.arange(500)))
+    )
     erased = made[..., 0] > 0
     hit = erased.any((1, 2))
     assert 0.52 < hit.mean() < 0.68

@@ -118,6 +118,30 @@ def test_folders_in_class_folders_belong_to_the_class(tmp_path: Path) -> None:
     assert counts(load(tmp_path)) == {"cat": 3, "dog": 2, "owl": 2}
 
 
+def test_hidden_folders_are_no_classes(tmp_path: Path) -> None:
+    draw(
+        tmp_path,
+        "cat/1.png",
+        "cat/2.png",
+        "dog/1.png",
+        "dog/2.png",
+        ".ipynb_checkpoints/1-checkpoint.png",
+        "cat/.cache/1.png",
+    )
+    assert counts(load(tmp_path)) == {"cat": 2, "dog": 2}
+
+
+def test_a_class_that_is_missing_in_validation_moves_no_label(tmp_path: Path) -> None:
+    draw(
+        tmp_path,
+        *(f"train/{name}/{i}.png" for name in "abc" for i in range(2)),
+        "val/a/1.png",
+        "val/c/1.png",
+        "test/c/1.png",
+    )
+    assert [name for rows in held(load(tmp_path)).values() for _, name in rows if name == "c"] == ["c"] * 4
+
+
 def test_folders_around_everything_are_stepped_into(tmp_path: Path) -> None:
     draw(tmp_path, *(f"set/v1/{name}/{i}.png" for name in "ab" for i in range(2)))
     assert counts(load(tmp_path)) == {"a": 2, "b": 2}

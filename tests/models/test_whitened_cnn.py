@@ -59,7 +59,9 @@ def test_it_is_the_network_of_airbench() -> None:
     held = jax.tree.map(lambda leaf: torch.tensor(np.asarray(leaf)), variables)
     params, stats = held["params"], held["batch_stats"]
     kernel = lambda name: params[name]["kernel"].permute(3, 2, 0, 1)  # noqa: E731
-    y = f.gelu(f.conv2d(torch.tensor(x).permute(0, 3, 1, 2), kernel("whiten"), params["whiten"]["bias"]), approximate="tanh")
+    y = f.gelu(
+        f.conv2d(torch.tensor(x).permute(0, 3, 1, 2), kernel("whiten"), params["whiten"]["bias"]), approximate="tanh"
+    )
     for group in (1, 2):
         for number in (1, 2):
             y = f.conv2d(y, kernel(f"group{group}_conv{number}"), padding=1)
