@@ -17,7 +17,7 @@ from typing import IO, Any
 
 from absl import logging
 
-from fdl.types import RunError, UserError, one_line, printable
+from fdl.errors import RunError, UserError, one_line, printable
 
 _TAKEN = (errno.EWOULDBLOCK, errno.EAGAIN)
 _BADLY_CHOSEN = (

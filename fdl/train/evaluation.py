@@ -27,6 +27,8 @@ def evaluate(
     """
     parts = []
     for batch in pipeline.padded_batches(arrays, program.experiment.eval_batch_size, *program.layout.feed):
+        if parts and jax.default_backend() == "cpu":
+            jax.block_until_ready(parts[-1])  # or the temporaries of several batches would be in memory at once
         parts.append(program.compiled.eval_step(variables, layouts.shard(batch, program.layout)))
         between()
     metrics = metrics_of(program, jax.device_get(parts))
