@@ -132,7 +132,7 @@ def _not_saved(folder: Path, num_bytes: int, error: BaseException) -> RunError:
     reason = os.strerror(int(number[1])) if number else known or one_line(error)
     return RunError(
         f"a checkpoint could not be saved in {folder}: {reason} ({_needed(num_bytes):,} bytes needed, "
-        f"{free:,} free); earlier ones are kept; when that is mended the same command goes on"
+        f"{free:,} free); earlier ones are kept; when that is put right the same command goes on"
     )
 
 

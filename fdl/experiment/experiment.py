@@ -140,7 +140,7 @@ def _module(path: Path) -> ModuleType:
             spec.loader.exec_module(module)
     except (Exception, SystemExit) as error:
         raise UserError(
-            f"{printable(path)} cannot be imported: {type(error).__name__}: {one_line(error)}; mend the file"
+            f"{printable(path)} cannot be imported: {type(error).__name__}: {one_line(error)}; correct the file"
         ) from error
     return module
 
@@ -164,7 +164,7 @@ def make_experiment(found: Found, overrides: Sequence[str] = ()) -> Experiment:
         experiment = found.make()
     except (Exception, SystemExit) as error:
         raise UserError(
-            f"{printable(found.path)}: experiment() failed: {type(error).__name__}: {one_line(error)}; mend the file"
+            f"{printable(found.path)}: experiment() failed: {type(error).__name__}: {one_line(error)}; correct the file"
         ) from error
     if not isinstance(experiment, Experiment):
         raise UserError(

@@ -125,7 +125,7 @@ def load_search(
         search = make()
     except (Exception, SystemExit) as error:
         raise UserError(
-            f"{where}: search() failed: {type(error).__name__}: {one_line(error)}; mend the file"
+            f"{where}: search() failed: {type(error).__name__}: {one_line(error)}; correct the file"
         ) from error
     if not isinstance(search, Search):
         raise UserError(f"{where}: search() returned {type(search).__name__}, not a Search")
