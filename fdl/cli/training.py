@@ -15,7 +15,7 @@ from fdl.cli import checks, session
 from fdl.cli.options import Options
 from fdl.data.formats.bad_inputs import write_bad_inputs
 from fdl.data.prepared import save_prepared
-from fdl.distributed import processes
+from fdl.distributed import presence, processes
 from fdl.experiment import Experiment, override
 from fdl.inspect import profiling
 from fdl.report import describe, record, report, summary
@@ -157,7 +157,7 @@ def _train_in(
 
     baselines = summary.measure_baselines(program) if options.test else {}
     stopped: stopping.Interrupted | None = None
-    with processes.present(path) as missing, stopping.watched(options.watchdog, missing) as alive:
+    with presence.present(path) as missing, stopping.watched(options.watchdog, missing) as alive:
 
         def between() -> None:
             alive()

@@ -15,7 +15,7 @@ import numpy as np
 
 from fdl import scratch
 from fdl.data import pipeline
-from fdl.distributed import layouts, processes
+from fdl.distributed import layouts, lowering, processes
 from fdl.train import resident, step
 from fdl.train.schedule import MAX_STEPS_PER_CALL, Call
 from fdl.train.tracing import step_flops
@@ -43,7 +43,7 @@ class Compiled:
     def initial_state(self) -> step.State:
         """Make the state at step 0, with `initial` weights where there are any."""
         program = self.program
-        state = layouts.compile_init(program.init, self.key, program.state_spec)
+        state = lowering.compile_init(program.init, self.key, program.state_spec)
         if program.initial is None:
             return state
 
@@ -107,7 +107,7 @@ class Compiled:
     def lowered_step(self) -> Any:
         """The training step as the compiler receives it."""
         program = self.program
-        return layouts.lower_train(
+        return lowering.lower_train(
             program.train_step, program.state_spec, program.batch_spec, program.key_spec, program.layout
         )
 
@@ -124,7 +124,7 @@ class Compiled:
         count = layouts.spec(jax.ShapeDtypeStruct((), np.int32), replicated)
         fixed = program.key_spec, layouts.spec(self.resident_rows, replicated), count
         looped = resident.many_steps(program.train_step)
-        return layouts.lower_train(looped, program.state_spec, {"rows": rows}, fixed, program.layout)
+        return lowering.lower_train(looped, program.state_spec, {"rows": rows}, fixed, program.layout)
 
     @functools.cached_property
     def resident_rows(self) -> Arrays | None:
@@ -181,7 +181,7 @@ class Compiled:
         program = self.program
         row = take(program.data.splits.evaluated, slice(0, 1))  # any row: only shapes and dtypes are compiled for
         batch = next(pipeline.padded_batches(row, program.experiment.eval_batch_size))
-        return layouts.compile_eval(program.eval_step, program.variables_spec, batch, program.layout)
+        return lowering.compile_eval(program.eval_step, program.variables_spec, batch, program.layout)
 
     @functools.cached_property
     def decode_step(self) -> Any:

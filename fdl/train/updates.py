@@ -23,7 +23,8 @@ def update_steps(program: Program) -> tuple[int, ...]:
     total, found = program.total_steps, set[int]()
     for update in program.experiment.updates:
         start, every = _timing(program, update)
-        found |= {start, *(start + round(i * every) for i in range(1, math.ceil((total - start) / every) if every else 1))}
+        count = math.ceil((total - start) / every) if every else 1
+        found |= {start, *(start + round(i * every) for i in range(1, count))}
     return tuple(sorted(step for step in found if step < total))
 
 
