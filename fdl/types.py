@@ -162,7 +162,7 @@ def take(arrays: Arrays, rows: np.ndarray | slice) -> Arrays:
     return jax.tree.map(lambda leaf: leaf[rows], arrays)
 
 
-def named_leaves(tree: Any) -> dict[str, Any]:
+def named_leaves(tree: object) -> dict[str, Any]:
     """Return every leaf of a tree by its path ("params/conv1/kernel"), in sorted order."""
     paths = jax.tree_util.tree_flatten_with_path(tree)[0]
     return dict(sorted((leaf_name(path), leaf) for path, leaf in paths))

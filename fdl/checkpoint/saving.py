@@ -18,7 +18,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import jax
 import numpy as np
@@ -31,11 +31,13 @@ from fdl.types import RunError, UserError, named_leaves, one_line, unnamed
 if TYPE_CHECKING:
     import orbax.checkpoint as ocp  # elsewhere where it is used: the first step does not wait for it
 
+T = TypeVar("T")
+
 KEEP = 2
 _MOST_TRIES = 10
 
 
-def state_sha256(state: Any) -> str:
+def state_sha256(state: object) -> str:
     """Digest every leaf's name, dtype, shape and bytes: equal digests mean equal runs. Every process must call it."""
     digest = hashlib.sha256()
     for name, leaf in named_leaves(state).items():
@@ -45,7 +47,7 @@ def state_sha256(state: Any) -> str:
     return digest.hexdigest()
 
 
-def restore(saved: Saved, like: Any) -> Any:
+def restore(saved: Saved, like: T) -> T:
     """Restore the state of a checkpoint, placed like `like` (arrays, or specs with shardings).
 
     Raises:
@@ -68,7 +70,7 @@ def restore(saved: Saved, like: Any) -> Any:
     return unnamed(like, leaves)
 
 
-def restore_chosen(choose: Callable[[], Saved], like: Any) -> tuple[Any, Saved]:
+def restore_chosen(choose: Callable[[], Saved], like: T) -> tuple[T, Saved]:
     """Restore the checkpoint that `choose` has verified, so that its files are hashed once.
 
     A run that is being trained deletes old steps: if the chosen one disappears meanwhile, another is chosen.
@@ -160,7 +162,7 @@ def _finish(
     manifest.drop_older(folder, keep)
 
 
-def _is_saved(folder: Path, num_bytes: int, progress: Mapping[str, Any]) -> bool:
+def _is_saved(folder: Path, num_bytes: int, progress: Mapping[str, object]) -> bool:
     """Return whether this state is already saved, and update its progress; if not, prepare its folder.
 
     Raises:
@@ -196,7 +198,7 @@ def _orbax() -> Iterator[ocp.AsyncCheckpointer]:
             checkpointer.close()
 
 
-def _write(checkpointer: ocp.AsyncCheckpointer, to: Path, leaves: Mapping[str, Any]) -> None:
+def _write(checkpointer: ocp.AsyncCheckpointer, to: Path, leaves: Mapping[str, object]) -> None:
     """Return when the arrays are copied; Orbax's threads write them."""
     import orbax.checkpoint as ocp
 
@@ -233,7 +235,7 @@ def saver(root: Path, keep: int = KEEP) -> Iterator[Save]:
                 except Exception as error:
                     raise _not_saved(folder, num_bytes, error) from error
 
-        def save(step: int, state: Any, progress: Mapping[str, Any]) -> None:
+        def save(step: int, state: object, progress: Mapping[str, object]) -> None:
             settle()  # one save at a time is in host memory; the error of the last one is raised here
             folder = root.absolute() / str(step)
             leaves = named_leaves(state)

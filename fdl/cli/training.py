@@ -103,7 +103,7 @@ def _begin(
     experiment: Experiment,
     program: Program,
     options: Options,
-    before: Mapping[str, Any] | None,
+    before: Mapping[str, object] | None,
 ) -> Path:
     """Write the config.json of a new or resumed run, and return its directory."""
     settings = session.shown_settings(experiment)

@@ -61,7 +61,7 @@ class Layout:
         """The sharding of a batch, along its first dimension."""
         return NamedSharding(self.mesh, PartitionSpec((DATA_AXIS, FSDP_AXIS)))
 
-    def placed(self, state: Any) -> Any:
+    def placed(self, state: object) -> Any:
         """Choose the sharding of every leaf of a state by its shape alone: optimizer moments are placed like their parameters."""
         return jax.tree.map(lambda leaf: NamedSharding(self.mesh, self.cut(leaf.shape)), state)
 

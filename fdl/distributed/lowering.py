@@ -21,12 +21,12 @@ def _batch_spec(batch: Batch, layout: Layout) -> Batch:
     return spec(split, layout.sharded)
 
 
-def compile_init(init: Callable[..., Any], key: Array, like: Any) -> Any:
+def compile_init(init: Callable[..., object], key: Array, like: object) -> Any:
     """Compute the initial state in its place: each device computes its own part."""
     return jax.jit(init, out_shardings=jax.tree.map(lambda leaf: leaf.sharding, like))(key)
 
 
-def lower_train(step: Callable[..., Any], state: Any, batch: Batch, fixed: Any, layout: Layout) -> Any:
+def lower_train(step: Callable[..., object], state: object, batch: Batch, fixed: object, layout: Layout) -> jax.stages.Lowered:
     """Lower `step(state, batch, fixed) -> (state, metrics)`, to be compiled ahead of time; the state's buffers are donated.
 
     Args:
@@ -66,7 +66,7 @@ def _gathering(step: Callable[..., Any], layout: Layout) -> Callable[..., Any]:
     return gathered
 
 
-def compile_eval(step: Callable[..., Any], variables: Mapping[str, Any], batch: Batch, layout: Layout) -> Any:
+def compile_eval(step: Callable[..., object], variables: Mapping[str, object], batch: Batch, layout: Layout) -> jax.stages.Compiled:
     """Compile `step(variables, batch) -> sums` ahead of time; `variables` and `batch` are specs."""
     specs = variables, _batch_spec(batch, layout)
     if layout.mode == "pmap":

@@ -192,10 +192,10 @@ def agreed(local: Callable[[], int]) -> Callable[[], int]:
     return ask
 
 
-def to_host(tree: Any) -> Any:
+def to_host(tree: object) -> Any:
     """Copy arrays that may be spread over processes to NumPy; every process must call it."""
 
-    def fetch(leaf: Any) -> Any:
+    def fetch(leaf: object) -> Any:
         whole = not isinstance(leaf, jax.Array) or leaf.is_fully_addressable or leaf.is_fully_replicated
         return jax.device_get(leaf) if whole else multihost_utils.process_allgather(leaf, tiled=True)
 

@@ -151,7 +151,7 @@ def measure(program: Program) -> tuple[Memory, str, float]:
 def _given(program: Program) -> dict[str, int]:
     """Count the bytes of the step's arguments on each device, by what they hold."""
 
-    def bytes_of(tree: Any) -> int:
+    def bytes_of(tree: object) -> int:
         return sum(
             math.prod(leaf.sharding.shard_shape(leaf.shape)) * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree)
         )

@@ -47,7 +47,7 @@ class Compiled:
         if program.initial is None:
             return state
 
-        def put(leaf: Any, spec: Any) -> Any:
+        def put(leaf: object, spec: object) -> Any:
             return layouts.place(leaf, spec) if isinstance(leaf, np.ndarray) else leaf  # a newly drawn one is placed
 
         filled = program.initial.fill({"params": state.params, **state.stats})
@@ -99,12 +99,12 @@ class Compiled:
         return self.train_step(state, batch, self.key)
 
     @functools.cached_property
-    def train_step(self) -> Any:
+    def train_step(self) -> jax.stages.Compiled:
         """(state, batch, key) -> (state, metrics); the state is donated."""
         return self.lowered_step.compile()
 
     @functools.cached_property
-    def lowered_step(self) -> Any:
+    def lowered_step(self) -> jax.stages.Lowered:
         """The training step as the compiler receives it."""
         program = self.program
         return lowering.lower_train(
@@ -112,12 +112,12 @@ class Compiled:
         )
 
     @functools.cached_property
-    def train_many(self) -> Any:
+    def train_many(self) -> jax.stages.Compiled:
         """(state, rows, (key, resident_rows, count)) -> (state, metrics): many steps (see `resident.many_steps`)."""
         return self.lowered_many.compile()
 
     @functools.cached_property
-    def lowered_many(self) -> Any:
+    def lowered_many(self) -> jax.stages.Lowered:
         """The loop of many steps as the compiler receives it."""
         program, replicated = self.program, self.program.layout.replicated
         rows = jax.ShapeDtypeStruct((program.experiment.batch_size, MAX_STEPS_PER_CALL), np.int32)
@@ -156,12 +156,12 @@ class Compiled:
         return resident.why_not_looped(self.lowered_step, lambda: step_flops(self.program))
 
     @property
-    def executable(self) -> Any:
+    def executable(self) -> jax.stages.Compiled:
         """The training executable that the loop calls."""
         return self.train_step if self.resident_rows is None else self.train_many
 
     @property
-    def lowered(self) -> Any:
+    def lowered(self) -> jax.stages.Lowered:
         """That executable as the compiler receives it."""
         return self.lowered_step if self.resident_rows is None else self.lowered_many
 
@@ -176,7 +176,7 @@ class Compiled:
     # ---- evaluation ----------------------------------------------------------------------------------------------------
 
     @functools.cached_property
-    def eval_step(self) -> Any:
+    def eval_step(self) -> jax.stages.Compiled:
         """(variables, batch) -> weighted sums, for padded batches of `eval_batch_size` rows."""
         program = self.program
         row = take(program.data.splits.evaluated, slice(0, 1))  # any row: only shapes and dtypes are compiled for
@@ -184,12 +184,12 @@ class Compiled:
         return lowering.compile_eval(program.eval_step, program.variables_spec, batch, program.layout)
 
     @functools.cached_property
-    def decode_step(self) -> Any:
+    def decode_step(self) -> jax.stages.Wrapped:
         """(variables, batch) -> what the task makes of a batch, on the devices of this process; any batch size."""
         return jax.jit(self.program.decode_step)
 
     @functools.cached_property
-    def output_step(self) -> Any:
+    def output_step(self) -> jax.stages.Wrapped:
         """(variables, batch) -> the model's outputs, on the devices of this process; any batch size."""
         return jax.jit(self.program.output_step)
 

@@ -81,7 +81,7 @@ def train_step(
     task: Task,
     tx: optax.GradientTransformationExtraArgs,
     learning_rate: LearningRate | None,
-    trainable: Callable[[Any], Any],
+    trainable: Callable[[Any], object],
     ema: float,
     augment: Transform,
     prepare: Transform,
@@ -143,7 +143,7 @@ class Metrics(NamedTuple):
 
 
 def eval_step(
-    variables: Mapping[str, Any],
+    variables: Mapping[str, object],
     batch: Batch,
     *,
     model: nn.Module,
@@ -157,12 +157,12 @@ def eval_step(
     return add_over(axis_name, losses.weighted_sums(task.score(outputs, batch), batch["mask"]))
 
 
-def decode_step(variables: Mapping[str, Any], batch: Batch, *, model: nn.Module, task: Task, prepare: Transform) -> Any:
+def decode_step(variables: Mapping[str, object], batch: Batch, *, model: nn.Module, task: Task, prepare: Transform) -> Any:
     """Apply the model in inference mode to raw rows and decode as the task does."""
     return task.decode(model, variables, prepare(batch, None), _fixed_rngs())
 
 
-def output_step(variables: Mapping[str, Any], batch: Batch, *, model: nn.Module, task: Task, prepare: Transform) -> Any:
+def output_step(variables: Mapping[str, object], batch: Batch, *, model: nn.Module, task: Task, prepare: Transform) -> Any:
     """Apply the model in inference mode to raw rows."""
     return task.apply(model, variables, prepare(batch, None), train=False, rngs=_fixed_rngs())
 
@@ -209,7 +209,7 @@ def training_batch(
     return prepare(augment(batch, example_draw(augment_key, rows)), None), rngs
 
 
-def add_over(axis_name: str | None, tree: Any) -> Any:
+def add_over(axis_name: str | None, tree: object) -> Any:
     """Sum over the devices of a mapped axis, in one reduction; return the tree itself where there is none.
 
     A leaf that is a Python number is the same on every device and only multiplied: it needs no reduction of its own.
@@ -223,14 +223,14 @@ def add_over(axis_name: str | None, tree: Any) -> Any:
 
 
 def mean_loss(
-    params: Any,
+    params: object,
     *,
-    stats: Mapping[str, Any],
+    stats: Mapping[str, object],
     batch: Batch,
     rngs: Mapping[str, Array],
     model: nn.Module,
     task: Task,
-    trainable: Callable[[Any], Any] = lambda params: jax.tree.map(lambda leaf: True, params),
+    trainable: Callable[[Any], object] = lambda params: jax.tree.map(lambda leaf: True, params),
     axis_name: str | None = None,
 ) -> tuple[Array, tuple[Sums, Array, Mapping[str, Any]]]:
     """Compute this device's share of the mean loss over a batch as `training_batch` gives it.
@@ -256,7 +256,7 @@ def mean_loss(
     return losses.mean_of(total, weight), (sums, bad_inputs, stats)
 
 
-def _update_average(state: State, params: Any, ema: float) -> Any:
+def _update_average(state: State, params: object, ema: float) -> Any:
     """Average the parameters; the decay grows to `ema`, so that the start is soon forgotten.
 
     decay = min(ema, (1 + step) / (10 + step)), as TensorFlow's ExponentialMovingAverage(num_updates) has it.
@@ -265,7 +265,7 @@ def _update_average(state: State, params: Any, ema: float) -> Any:
     return jax.tree.map(lambda old, new: decay * old + (1 - decay) * new, state.ema, params)
 
 
-def _check_finite(grads: Any, loss: WeightedSum, bad_inputs: Array, loss_limit: float | None) -> tuple[Array, Array]:
+def _check_finite(grads: object, loss: WeightedSum, bad_inputs: Array, loss_limit: float | None) -> tuple[Array, Array]:
     """Compute the gradient's norm, and 1 + the index of the first thing that is not finite (0: all are finite)."""
     squares = jnp.stack([_sum_of_squares(leaf.astype(jnp.float32)) for leaf in jax.tree.leaves(grads)])
     mean = losses.mean_of(*loss)
@@ -286,7 +286,7 @@ def _keep_where_bad(old: State, new: State, first_bad: Array) -> State:
     return jax.tree.map(lambda kept, made: jnp.where(first_bad > 0, kept, made), counted, new)
 
 
-def check_names(params: Any) -> list[str]:
+def check_names(params: object) -> list[str]:
     """Name what `Metrics.first_bad` indexes: the inputs, the loss, then the gradient's leaves."""
     paths = jax.tree_util.tree_flatten_with_path(params)[0]
     names = [leaf_name(path) for path, _ in paths]

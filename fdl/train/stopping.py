@@ -46,7 +46,7 @@ def asked_to_stop() -> Iterator[Callable[[], int]]:
     """
     seen: list[int] = []
 
-    def note(signum: int, _frame: Any) -> None:
+    def note(signum: int, _frame: object) -> None:
         if seen:
             os._exit(128 + signum)
         seen.append(signum)

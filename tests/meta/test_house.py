@@ -9,7 +9,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 ORDER = [
-    {"environment", "errors", "scratch"},
+    {"environment", "errors", "lazy_imports", "scratch"},
     {"types", "flops"},
     {"numpy_call", "files", "parsing", "experiment_files"},
     {"distributed"},
