@@ -26,7 +26,9 @@ def compile_init(init: Callable[..., object], key: Array, like: object) -> Any:
     return jax.jit(init, out_shardings=jax.tree.map(lambda leaf: leaf.sharding, like))(key)
 
 
-def lower_train(step: Callable[..., object], state: object, batch: Batch, fixed: object, layout: Layout) -> jax.stages.Lowered:
+def lower_train(
+    step: Callable[..., object], state: object, batch: Batch, fixed: object, layout: Layout
+) -> jax.stages.Lowered:
     """Lower `step(state, batch, fixed) -> (state, metrics)`, to be compiled ahead of time; the state's buffers are donated.
 
     Args:
@@ -66,7 +68,9 @@ def _gathering(step: Callable[..., Any], layout: Layout) -> Callable[..., Any]:
     return gathered
 
 
-def compile_eval(step: Callable[..., object], variables: Mapping[str, object], batch: Batch, layout: Layout) -> jax.stages.Compiled:
+def compile_eval(
+    step: Callable[..., object], variables: Mapping[str, object], batch: Batch, layout: Layout
+) -> jax.stages.Compiled:
     """Compile `step(variables, batch) -> sums` ahead of time; `variables` and `batch` are specs."""
     specs = variables, _batch_spec(batch, layout)
     if layout.mode == "pmap":

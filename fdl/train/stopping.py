@@ -11,7 +11,6 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from typing import Any
 
 from fdl.distributed import processes
 from fdl.types import RunError, UserError
