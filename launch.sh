@@ -1,6 +1,8 @@
 #!/usr/bin/env bash
 # Set up what is missing, then run: `./launch.sh [flags]` trains, `./launch.sh test [args]` tests, `./launch.sh check` lints.
-# With no flags it trains fashion_cnn. Paths, and the runs/ it makes, are relative to where it is called. FDL_JAX=cpu|cuda|cuda12|tpu overrides what it finds, FDL_PYTHON which Python it takes.
+# With no flags it trains fashion_cnn. Paths, and the runs/ it makes, are relative to where it is called.
+# FDL_JAX=cpu|cuda|cuda12|tpu overrides what it finds, FDL_PYTHON which Python it takes; FDL_EXTRAS=text,audio adds those extras
+# of pyproject.toml, which single experiments need (their errors name them).
 set -euo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 
@@ -33,18 +35,37 @@ sys.exit(sys.version_info < (3, 11) or not (u.find_spec("ensurepip") or u.find_s
     return 2
 }
 
+# The stamp: the build of JAX, the extras ("base" for none), the checksum of pyproject.toml, the checkout.
 ready() { # The builds for accelerators run on the CPU too: a login node and its compute nodes share one environment.
-    local have rest
-    [[ -f $state ]] && read -r have rest <"$state" && [[ $rest == "$wanted" && ($have == "$kind" || $kind == cpu) ]]
+    local have held rest extra
+    [[ -f $state ]] && read -r have held rest <"$state" && [[ $rest == "$wanted" && ($have == "$kind" || $kind == cpu) ]] || return
+    for extra in ${extras//,/ }; do [[ ,$held, == *,$extra,* || ,$held, == *,dev,* ]] || return; done
+}
+
+requirements() { # What pip is to install for $kind and $extras, a line each.
+    local names=${extras#base}
+    names=${names#,}
+    case $kind in cuda | tpu) names+=${names:+,}$kind ;; esac
+    echo ".${names:+[$names]}"
+    if [[ $kind == cuda12 ]]; then echo "jax[cuda12]"; fi
+}
+
+keep_what_is_there() { # What another start has asked for stays: an environment only grows.
+    local have held rest extra
+    read -r have held rest <"$state" || return 0
+    if [[ $rest != *" $root" || ! $held =~ ^[a-z,]+$ ]]; then return; fi
+    if [[ $kind == cpu && $have =~ ^(cuda|cuda12|tpu)$ ]]; then kind=$have; fi
+    for extra in ${held//,/ }; do [[ ,$extras, == *,$extra,* ]] || extras+=,$extra; done
 }
 
 set_up() { # Under the lock, in the checkout. Until it ends the stamp says "unfinished": a start that finds that knows of one that was killed.
-    local found again=()
+    local found again=() packages
     if ready; then return; fi # another start has done it meanwhile
     if [[ -f $state && $(<"$state") == unfinished ]]; then
         if in_place; then again=(--force-reinstall)
         else find .venv -mindepth 1 -maxdepth 1 ! -name "${lock##*/}" -exec rm -rf {} +; fi
     fi
+    if [[ -f $state ]]; then keep_what_is_there; fi
     echo "fdl: setting up ($kind); this is done once" >&2
     echo unfinished >"$state"
     trap 'rm -f "$state"' ERR # pip has put back what was there: nothing is half-done
@@ -59,8 +80,9 @@ set_up() { # Under the lock, in the checkout. Until it ends the stamp says "unfi
         echo "fdl: error: the environment in use has a Python before 3.11; leave it (deactivate) and start again" >&2
         return 2
     fi
+    mapfile -t packages < <(requirements)
     "$python" -m pip install --quiet --disable-pip-version-check "${again[@]}" --editable "${packages[@]}"
-    echo "$kind $wanted" >"$state"
+    echo "$kind $extras $wanted" >"$state"
 }
 
 environment=$root/.venv
@@ -68,10 +90,13 @@ if in_place; then environment=${VIRTUAL_ENV:-$CONDA_PREFIX}; fi
 python=$environment/bin/python state=$environment/.fdl-setup lock=$environment/.fdl-setup.lock
 wanted="$(cksum <"$root/pyproject.toml") $root"
 kind=$(jax_kind)
+extras=base${FDL_EXTRAS:+,$FDL_EXTRAS}
+case " $* " in
+    " test "* | " check "*) extras+=,dev ;;
+    *" --mode=sweep "*) extras+=,tune ;;
+esac
 case $kind in
-    cpu) packages=(".[dev]") ;;
-    cuda | tpu) packages=(".[dev,$kind]") ;;
-    cuda12) packages=(".[dev]" "jax[cuda12]") ;;
+    cpu | cuda | cuda12 | tpu) ;;
     *) echo "fdl: error: FDL_JAX=$kind is none of cpu, cuda, cuda12, tpu" >&2; exit 2 ;;
 esac
 if ! ready; then

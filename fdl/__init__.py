@@ -7,11 +7,13 @@ program = fdl.compile("digits_cnn")          # the pieces: program.train_step, p
 """
 
 import sys
-from typing import TYPE_CHECKING, Any
 
 if sys.argv[:1] == ["-m"] and not sys.flags.safe_path:
     # `python -m fdl.main` puts the current folder first: a json.py or random.py that lies there must not be the library's.
+    # Before any other import, of which any may be such a name.
     sys.path.append(sys.path.pop(0))
+
+from typing import TYPE_CHECKING, Any
 
 from fdl import environment
 

@@ -17,7 +17,7 @@ from typing import IO, Any
 
 from absl import logging
 
-from fdl.types import RunError, UserError, one_line, printable
+from fdl.errors import RunError, UserError, one_line, printable
 
 _TAKEN = (errno.EWOULDBLOCK, errno.EAGAIN)
 _BADLY_CHOSEN = (
@@ -88,7 +88,7 @@ def write_text(path: Path, text: str, durable: bool = True) -> None:
     write_bytes(path, text.encode(), durable)
 
 
-def write_json(path: Path, value: Any) -> None:
+def write_json(path: Path, value: object) -> None:
     """Write a JSON value, indented; see `replacing` and `to_json`."""
     write_text(path, to_json(value, indent=1) + "\n")
 
@@ -111,12 +111,12 @@ def write_all(out: Path, files: Mapping[str, bytes | str]) -> list[Path]:
     return [out / name for name in files]
 
 
-def to_json(value: Any, indent: int | None = None) -> str:
+def to_json(value: object, indent: int | None = None) -> str:
     """Return JSON as RFC 8259 has it: numbers that are not finite, which it lacks, become null."""
     return json.dumps(_finite(value), indent=indent, allow_nan=False)
 
 
-def _finite(value: Any) -> Any:
+def _finite(value: object) -> Any:
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, Mapping):

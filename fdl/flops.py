@@ -71,7 +71,7 @@ def _conv_flops(eqn: Any) -> int:
     return 2 * batch * features * kernel.shape[numbers.rhs_spec[1]] * places
 
 
-def inner_jaxprs(value: Any) -> Iterator[Any]:
+def inner_jaxprs(value: object) -> Iterator[Any]:
     """Yield the jaxprs in a parameter of an equation."""
     for part in value if isinstance(value, (tuple, list)) else (value,):
         if hasattr(part, "eqns") or hasattr(part, "jaxpr"):

@@ -13,15 +13,16 @@ import traceback
 from collections.abc import Callable
 from logging import Formatter
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from absl import flags, logging
 
 from fdl import environment
 from fdl.cli import streams
-
-if TYPE_CHECKING:
-    from fdl.cli.options import Options
+from fdl.cli.options import Options, check_flags
+from fdl.errors import RunError, UserError
+from fdl.experiment_files import find_file
+from fdl.files import user_path
 
 FLAGS = flags.FLAGS
 _MODES = ("train", "eval", "predict", "export", "replay", "plan", "study", "sweep", "check_gradients")
@@ -129,8 +130,6 @@ def run(argv: list[str]) -> int:
 
 
 def _answer(argv: list[str]) -> int:
-    from fdl.types import RunError, UserError
-
     if {"-h", "--help"} & set(argv[1:]):
         print(__doc__, "\n", FLAGS.module_help(sys.modules[__name__]), sep="")
         return 0
@@ -174,8 +173,6 @@ def _fail(error: BaseException, code: int, kind: str = "") -> int:
 
 
 def _parse(argv: list[str]) -> None:
-    from fdl.types import UserError
-
     try:
         rest = FLAGS(argv)[1:]
     except flags.UnrecognizedFlagError as error:
@@ -195,9 +192,6 @@ def _own_flags() -> list[str]:
 
 def _options(argv: list[str]) -> Options:
     """Collect the flags in the one value that everything else takes."""
-    from fdl.cli.options import Options
-    from fdl.files import user_path
-
     same = {field: getattr(FLAGS, field) for field in Options.__dataclass_fields__ if field in FLAGS}
     paths = {
         name: user_path(text, f"--{name}") if (text := getattr(FLAGS, name)) else None for name in ("workdir", "output")
@@ -212,8 +206,7 @@ def _options(argv: list[str]) -> Options:
 
 
 def _dispatch(argv: list[str]) -> int:
-    from fdl.types import UserError
-
+    # In the order of their costs: what can be answered or refused without JAX does not wait for it to be imported.
     if FLAGS.list:
         from fdl.cli.listing import say_experiments
 
@@ -221,12 +214,15 @@ def _dispatch(argv: list[str]) -> int:
         return 0
     if not FLAGS.experiment:
         raise UserError("--experiment is missing; --list names them all, --help the flags")
-    from fdl.cli.options import check_flags
-    from fdl.experiment import find_experiment, make_experiment
-
-    file = find_experiment(FLAGS.experiment)
-    experiment = make_experiment(file, FLAGS.set)
+    find_file(FLAGS.experiment)
     options = _options(argv)
+    if FLAGS.mode:
+        _check_flags(FLAGS.mode)
+    with environment.importing():
+        from fdl.experiment import find_experiment, make_experiment
+
+        file = find_experiment(FLAGS.experiment)
+    experiment = make_experiment(file, FLAGS.set)
     if FLAGS.show:
         from fdl.data import Request
         from fdl.experiment.binding import resolved_settings
@@ -235,12 +231,18 @@ def _dispatch(argv: list[str]) -> int:
             print(f"{path} = {value}")
         return 0
     mode = FLAGS.mode or ("study" if file.study or FLAGS.seeds or FLAGS.folds else "train")
-    if not FLAGS.dry_run:
-        check_flags(mode, [name for name in _own_flags() if FLAGS[name].present])
+    _check_flags(mode)
     if mode not in ("plan", "sweep"):  # a plan is for other devices than these; a sweep's trials are processes
         _join()
-    _mode(mode)(file, experiment, options)
+    with environment.importing():
+        function = _mode(mode)
+    function(file, experiment, options)
     return 0
+
+
+def _check_flags(mode: str) -> None:
+    if not (FLAGS.show or FLAGS.dry_run):
+        check_flags(mode, [name for name in _own_flags() if FLAGS[name].present])
 
 
 def _mode(name: str) -> Callable[..., None]:

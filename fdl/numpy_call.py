@@ -16,7 +16,7 @@ from jax.experimental.buffer_callback import buffer_callback
 from fdl.types import UserError
 
 
-def numpy_call(function: Callable[..., Any], like: Any, *args: Any) -> Any:
+def numpy_call(function: Callable[..., object], like: object, *args: object) -> Any:
     """Compute `function(*args)` by the host's NumPy when the traced code runs.
 
     XLA hands its own buffers over as NumPy arrays. `jax.pure_callback` would make JAX arrays of them first, by a transfer
@@ -40,12 +40,12 @@ def numpy_call(function: Callable[..., Any], like: Any, *args: Any) -> Any:
             "JAX_PLATFORMS=cpu in the environment, or choose a model and optimizer.engine that are compiled"
         )
 
-    def run(_: Any, out: Any, *buffers: Any) -> None:
+    def run(_: object, out: object, *buffers: object) -> None:
         with np.errstate(all="ignore"):  # what is not finite is found in the step, as it is in compiled code
             made = function(*jax.tree.map(_view, buffers))
         jax.tree.map(_fill, out, made)
 
-    def call(*args: Any) -> Any:
+    def call(*args: object) -> Any:
         return buffer_callback(run, like, vmap_method="sequential")(*args)
 
     # A program's text holds no line of `function`, but the name of what calls it: so the digest of a program
@@ -54,7 +54,7 @@ def numpy_call(function: Callable[..., Any], like: Any, *args: Any) -> Any:
     return jax.jit(call)(*args)
 
 
-def _source_digest(function: Callable[..., Any]) -> str:
+def _source_digest(function: Callable[..., object]) -> str:
     """Return the sha256 of the file that a function was written in; of its own text where there is none, as in a notebook."""
     while isinstance(function, functools.partial):
         function = function.func
@@ -71,13 +71,13 @@ def _source_digest(function: Callable[..., Any]) -> str:
     return hashlib.sha256(source or name.encode()).hexdigest()
 
 
-def _view(buffer: Any) -> np.ndarray:
+def _view(buffer: object) -> np.ndarray:
     view = np.asarray(buffer)
     view.flags.writeable = False
     return view
 
 
-def _fill(buffer: Any, value: Any) -> None:
+def _fill(buffer: object, value: object) -> None:
     """Copy `value` into XLA's buffer; a result of another shape or dtype is an error, never broadcast or cast."""
     place, value = np.asarray(buffer), np.asarray(value)
     if (value.shape, value.dtype) != (place.shape, place.dtype):

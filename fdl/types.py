@@ -1,4 +1,4 @@
-"""Types that every other file shares: batches, durations, ranges, and the one error a user should see."""
+"""Types that every other file shares: batches, durations, ranges, and the errors (`fdl.errors`)."""
 
 from __future__ import annotations
 
@@ -10,6 +10,11 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, cast
 
 import jax
 import numpy as np
+
+from fdl.errors import RunError as RunError
+from fdl.errors import UserError as UserError
+from fdl.errors import one_line as one_line
+from fdl.errors import printable as printable
 
 T = TypeVar("T")
 Array = jax.Array
@@ -28,21 +33,6 @@ DATA_AXIS = "data"
 
 MAX_SEED = 2**32 - 1
 """JAX keys take 32 bits: a larger seed would draw the parameters of a smaller one."""
-
-
-class UserError(Exception):
-    """The user's input is at fault: main prints `fdl: error: <text>` on one line and exits with 2.
-
-    The text says what is wrong, where, and how to fix it. `echo`: another process of the same run says it.
-    """
-
-    echo = False
-
-
-class RunError(Exception):
-    """The run failed although the input was right: one line, exit 1. `echo`: as UserError's."""
-
-    echo = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -172,21 +162,7 @@ def take(arrays: Arrays, rows: np.ndarray | slice) -> Arrays:
     return jax.tree.map(lambda leaf: leaf[rows], arrays)
 
 
-def printable(text: object, limit: int = 300) -> str:
-    """Format `text` on one line: control and undecodable bytes as escapes, the middle left out beyond `limit`."""
-    known = str(text)
-    if len(known) > limit:
-        known = f"{known[: limit // 2]}...{known[-limit // 3 :]}"
-    known = known.encode("utf-8", "backslashreplace").decode()
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in known)
-
-
-def one_line(error: object, limit: int = 300) -> str:
-    """Format any library's error: runs of white space as one space, then `printable`; its type where it has no text."""
-    return printable(" ".join(str(error).split()), limit) or type(error).__name__
-
-
-def named_leaves(tree: Any) -> dict[str, Any]:
+def named_leaves(tree: object) -> dict[str, Any]:
     """Return every leaf of a tree by its path ("params/conv1/kernel"), in sorted order."""
     paths = jax.tree_util.tree_flatten_with_path(tree)[0]
     return dict(sorted((leaf_name(path), leaf) for path, leaf in paths))

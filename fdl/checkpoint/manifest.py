@@ -76,7 +76,7 @@ def verify(folder: Path) -> Saved | str:
         return f"{folder / MANIFEST} cannot be read: {error}"
 
 
-def seal(folder: Path, manifest: Mapping[str, Any]) -> None:
+def seal(folder: Path, manifest: Mapping[str, object]) -> None:
     """Write the manifest with a digest over itself: from here on the step counts."""
     body = json.loads(
         to_json({name: value for name, value in manifest.items() if name != "sha256"})
@@ -86,7 +86,7 @@ def seal(folder: Path, manifest: Mapping[str, Any]) -> None:
     )
 
 
-def reseal(folder: Path, progress: Mapping[str, Any]) -> None:
+def reseal(folder: Path, progress: Mapping[str, object]) -> None:
     """Write the manifest again for the same arrays, with what has become known of their step."""
     seal(folder, json.loads((folder / MANIFEST).read_text()) | {"progress": dict(progress)})
 

@@ -18,22 +18,26 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import jax
 import numpy as np
-import orbax.checkpoint as ocp
 
 from fdl.checkpoint import manifest
 from fdl.checkpoint.manifest import Saved
 from fdl.distributed import processes
 from fdl.types import RunError, UserError, named_leaves, one_line, unnamed
 
+if TYPE_CHECKING:
+    import orbax.checkpoint as ocp  # elsewhere where it is used: the first step does not wait for it
+
+T = TypeVar("T")
+
 KEEP = 2
 _MOST_TRIES = 10
 
 
-def state_sha256(state: Any) -> str:
+def state_sha256(state: object) -> str:
     """Digest every leaf's name, dtype, shape and bytes: equal digests mean equal runs. Every process must call it."""
     digest = hashlib.sha256()
     for name, leaf in named_leaves(state).items():
@@ -43,7 +47,7 @@ def state_sha256(state: Any) -> str:
     return digest.hexdigest()
 
 
-def restore(saved: Saved, like: Any) -> Any:
+def restore(saved: Saved, like: T) -> T:
     """Restore the state of a checkpoint, placed like `like` (arrays, or specs with shardings).
 
     Raises:
@@ -58,13 +62,15 @@ def restore(saved: Saved, like: Any) -> Any:
                 f"{saved.path} does not fit this experiment: {name} is {_describe(have)} there and {_describe(want)} "
                 "here; use the settings it was trained with or a new --workdir"
             )
+    import orbax.checkpoint as ocp
+
     specs = {n: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding) for n, x in wanted.items()}
     with _plain_path(saved.path) as folder, ocp.Checkpointer(ocp.StandardCheckpointHandler()) as checkpointer:
         leaves = checkpointer.restore(folder / "state", args=ocp.args.StandardRestore(specs))
     return unnamed(like, leaves)
 
 
-def restore_chosen(choose: Callable[[], Saved], like: Any) -> tuple[Any, Saved]:
+def restore_chosen(choose: Callable[[], Saved], like: T) -> tuple[T, Saved]:
     """Restore the checkpoint that `choose` has verified, so that its files are hashed once.
 
     A run that is being trained deletes old steps: if the chosen one disappears meanwhile, another is chosen.
@@ -128,12 +134,14 @@ def _not_saved(folder: Path, num_bytes: int, error: BaseException) -> RunError:
     reason = os.strerror(int(number[1])) if number else known or one_line(error)
     return RunError(
         f"a checkpoint could not be saved in {folder}: {reason} ({_needed(num_bytes):,} bytes needed, "
-        f"{free:,} free); earlier ones are kept; when that is mended the same command goes on"
+        f"{free:,} free); earlier ones are kept; when that is put right the same command goes on"
     )
 
 
 def _check_opens(written: Path, leaves: Mapping[str, Any]) -> None:
     """Refuse a step that Orbax wrote without an error but cannot open again, so that it never counts."""
+    import orbax.checkpoint as ocp
+
     found = ocp.StandardCheckpointHandler().metadata(written)
     held = {
         name: [str(np.dtype(leaf.dtype)), list(leaf.shape)] for name, leaf in dict(found.tree if found else {}).items()
@@ -154,7 +162,7 @@ def _finish(
     manifest.drop_older(folder, keep)
 
 
-def _is_saved(folder: Path, num_bytes: int, progress: Mapping[str, Any]) -> bool:
+def _is_saved(folder: Path, num_bytes: int, progress: Mapping[str, object]) -> bool:
     """Return whether this state is already saved, and update its progress; if not, prepare its folder.
 
     Raises:
@@ -180,12 +188,21 @@ Save = Callable[[int, Any, Mapping[str, Any]], None]
 
 @contextlib.contextmanager
 def _orbax() -> Iterator[ocp.AsyncCheckpointer]:
+    import orbax.checkpoint as ocp
+
     checkpointer = ocp.AsyncCheckpointer(ocp.StandardCheckpointHandler())
     try:
         yield checkpointer
     finally:
         with contextlib.suppress(Exception):  # it raises the last save's error again, which was reported
             checkpointer.close()
+
+
+def _write(checkpointer: ocp.AsyncCheckpointer, to: Path, leaves: Mapping[str, object]) -> None:
+    """Return when the arrays are copied; Orbax's threads write them."""
+    import orbax.checkpoint as ocp
+
+    checkpointer.save(to, args=ocp.args.StandardSave(leaves))
 
 
 def _told_once(record: standard_logging.LogRecord) -> bool:
@@ -207,7 +224,8 @@ def saver(root: Path, keep: int = KEEP) -> Iterator[Save]:
     for name in ("absl", "asyncio"):
         standard_logging.getLogger(name).addFilter(_told_once)
     pending: list[tuple[Future[None], Path, int]] = []
-    with _plain_path(root) as plain, ThreadPoolExecutor(1) as executor, _orbax() as checkpointer:
+    with _plain_path(root) as plain, contextlib.ExitStack() as stack, ThreadPoolExecutor(1) as executor:
+        orbax = functools.cache(lambda: stack.enter_context(_orbax()))  # opened by the first save
 
         def settle() -> None:
             while pending:
@@ -217,7 +235,7 @@ def saver(root: Path, keep: int = KEEP) -> Iterator[Save]:
                 except Exception as error:
                     raise _not_saved(folder, num_bytes, error) from error
 
-        def save(step: int, state: Any, progress: Mapping[str, Any]) -> None:
+        def save(step: int, state: object, progress: Mapping[str, object]) -> None:
             settle()  # one save at a time is in host memory; the error of the last one is raised here
             folder = root.absolute() / str(step)
             leaves = named_leaves(state)
@@ -233,11 +251,11 @@ def saver(root: Path, keep: int = KEEP) -> Iterator[Save]:
             }
             written = plain / str(step) / "state"
             try:
-                checkpointer.save(written, args=ocp.args.StandardSave(leaves))
+                _write(orbax(), written, leaves)
             except Exception as error:  # of any type: Orbax and TensorStore raise many
                 raise _not_saved(folder, num_bytes, error) from error
             # `folder` is the user's own name, for errors and the manifest; `written`, under the link, is for Orbax alone.
-            finish = functools.partial(_finish, checkpointer, folder, written, body, keep, processes.is_first())
+            finish = functools.partial(_finish, orbax(), folder, written, body, keep, processes.is_first())
             pending.append((executor.submit(finish), folder, num_bytes))
 
         try:

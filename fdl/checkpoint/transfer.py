@@ -43,14 +43,14 @@ class Transfer:
     def fill(self, variables: T) -> T:
         """Replace the leaves of `variables` (the model's collections) that are taken, and keep the others."""
 
-        def leaf(path: Any, drawn: Any) -> Any:
+        def leaf(path: object, drawn: object) -> Any:
             return self.arrays.get(leaf_name(path), drawn)
 
         return jax.tree_util.tree_map_with_path(leaf, variables)
 
 
 def transfer(
-    spec: Any, held: Mapping[str, np.ndarray], source: str, mapping: Sequence[str] = (), strict: bool = False
+    spec: object, held: Mapping[str, np.ndarray], source: str, mapping: Sequence[str] = (), strict: bool = False
 ) -> Transfer:
     """Find for each array of a model the array of a file with its name and shape.
 

@@ -11,7 +11,7 @@ import math
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import IO, Any, TypeVar
+from typing import IO, TypeVar
 
 import jax
 import numpy as np
@@ -38,7 +38,7 @@ _CONVERT = (
 )  # fmt: skip
 
 
-def save(path: Path, arrays: Mapping[str, Any]) -> Path:
+def save(path: Path, arrays: Mapping[str, object]) -> Path:
     """Write arrays (of any device) to `path`, .safetensors or .npz by its suffix, whole or not at all, and return it.
 
     Raises:

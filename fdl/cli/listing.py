@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from fdl.experiment import EXPERIMENTS, docstring, experiment_names, load_experiment
+from fdl.experiment_files import EXPERIMENTS, docstring, experiment_names
 
 
 def say_experiments() -> None:
-    """Print each experiment's name, data set, model, and the result that its file states."""
+    """Print each experiment's name, what it is, and the result, as its file's docstring states them."""
     for name in experiment_names():
-        doc = docstring(EXPERIMENTS / f"{name}.py")
-        experiment = load_experiment(name)
-        reaches = next((line.split(":", 1)[1].strip() for line in doc.splitlines() if line.startswith("Result:")), "")
-        data = getattr(experiment.data.load, "func", experiment.data.load).__name__
-        print(f"{name:<20} {data:<20} {type(experiment.model).__name__:<10} {reaches}")
+        lines = docstring(EXPERIMENTS / f"{name}.py").splitlines() or [""]
+        reaches = next((line.removeprefix("Result:") for line in lines if line.startswith("Result:")), "")
+        print(f"{name:<20} {lines[0]} {reaches}".rstrip())

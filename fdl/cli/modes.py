@@ -14,8 +14,8 @@ from fdl.inspect import chips, replay
 from fdl.inspect import plan as plans
 from fdl.rundir import logs
 from fdl.train.evaluation import evaluate, view
-from fdl.train.loop import restore_best
 from fdl.train.program import Program
+from fdl.train.restore import restore_best
 from fdl.train.step import State
 from fdl.train.tracing import step_flops
 from fdl.types import UserError, named_leaves

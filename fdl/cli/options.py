@@ -6,11 +6,13 @@ import dataclasses
 import os
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-from fdl.distributed import layouts
+from fdl.errors import UserError
 from fdl.files import user_path
-from fdl.types import UserError
+
+if TYPE_CHECKING:
+    from fdl.distributed.layouts import Layout
 
 FLAGS_OF_MODES = {
     "seeds": ("study",), "folds": ("study",),
@@ -64,8 +66,10 @@ class Options:
     workers: int = 1
     passed_on: tuple[str, ...] = ()
 
-    def layout(self) -> layouts.Layout:
+    def layout(self) -> Layout:
         """Choose the layout that --parallel and --mesh ask for, over the available devices."""
+        from fdl.distributed import layouts  # only here: a refused flag must not wait for JAX
+
         return layouts.choose_layout(self.parallel, mesh=self.mesh)
 
     def data_folder(self) -> Path | None:

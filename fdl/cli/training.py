@@ -15,7 +15,7 @@ from fdl.cli import checks, session
 from fdl.cli.options import Options
 from fdl.data.formats.bad_inputs import write_bad_inputs
 from fdl.data.prepared import save_prepared
-from fdl.distributed import processes
+from fdl.distributed import presence, processes
 from fdl.experiment import Experiment, override
 from fdl.inspect import profiling
 from fdl.report import describe, record, report, summary
@@ -103,7 +103,7 @@ def _begin(
     experiment: Experiment,
     program: Program,
     options: Options,
-    before: Mapping[str, Any] | None,
+    before: Mapping[str, object] | None,
 ) -> Path:
     """Write the config.json of a new or resumed run, and return its directory."""
     settings = session.shown_settings(experiment)
@@ -157,7 +157,7 @@ def _train_in(
 
     baselines = summary.measure_baselines(program) if options.test else {}
     stopped: stopping.Interrupted | None = None
-    with processes.present(path) as missing, stopping.watched(options.watchdog, missing) as alive:
+    with presence.present(path) as missing, stopping.watched(options.watchdog, missing) as alive:
 
         def between() -> None:
             alive()
@@ -201,6 +201,7 @@ def _compile(program: Program) -> float:
     """Compile (or fetch from the cache) the training and the evaluation step, and return the seconds it took."""
     began = time.monotonic()
     _ = program.compiled.executable, program.compiled.eval_step
+    environment.return_freed_memory()  # or the first step's temporaries would come on top of the compiler's
     return time.monotonic() - began
 
 

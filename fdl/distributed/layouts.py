@@ -1,4 +1,4 @@
-"""From the pure step to a compiled program for the available devices: one function inside pmap or jit."""
+"""Which devices a run uses, what each of them holds, and how arrays are placed on them."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import dataclasses
 import functools
 import math
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable
 from typing import Any, Literal
 
 import jax
@@ -61,11 +61,12 @@ class Layout:
         """The sharding of a batch, along its first dimension."""
         return NamedSharding(self.mesh, PartitionSpec((DATA_AXIS, FSDP_AXIS)))
 
-    def placed(self, state: Any) -> Any:
+    def placed(self, state: object) -> Any:
         """Choose the sharding of every leaf of a state by its shape alone: optimizer moments are placed like their parameters."""
-        return jax.tree.map(lambda leaf: NamedSharding(self.mesh, self._cut(leaf.shape)), state)
+        return jax.tree.map(lambda leaf: NamedSharding(self.mesh, self.cut(leaf.shape)), state)
 
-    def _cut(self, shape: tuple[int, ...]) -> PartitionSpec:
+    def cut(self, shape: tuple[int, ...]) -> PartitionSpec:
+        """Choose the axes of the mesh along which an array of the state is split."""
         axes: list[str | None] = [None] * len(shape)
         fsdp, model = self.mesh.shape[FSDP_AXIS], self.mesh.shape[MODEL_AXIS]
         if math.prod(shape) < WHOLE_BELOW:
@@ -196,65 +197,3 @@ def spec(tree: Any, sharding: Any) -> Any:
     """Make the specs of a tree of arrays, placed by `sharding` (one for all, or a tree of them)."""
     each = jax.tree.map(lambda _: sharding, tree) if isinstance(sharding, NamedSharding) else sharding
     return jax.tree.map(lambda x, place: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=place), tree, each)
-
-
-def _batch_spec(batch: Batch, layout: Layout) -> Batch:
-    if layout.mode == "jit":
-        return spec(batch, layout.sharded)
-    parts = layout.num_devices
-    split = jax.tree.map(lambda x: jax.ShapeDtypeStruct((parts, x.shape[0] // parts, *x.shape[1:]), x.dtype), batch)
-    return spec(split, layout.sharded)
-
-
-def compile_init(init: Callable[..., Any], key: Array, like: Any) -> Any:
-    """Compute the initial state in its place: each device computes its own part."""
-    return jax.jit(init, out_shardings=jax.tree.map(lambda leaf: leaf.sharding, like))(key)
-
-
-def lower_train(step: Callable[..., Any], state: Any, batch: Batch, fixed: Any, layout: Layout) -> Any:
-    """Lower `step(state, batch, fixed) -> (state, metrics)`, to be compiled ahead of time; the state's buffers are donated.
-
-    Args:
-        state: specs, placed.
-        batch: specs of a global batch.
-        fixed: specs, placed, of what is the same on every device: the run's key, ...
-    """
-    specs = state, _batch_spec(batch, layout), fixed
-    if layout.mode == "pmap":
-        # out_axes=None: the step's own collectives make state and metrics equal on all devices, so one copy is returned.
-        mapped = jax.pmap(
-            step, axis_name=DATA_AXIS, in_axes=(None, 0, None), out_axes=None, donate_argnums=0,
-            devices=list(layout.mesh.devices.flat),
-        )  # fmt: skip
-        return mapped.lower(*specs)
-    out = (jax.tree.map(lambda leaf: leaf.sharding, state), layout.replicated)
-    if layout.mesh.shape[FSDP_AXIS] > 1 and layout.mesh.shape[MODEL_AXIS] > 1:
-        step = _gathering(step, layout)
-    return jax.jit(step, donate_argnums=0, out_shardings=out).lower(*specs)
-
-
-def _gathering(step: Callable[..., Any], layout: Layout) -> Callable[..., Any]:
-    """Constrain the step to gather its parameters along "fsdp" first, as fully sharded training does.
-
-    Without it, XLA's partitioner (Shardy, jaxlib 0.10.2; not GSPMD) computes a wrong gradient of an LSTM's scan where a
-    kernel is split along both axes on data:2,fsdp:2,model:2 (3e-3 off after one step; tests/distributed/test_layouts.py
-    holds the case).
-    """
-
-    def together(leaf: Any) -> Any:
-        axes = [axis if axis == MODEL_AXIS else None for axis in layout._cut(leaf.shape)]
-        return jax.lax.with_sharding_constraint(leaf, NamedSharding(layout.mesh, PartitionSpec(*axes)))
-
-    def gathered(state: Any, batch: Batch, fixed: Any) -> Any:
-        return step(dataclasses.replace(state, params=jax.tree.map(together, state.params)), batch, fixed)
-
-    return gathered
-
-
-def compile_eval(step: Callable[..., Any], variables: Mapping[str, Any], batch: Batch, layout: Layout) -> Any:
-    """Compile `step(variables, batch) -> sums` ahead of time; `variables` and `batch` are specs."""
-    specs = variables, _batch_spec(batch, layout)
-    if layout.mode == "pmap":
-        devices = list(layout.mesh.devices.flat)
-        return jax.pmap(step, DATA_AXIS, in_axes=(None, 0), out_axes=None, devices=devices).lower(*specs).compile()
-    return jax.jit(step, out_shardings=layout.replicated).lower(*specs).compile()

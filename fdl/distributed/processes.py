@@ -1,4 +1,4 @@
-"""Several processes as one run: joining them, agreeing on a value, and noticing that one has died.
+"""Several processes as one run: joining them, and agreeing on a value (`presence` notices that one has died).
 
 With only one process every function here returns at once, without communication.
 """
@@ -6,11 +6,9 @@ With only one process every function here returns at once, without communication
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import hashlib
 import json
 import os
-import socket
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -21,17 +19,11 @@ import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from fdl import files
 from fdl.types import RunError, UserError, one_line, printable
 
 T = TypeVar("T")
 
 HEARTBEAT_SECONDS = 30
-PRESENT_SECONDS = 60.0
-"""How long a process waits for its predecessor, which may still be saving, to leave the run."""
-_MARK = ".process-"
-
-
 _TASKS = ("SLURM_STEP_NUM_TASKS", "OMPI_COMM_WORLD_SIZE")
 
 
@@ -132,7 +124,7 @@ def from_first(call: Callable[[], T]) -> T:
             own, answer = error, {"error": str(error), "user": isinstance(error, UserError)}
     answer = json.loads(_broadcast(json.dumps(answer).encode()))
     if "error" in answer:
-        raise own or _echoed(UserError if answer["user"] else RunError, answer["error"])
+        raise own or echoed(UserError if answer["user"] else RunError, answer["error"])
     return answer["value"]
 
 
@@ -154,7 +146,7 @@ def require_equal(what: str, value: str) -> None:
     values = multihost_utils.process_allgather(np.frombuffer(hashlib.sha256(value.encode()).digest(), np.uint8))
     others = [i for i in range(len(values)) if not np.array_equal(values[i], values[0])]
     if others:
-        raise _echoed(
+        raise echoed(
             UserError,
             f"{what} of process {', '.join(map(str, others))} are not those of process 0; start every process with the "
             "same command, code and data",
@@ -172,7 +164,7 @@ def check_shared(folder: Path) -> None:
     seen = multihost_utils.process_allgather(np.array([folder.is_dir()]))
     if not seen.all():
         blind = [i for i in range(len(seen)) if not seen[i].all()]
-        raise _echoed(
+        raise echoed(
             UserError,
             f"process {', '.join(map(str, blind))} cannot see {folder}; give a --workdir on a file system that all share",
         )
@@ -200,62 +192,14 @@ def agreed(local: Callable[[], int]) -> Callable[[], int]:
     return ask
 
 
-def to_host(tree: Any) -> Any:
+def to_host(tree: object) -> Any:
     """Copy arrays that may be spread over processes to NumPy; every process must call it."""
 
-    def fetch(leaf: Any) -> Any:
+    def fetch(leaf: object) -> Any:
         whole = not isinstance(leaf, jax.Array) or leaf.is_fully_addressable or leaf.is_fully_replicated
         return jax.device_get(leaf) if whole else multihost_utils.process_allgather(leaf, tiled=True)
 
     return jax.tree.map(fetch, tree)
-
-
-# ---- who is still there ----------------------------------------------------------------------------------------------
-
-
-@contextlib.contextmanager
-def present(workdir: Path) -> Iterator[Callable[[], list[str]]]:
-    """Hold a lock that ends with this process; yield `missing()`, which names processes that ended without saying "done".
-
-    The lock is on a file of the shared run directory, so it needs no server and outlives no process.
-    """
-    if alone():
-        yield list
-        return
-    path = workdir / f"{_MARK}{jax.process_index()}"
-    own = files.try_lock(path, PRESENT_SECONDS)
-    if own is not None:
-        files.write_holder(own, f"{socket.gethostname()} pid {os.getpid()}")
-    # Ask all before any raises: one that raised alone would leave the others waiting in their next collective.
-    blocked = np.flatnonzero(multihost_utils.process_allgather(np.array([own is None])))
-    if own is None:
-        raise UserError(
-            f"process {jax.process_index()} of an earlier start ({path.read_text(errors='replace')}) still holds {path}; "
-            "end it, or give another --workdir"
-        )
-    try:
-        if blocked.size:
-            raise _echoed(UserError, f"process {', '.join(map(str, blocked))} of an earlier start still lives")
-        yield lambda: _missing(workdir)
-        files.write_holder(own, "done")  # only on a normal end: after an error the others must see this one missing
-    finally:
-        os.close(own)
-
-
-def _missing(workdir: Path) -> list[str]:
-    found = []
-    for number in range(jax.process_count()):
-        if number == jax.process_index():
-            continue
-        with open(workdir / f"{_MARK}{number}") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-            except OSError:
-                continue  # it is held: that process lives (or the file system has no locks)
-            who = file.read()
-            if who != "done":
-                found.append(f"process {number} ({who})")
-    return found
 
 
 def _broadcast(text: bytes) -> bytes:
@@ -265,7 +209,7 @@ def _broadcast(text: bytes) -> bytes:
     return bytes(np.asarray(multihost_utils.broadcast_one_to_all(padded)).tobytes())
 
 
-def _echoed(kind: type[UserError] | type[RunError], text: str) -> Exception:
+def echoed(kind: type[UserError] | type[RunError], text: str) -> Exception:
     """Make an error that every process raises and only the first one prints."""
     error = kind(text)
     error.echo = not is_first()

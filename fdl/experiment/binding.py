@@ -59,7 +59,7 @@ def resolved_settings(experiment: Experiment, request: Request) -> dict[str, str
     return {path: f"{show(value)} {FROM_THE_DATA}" if path in left else show(value) for path, value in shown}
 
 
-def _bind(node: Any, facts: Facts, path: str) -> tuple[Any, list[tuple[str, str]]]:
+def _bind(node: object, facts: Facts, path: str) -> tuple[Any, list[tuple[str, str]]]:
     """Return (the node bound as far as the facts go, (path, name of the fact) of each field still left to the data)."""
     missing: list[tuple[str, str]] = []
     if isinstance(node, tuple):
@@ -99,7 +99,7 @@ def _fields(node: Any) -> Iterator[tuple[str, Fact | None]]:
             yield field.name, next((mark for mark in marks if isinstance(mark, Fact)), None)
 
 
-def _value(facts: Facts, fact: Fact, left: Any) -> Any:
+def _value(facts: Facts, fact: Fact, left: object) -> Any:
     """Return the fact, counted where a number is wanted; None where it is not known."""
     known = facts.value(fact.name)
     wants_number = isinstance(left, int)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import ast
 import dataclasses
-import difflib
 import importlib
 import importlib.util
 import sys
@@ -18,6 +16,7 @@ from flax import linen as nn
 from fdl.data.splits import Data
 from fdl.experiment.overrides import override, settings, show
 from fdl.experiment.updates import Update
+from fdl.experiment_files import EXPERIMENTS, docstring, experiment_names, find_file
 from fdl.optim import Optimizer, Recipe, as_optimizer
 from fdl.tasks.task import Task
 from fdl.types import Count, Duration, DurationLike, Positive, Range, UserError, one_line, printable
@@ -26,7 +25,6 @@ __all__ = [
     "EXPERIMENTS", "Experiment", "Found", "docstring", "experiment_names", "find_experiment", "load_experiment",
     "make_experiment", "override", "settings", "show",
 ]  # fmt: skip
-EXPERIMENTS = Path(__file__).resolve().parents[2] / "experiments"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -108,52 +106,19 @@ class Found:
     search: Callable[[], Any] | None = None
 
 
-def experiment_names() -> list[str]:
-    """List the files under experiments/, without their suffix."""
-    return sorted(path.stem for path in EXPERIMENTS.glob("*.py") if not path.stem.startswith("_"))
-
-
-def docstring(path: Path) -> str:
-    """Read a module's docstring without running it."""
-    return ast.get_docstring(ast.parse(path.read_bytes())) or ""
-
-
 def find_experiment(name: str) -> Found:
-    """Find the experiment called `name`: a file under experiments/, or the path of the user's own .py file.
-
-    Nothing else is imported: a dotted name of any other module is an unknown name.
+    """Find the experiment called `name` (see `fdl.experiment_files.find_file`) and import its file.
 
     Raises:
         UserError: there is no such file, it cannot be imported, or it has no function `experiment`.
     """
-    stem = name.removeprefix("experiments.")
-    if name.endswith(".py"):
-        path = _own_file(name)
-    elif stem in experiment_names():
-        path = EXPERIMENTS / f"{stem}.py"
-    else:
-        near = difflib.get_close_matches(stem[:80], experiment_names(), n=3, cutoff=0.4)
-        hint = f"did you mean {' or '.join(near)}? " if near else ""
-        raise UserError(f"--experiment={printable(name)}: there is no such experiment; {hint}--list names them all")
+    path = find_file(name)
     module = _module(path)
     make = getattr(module, "experiment", None)
     if not callable(make):
         raise UserError(f"{printable(path)} has no function experiment() that returns an Experiment; write one")
     others = {name: found for name in ("study", "search") if callable(found := getattr(module, name, None))}
     return Found(path.stem, path, docstring(path), make, **others)
-
-
-def _own_file(name: str) -> Path:
-    try:
-        path = Path(name).expanduser().resolve()
-        found = path.is_file()
-    except (OSError, ValueError, RuntimeError):  # too long, a NUL in it, a loop of links, an unknown user's home
-        found = False
-    if not found:
-        raise UserError(
-            f"--experiment={printable(name)}: there is no such file; give the path of a .py file, or a name of --list"
-        )
-    return path
 
 
 def _module(path: Path) -> ModuleType:
@@ -175,7 +140,7 @@ def _module(path: Path) -> ModuleType:
             spec.loader.exec_module(module)
     except (Exception, SystemExit) as error:
         raise UserError(
-            f"{printable(path)} cannot be imported: {type(error).__name__}: {one_line(error)}; mend the file"
+            f"{printable(path)} cannot be imported: {type(error).__name__}: {one_line(error)}; correct the file"
         ) from error
     return module
 
@@ -199,7 +164,7 @@ def make_experiment(found: Found, overrides: Sequence[str] = ()) -> Experiment:
         experiment = found.make()
     except (Exception, SystemExit) as error:
         raise UserError(
-            f"{printable(found.path)}: experiment() failed: {type(error).__name__}: {one_line(error)}; mend the file"
+            f"{printable(found.path)}: experiment() failed: {type(error).__name__}: {one_line(error)}; correct the file"
         ) from error
     if not isinstance(experiment, Experiment):
         raise UserError(

@@ -33,7 +33,7 @@ def _fields(node: Any) -> list[tuple[str, Any, Any]]:
     ]
 
 
-def _is_node(value: Any) -> bool:
+def _is_node(value: object) -> bool:
     if isinstance(value, tuple):
         return bool(value) and all(_is_node(item) for item in value)
     if isinstance(value, type) or parses_itself(type(value)):
@@ -41,7 +41,7 @@ def _is_node(value: Any) -> bool:
     return bool(keywords(value)) or dataclasses.is_dataclass(value)
 
 
-def settings(node: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+def settings(node: object, prefix: str = "") -> Iterator[tuple[str, Any]]:
     """List every leaf by the dotted name that --set takes, with its value, in the order of declaration."""
     for name, _, value in _fields(node):
         if _is_node(value):
@@ -52,7 +52,7 @@ def settings(node: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
             yield prefix + name, value
 
 
-def show(value: Any) -> str:
+def show(value: object) -> str:
     """Format a leaf as --set takes it."""
     if callable(value) and hasattr(value, "__name__"):
         return f"{value.__module__}.{value.__name__}"
@@ -92,7 +92,7 @@ def override(experiment: T, *texts: str) -> T:
         raise UserError(f"--set {printable(' '.join(texts), _SHOWN)}: {one_line(error)}") from error
 
 
-def _collect(node: Any, path: list[str], text: str, changes: dict[str, Any]) -> None:
+def _collect(node: object, path: list[str], text: str, changes: dict[str, Any]) -> None:
     """Parse one value and put it in its place in `changes`, a tree of dicts shaped like `node`.
 
     Raises:

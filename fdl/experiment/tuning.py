@@ -107,7 +107,7 @@ class Search:
 
 
 def load_search(
-    make: Callable[[], Any] | None, experiment: Any, where: object, overrides: Iterable[str] = ()
+    make: Callable[[], object] | None, experiment: object, where: object, overrides: Iterable[str] = ()
 ) -> Search:
     """Load the search that the file `where` declares, checked against its experiment before anything is started.
 
@@ -125,7 +125,7 @@ def load_search(
         search = make()
     except (Exception, SystemExit) as error:
         raise UserError(
-            f"{where}: search() failed: {type(error).__name__}: {one_line(error)}; mend the file"
+            f"{where}: search() failed: {type(error).__name__}: {one_line(error)}; correct the file"
         ) from error
     if not isinstance(search, Search):
         raise UserError(f"{where}: search() returned {type(search).__name__}, not a Search")
@@ -142,7 +142,7 @@ def load_search(
     return search
 
 
-def own_values(search: Search, experiment: Any) -> dict[str, Any] | None:
+def own_values(search: Search, experiment: object) -> dict[str, Any] | None:
     """Return what the experiment itself has for the searched settings (numbers, a choice's text); None where one is outside.
 
     They are the first trial, so that no sweep ends worse than the experiment as it is.
@@ -169,6 +169,6 @@ def own_values(search: Search, experiment: Any) -> dict[str, Any] | None:
     return found
 
 
-def as_set_flags(values: Mapping[str, Any]) -> tuple[str, ...]:
+def as_set_flags(values: Mapping[str, object]) -> tuple[str, ...]:
     """Format a trial's values as --set takes them."""
     return tuple(f"{name}={show(value)}" for name, value in values.items())

@@ -149,20 +149,20 @@ def _loss(program: Program, examples: int) -> tuple[Callable[[Any], jax.Array], 
         lambda leaf: (leaf + _MOVED * rng.standard_normal(leaf.shape)).astype(leaf.dtype), state.params
     )
 
-    def loss(params: Any) -> jax.Array:
+    def loss(params: object) -> jax.Array:
         model, task = experiment.model, experiment.task
         return step.mean_loss(params, stats=state.stats, batch=batch, rngs=rngs, model=model, task=task)[0]
 
     return loss, params
 
 
-def _in_float64(loss: Callable[[Any], jax.Array], params: Any) -> tuple[Loss, Callable[[list[np.ndarray]], Any]]:
+def _in_float64(loss: Callable[[Any], jax.Array], params: object) -> tuple[Loss, Callable[[list[np.ndarray]], Any]]:
     """Return (the loss, its gradient) as functions of the parameters' leaves in the order of `named_leaves`."""
     names = list(named_leaves(params))
     paths, tree = jax.tree_util.tree_flatten_with_path(params)
     order = [names.index(leaf_name(path)) for path, _ in paths]
 
-    def of_leaves(function: Callable[[Any], Any]) -> Callable[[list[np.ndarray]], Any]:
+    def of_leaves(function: Callable[[Any], object]) -> Callable[[list[np.ndarray]], Any]:
         wide = float64.widened(function, params)
         return jax.jit(lambda leaves: wide(jax.tree.unflatten(tree, [leaves[i] for i in order])))
 

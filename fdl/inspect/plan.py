@@ -11,7 +11,6 @@ import dataclasses
 import math
 import re
 from collections.abc import Callable, Mapping
-from typing import Any
 
 import jax
 
@@ -139,19 +138,20 @@ def measure(program: Program) -> tuple[Memory, str, float]:
         said = str(error).partition("RESOURCE_EXHAUSTED: ")[2]
         return Memory(given, _used(said, sum(given.values())), one_line(said.split("\n\n")[0])), "", flops
     sizes = compiled.memory_analysis()
+    assert sizes is not None, "the compilers of CPU, GPU and TPU report it"
     parts = given | {
         "padding of layouts": max(0, sizes.argument_size_in_bytes - sum(given.values())),
         "results not in place": max(0, sizes.output_size_in_bytes - sizes.alias_size_in_bytes),
         "activations and temporaries": sizes.temp_size_in_bytes,
         "program": sizes.generated_code_size_in_bytes,
     }
-    return Memory(parts, sum(parts.values())), compiled.as_text(), flops
+    return Memory(parts, sum(parts.values())), compiled.as_text() or "", flops
 
 
 def _given(program: Program) -> dict[str, int]:
     """Count the bytes of the step's arguments on each device, by what they hold."""
 
-    def bytes_of(tree: Any) -> int:
+    def bytes_of(tree: object) -> int:
         return sum(
             math.prod(leaf.sharding.shard_shape(leaf.shape)) * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree)
         )

@@ -118,7 +118,7 @@ def _look(program: Program, state: step.State, batch: Arrays) -> tuple[list[Arra
     prepared = functools.partial(step.training_batch, augment=data.augment, prepare=data.prepare)
     model, task = experiment.model, experiment.task
 
-    def run(params: Any, batch: Batch, key: jax.Array) -> tuple[jax.Array, Any]:
+    def run(params: object, batch: Batch, key: jax.Array) -> tuple[jax.Array, Any]:
         batch, rngs = prepared(batch, key, state.step)
         variables = {"params": params, **state.stats}
         outputs, _ = task.apply(model, variables, batch, train=True, rngs=rngs, mutable=list(state.stats))

@@ -11,7 +11,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
-from scipy.special import ndtri
 
 from fdl.models import layers
 from fdl.models.members import Members
@@ -50,6 +49,8 @@ class NumericEmbedding(nn.Module):
             angle = 2 * np.pi * x[..., None] * self.param("frequencies", drawn, (columns, self.resolution))[None]
             basis = jnp.concatenate([jnp.cos(angle), jnp.sin(angle)], axis=-1)
         else:
+            from scipy.special import ndtri
+
             edges = ndtri(np.linspace(1e-3, 1 - 1e-3, self.resolution + 1)).astype(np.float32)
             basis = jnp.clip((x[..., None] - edges[None, None, :-1]) / np.diff(edges)[None, None], 0, 1)
         shape = (columns, basis.shape[-1], self.width)

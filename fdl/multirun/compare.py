@@ -121,10 +121,10 @@ def _declared(file: Found, base: Experiment, options: Options) -> Study:
         declared = file.study()
     except (Exception, SystemExit) as error:
         raise UserError(
-            f"{file.path}: study() failed: {type(error).__name__}: {one_line(error)}; mend the file"
+            f"{file.path}: study() failed: {type(error).__name__}: {one_line(error)}; correct the file"
         ) from error
     if not isinstance(declared, Study) or not declared.variants:
-        raise UserError(f"{file.path}: study() must return a Study with at least one variant; mend the file")
+        raise UserError(f"{file.path}: study() must return a Study with at least one variant; correct the file")
     return declared
 
 

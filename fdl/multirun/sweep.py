@@ -26,6 +26,7 @@ from fdl.multirun.workers import SweepSpec
 from fdl.report import record, report
 from fdl.report.formatting import style_of
 from fdl.rundir import logs, workdir
+from fdl.rundir.config import differences
 from fdl.rundir.logs import short
 from fdl.train import stopping
 from fdl.types import RunError, UserError
@@ -104,15 +105,10 @@ def begin(folder: Path, spec: SweepSpec) -> None:
             if not path.exists():
                 write_json(path, {"settings": now, "command": spec.command})
             (folder / "trials").mkdir(exist_ok=True)
+            before = json.loads(path.read_text())["settings"]
     except OSError as error:
         raise UserError(f"--workdir={folder} cannot be used: {error.strerror}; give another") from error
-    before = json.loads(path.read_text())["settings"]
-    differing = [
-        f"{name} was {before.get(name, 'absent')}, is {now.get(name, 'absent')}"
-        for name in sorted(before.keys() | now.keys())
-        if before.get(name) != now.get(name)
-    ]
-    if differing:
+    if differing := differences(before, now):
         raise UserError(
             f"--workdir={folder} holds another sweep: {'; '.join(differing)}; set them back or give another --workdir"
         )

@@ -20,9 +20,9 @@ from fdl.tasks.task import View
 from fdl.train import resident
 from fdl.train.bad_steps import find_bad_step
 from fdl.train.evaluation import metrics_of, view
-from fdl.train.loop import row_header
 from fdl.train.program import Program
 from fdl.train.progress import Progress, accumulate, finish_row, update_best
+from fdl.train.row_log import row_header
 from fdl.train.schedule import steps_until_due
 from fdl.types import Arrays, Metrics, is_due
 

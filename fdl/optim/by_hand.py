@@ -23,7 +23,7 @@ def make_update(rule: Rule, c: Coefficients, rate: LearningRate) -> optax.Gradie
     """Make the same transform as `fdl.optim.rules.make_update`, for `RULES`, by one NumPy call."""
     scratch = _scratch_rule(rule, c)
 
-    def init(params: Any) -> Any:
+    def init(params: object) -> Any:
         names = scratch(0.0, False).init({})  # "step" and the averages that the rule keeps, all zero
         return {
             group: {name: jax.tree.map(jnp.zeros_like, part) for name in names} | {"step": jnp.zeros((), jnp.int32)}
@@ -38,7 +38,7 @@ def make_update(rule: Rule, c: Coefficients, rate: LearningRate) -> optax.Gradie
             after[group] = at | {"step": np.int32(at["step"])}
         return new, after
 
-    def update(grads: Any, states: Any, params: Any = None, *, step: Any, **_: Any) -> tuple[Any, Any]:
+    def update(grads: object, states: object, params: object = None, *, step: object, **_: object) -> tuple[Any, Any]:
         parts = _by_decay(params)
         like = jax.tree.map(jax.ShapeDtypeStruct.like, (parts, states))
         new, states = numpy_call(step_in_numpy, like, parts, _by_decay(grads), states, rate(step))
@@ -63,7 +63,7 @@ def _scratch_rule(rule: Rule, c: Coefficients) -> Callable[[float, bool], optimi
     return make
 
 
-def _by_decay(params: Any) -> dict[str, dict[str, Any]]:
+def _by_decay(params: object) -> dict[str, dict[str, Any]]:
     """Split the leaves by name into those that weight decay applies to, and the others."""
     groups: dict[str, dict[str, Any]] = {"decayed": {}, "other": {}}
     for name, leaf in named_leaves(params).items():

@@ -24,7 +24,7 @@ class Recipe(Protocol):
     def build(self, total_steps: int) -> tuple[optax.GradientTransformationExtraArgs, LearningRate | None]:
         """Make the transform, whose `update` takes `step=`, and the rate of each step (None where it is unknown)."""
 
-    def trainable(self, params: Any) -> Any:
+    def trainable(self, params: object) -> Any:
         """Return a tree like `params` of True where a parameter is trained and False where it is frozen."""
 
 
@@ -57,7 +57,7 @@ class CustomOptimizer:
             )
         return mask_frozen(made, self._labels) if self.freeze else optax.with_extra_args_support(made), None
 
-    def trainable(self, params: Any) -> Any:
+    def trainable(self, params: object) -> Any:
         """Return a tree like `params` of True where a parameter is trained and False where `freeze` names it.
 
         Raises:
@@ -65,11 +65,11 @@ class CustomOptimizer:
         """
         return jax.tree.map(lambda label: label != FROZEN, self._labels(params))
 
-    def _labels(self, params: Any) -> Any:
+    def _labels(self, params: object) -> Any:
         return label_params(params, (), self.freeze)
 
 
-def as_optimizer(value: Any) -> Recipe:
+def as_optimizer(value: object) -> Recipe:
     """Convert what an experiment gives as `optimizer`: a recipe, an Optax transform, or a function that makes one.
 
     >>> as_optimizer(optax.adam(1e-3)).ema

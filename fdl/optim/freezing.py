@@ -15,7 +15,7 @@ _INFERENCE = {"train": False, "use_running_average": True}
 """The argument that makes a module use its running statistics unchanged."""
 
 
-def stop_frozen(params: Any, trained: Any) -> Any:
+def stop_frozen(params: object, trained: object) -> Any:
     """Make the leaves of `params` constants to differentiation where `trained` (`Optimizer.trainable(params)`) is False.
 
     Call it inside the function that is differentiated: what leads only to frozen gradients is then not computed.
@@ -49,7 +49,7 @@ def hold_frozen_statistics(trained: Any, stats: Mapping[str, Any]) -> contextlib
     return nn.intercept_methods(call)
 
 
-def _owns_variables(stats: Mapping[str, Any], path: tuple[str, ...]) -> bool:
+def _owns_variables(stats: Mapping[str, object], path: tuple[str, ...]) -> bool:
     for collection in stats.values():
         for name in path:
             collection = collection.get(name, {}) if isinstance(collection, Mapping) else {}
@@ -58,7 +58,7 @@ def _owns_variables(stats: Mapping[str, Any], path: tuple[str, ...]) -> bool:
     return False
 
 
-def _has_trained(trained: Any, path: tuple[str, ...]) -> bool:
+def _has_trained(trained: object, path: tuple[str, ...]) -> bool:
     for name in path:
         if not isinstance(trained, Mapping) or name not in trained:
             break

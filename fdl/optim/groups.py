@@ -83,7 +83,7 @@ FROZEN = "frozen"
 REST = "rest"
 
 
-def label_params(params: Any, groups: Sequence[Group], freeze: Sequence[str]) -> Any:
+def label_params(params: object, groups: Sequence[Group], freeze: Sequence[str]) -> Any:
     """Label every leaf of `params`: FROZEN, the index (as text) of the first group that matches it, or REST.
 
     Raises:

@@ -177,14 +177,14 @@ class Optimizer:
             self.schedule, updates, self.warmup, self.min_ratio, self.milestones, self.factor
         )  # fmt: skip
 
-        def rate(step: Any) -> Array:
+        def rate(step: object) -> Array:
             return self.learning_rate * multiplier(
                 jnp.asarray(step) // self.accumulate if self.accumulate > 1 else step
             )
 
         return rate
 
-    def trainable(self, params: Any) -> Any:
+    def trainable(self, params: object) -> Any:
         """Return a tree like `params` of True where a parameter is trained and False where it is frozen.
 
         Raises:
@@ -192,7 +192,7 @@ class Optimizer:
         """
         return jax.tree.map(lambda label: label != FROZEN, self._labels(params))
 
-    def _labels(self, params: Any) -> Any:
+    def _labels(self, params: object) -> Any:
         return label_params(params, self.groups, self.freeze)
 
     @property

@@ -95,19 +95,19 @@ def make_update(rule: Rule, c: Coefficients, rate: LearningRate) -> optax.Gradie
 def scale_by_rate(rate: LearningRate) -> optax.GradientTransformationExtraArgs:
     """Multiply by -rate(step), where the caller of `update` gives `step`."""
 
-    def update(updates: Any, state: Any, params: Any = None, *, step: Any, **_: Any) -> tuple[Any, Any]:
+    def update(updates: object, state: object, params: object = None, *, step: object, **_: object) -> tuple[Any, Any]:
         factor = -rate(step)
         return jax.tree.map(lambda d: factor.astype(d.dtype) * d, updates), state
 
     return optax.GradientTransformationExtraArgs(lambda params: optax.EmptyState(), update)
 
 
-def is_decayed(params: Any) -> Any:
+def is_decayed(params: object) -> Any:
     """Mark what weight decay, trust ratios and Muon apply to: leaves of rank 2 and more, not biases and normalisations."""
     return jax.tree.map(lambda leaf: jnp.ndim(leaf) >= 2, params)
 
 
-def eval_params(opt_state: Any, params: Any) -> Any | None:
+def eval_params(opt_state: object, params: object) -> Any | None:
     """Compute the averaged parameters a schedule-free rule is evaluated with; None for every other rule.
 
     The rule takes gradients at y = `params` and keeps z; evaluation uses x = (y - (1 - b1) z) / b1, a running average
@@ -138,7 +138,7 @@ def _schedule_free(
 ) -> optax.GradientTransformationExtraArgs:
     """Wrap `base` in `optax.contrib.schedule_free`, with the rate of the step given."""
 
-    def update(grads: Any, state: Any, params: Any = None, *, step: Any, **extra: Any) -> tuple[Any, Any]:
+    def update(grads: object, state: object, params: object = None, *, step: object, **extra: object) -> tuple[Any, Any]:
         return contrib.schedule_free(base, rate(step), b1).update(grads, state, params, step=step, **extra)
 
     return optax.GradientTransformationExtraArgs(contrib.schedule_free(base, 0.0, b1).init, update)
@@ -156,7 +156,7 @@ def _trust_ratio(coefficient: float) -> optax.GradientTransformation:
 def _orthogonalise(c: Coefficients) -> optax.GradientTransformation:
     """Orthogonalise the momentum of kernels (a convolution's as one matrix, inputs by outputs)."""
 
-    def dimensions(params: Any) -> Any:
+    def dimensions(params: object) -> Any:
         return jax.tree.map(
             lambda leaf: contrib.MuonDimensionNumbers(tuple(range(leaf.ndim - 1)), leaf.ndim - 1), params
         )
@@ -167,7 +167,7 @@ def _orthogonalise(c: Coefficients) -> optax.GradientTransformation:
 def _muon(c: Coefficients) -> optax.GradientTransformation:
     """Orthogonalise the kernels' momentum, at Adam's scale; Adam updates the rest."""
 
-    def scale(updates: Any, params: Any) -> Any:
+    def scale(updates: object, params: object) -> Any:
         width = lambda leaf: max(leaf.size // leaf.shape[-1], leaf.shape[-1])  # noqa: E731
         return jax.tree.map(lambda leaf: _MUON_RMS * width(leaf) ** 0.5 * leaf, updates)
 
@@ -175,7 +175,7 @@ def _muon(c: Coefficients) -> optax.GradientTransformation:
     return optax.partition({True: muon, False: optax.scale_by_adam(c.b1, c.b2, c.eps)}, is_decayed)
 
 
-def _to_fixed_norm(updates: Any, params: Any) -> Any:
+def _to_fixed_norm(updates: object, params: object) -> Any:
     """Change the updates so that every kernel [..., O] has the norm sqrt(O) after them."""
 
     def change(update: Array, kernel: Array) -> Array:

@@ -45,7 +45,7 @@ def make_multiplier(
             multiplier = multiplier * jnp.where(step >= boundary, factor, 1.0)
         return multiplier
 
-    def multiplier(step: Any) -> Array:
+    def multiplier(step: object) -> Array:
         step = jnp.asarray(step, jnp.float32)
         # Step 0 already moves: its multiplier is not 0. The peak is the last warm-up step's.
         warmed_up = jnp.clip((step + 1) / max(1, warmup_steps), 0, 1)

@@ -17,9 +17,9 @@ from fdl.rundir import logs
 from fdl.rundir.rows import Row
 from fdl.tasks.task import View
 from fdl.train.evaluation import evaluate, view
-from fdl.train.loop import restore, restore_best
 from fdl.train.program import Program
 from fdl.train.progress import Progress
+from fdl.train.restore import restore, restore_best
 from fdl.types import Metrics, count_examples, one_line
 
 

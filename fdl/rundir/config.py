@@ -177,5 +177,5 @@ def resume(
     return dict(config) | first | {"resumes": [*before.get("resumes", []), start]}
 
 
-def _short(data: Mapping[str, Any]) -> str:
+def _short(data: Mapping[str, object]) -> str:
     return f"{data.get('name')} ({str(data.get('sha256'))[:8]})"

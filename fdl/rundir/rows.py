@@ -27,7 +27,7 @@ def parse_row(line: bytes) -> Row | None:
     return as_numbers(row)
 
 
-def as_numbers(metrics: Mapping[str, Any]) -> dict[str, Any]:
+def as_numbers(metrics: Mapping[str, object]) -> dict[str, Any]:
     """Return metrics read from JSON as numbers again: null is how a number that is not finite was written."""
     return {name: math.nan if value is None else value for name, value in metrics.items()}
 

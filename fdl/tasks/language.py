@@ -99,7 +99,7 @@ class LanguageModel(Task):
 
     def panels(self, view: View) -> Sequence[DrawPanel]:
         temperatures = sorted({0.5, self.temperature, 1.2})
-        return language.panels(view, lambda: self.continuations(view, self.prompt, temperatures))
+        return language.panels(view, lambda: self.continuations(view, self.own_prompt(view), temperatures))
 
     def predict(self, view: View, source: str, out: Path) -> list[Path]:
         """Write sample.txt: a prompt (or the text of a file, if `source` is one) and the characters drawn after it."""
@@ -116,7 +116,12 @@ class LanguageModel(Task):
         return write_all(out, {"sample.txt": self.continuations(view, prompt, [self.temperature])[self.temperature]})
 
     def sample(self, view: View) -> str:
-        return self.continuations(view, self.prompt, [self.temperature])[self.temperature]
+        return self.continuations(view, self.own_prompt(view), [self.temperature])[self.temperature]
+
+    def own_prompt(self, view: View) -> str:
+        """Return `prompt` without what this text lacks, for it may be another text's; if nothing is left, the text's first."""
+        vocabulary = view.splits.facts.vocabulary
+        return "".join(char for char in self.prompt if char in vocabulary) or vocabulary[0]
 
     def continuations(self, view: View, prompt: str, temperatures: Sequence[float]) -> dict[float, str]:
         """Draw {temperature: the prompt and `sample_length` characters after it}, the same for the same seed.

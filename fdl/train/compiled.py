@@ -15,7 +15,7 @@ import numpy as np
 
 from fdl import scratch
 from fdl.data import pipeline
-from fdl.distributed import layouts, processes
+from fdl.distributed import layouts, lowering, processes
 from fdl.train import resident, step
 from fdl.train.schedule import MAX_STEPS_PER_CALL, Call
 from fdl.train.tracing import step_flops
@@ -43,11 +43,11 @@ class Compiled:
     def initial_state(self) -> step.State:
         """Make the state at step 0, with `initial` weights where there are any."""
         program = self.program
-        state = layouts.compile_init(program.init, self.key, program.state_spec)
+        state = lowering.compile_init(program.init, self.key, program.state_spec)
         if program.initial is None:
             return state
 
-        def put(leaf: Any, spec: Any) -> Any:
+        def put(leaf: object, spec: object) -> Any:
             return layouts.place(leaf, spec) if isinstance(leaf, np.ndarray) else leaf  # a newly drawn one is placed
 
         filled = program.initial.fill({"params": state.params, **state.stats})
@@ -99,32 +99,32 @@ class Compiled:
         return self.train_step(state, batch, self.key)
 
     @functools.cached_property
-    def train_step(self) -> Any:
+    def train_step(self) -> jax.stages.Compiled:
         """(state, batch, key) -> (state, metrics); the state is donated."""
         return self.lowered_step.compile()
 
     @functools.cached_property
-    def lowered_step(self) -> Any:
+    def lowered_step(self) -> jax.stages.Lowered:
         """The training step as the compiler receives it."""
         program = self.program
-        return layouts.lower_train(
+        return lowering.lower_train(
             program.train_step, program.state_spec, program.batch_spec, program.key_spec, program.layout
         )
 
     @functools.cached_property
-    def train_many(self) -> Any:
+    def train_many(self) -> jax.stages.Compiled:
         """(state, rows, (key, resident_rows, count)) -> (state, metrics): many steps (see `resident.many_steps`)."""
         return self.lowered_many.compile()
 
     @functools.cached_property
-    def lowered_many(self) -> Any:
+    def lowered_many(self) -> jax.stages.Lowered:
         """The loop of many steps as the compiler receives it."""
         program, replicated = self.program, self.program.layout.replicated
         rows = jax.ShapeDtypeStruct((program.experiment.batch_size, MAX_STEPS_PER_CALL), np.int32)
         count = layouts.spec(jax.ShapeDtypeStruct((), np.int32), replicated)
         fixed = program.key_spec, layouts.spec(self.resident_rows, replicated), count
         looped = resident.many_steps(program.train_step)
-        return layouts.lower_train(looped, program.state_spec, {"rows": rows}, fixed, program.layout)
+        return lowering.lower_train(looped, program.state_spec, {"rows": rows}, fixed, program.layout)
 
     @functools.cached_property
     def resident_rows(self) -> Arrays | None:
@@ -156,12 +156,12 @@ class Compiled:
         return resident.why_not_looped(self.lowered_step, lambda: step_flops(self.program))
 
     @property
-    def executable(self) -> Any:
+    def executable(self) -> jax.stages.Compiled:
         """The training executable that the loop calls."""
         return self.train_step if self.resident_rows is None else self.train_many
 
     @property
-    def lowered(self) -> Any:
+    def lowered(self) -> jax.stages.Lowered:
         """That executable as the compiler receives it."""
         return self.lowered_step if self.resident_rows is None else self.lowered_many
 
@@ -176,20 +176,20 @@ class Compiled:
     # ---- evaluation ----------------------------------------------------------------------------------------------------
 
     @functools.cached_property
-    def eval_step(self) -> Any:
+    def eval_step(self) -> jax.stages.Compiled:
         """(variables, batch) -> weighted sums, for padded batches of `eval_batch_size` rows."""
         program = self.program
         row = take(program.data.splits.evaluated, slice(0, 1))  # any row: only shapes and dtypes are compiled for
         batch = next(pipeline.padded_batches(row, program.experiment.eval_batch_size))
-        return layouts.compile_eval(program.eval_step, program.variables_spec, batch, program.layout)
+        return lowering.compile_eval(program.eval_step, program.variables_spec, batch, program.layout)
 
     @functools.cached_property
-    def decode_step(self) -> Any:
+    def decode_step(self) -> jax.stages.Wrapped:
         """(variables, batch) -> what the task makes of a batch, on the devices of this process; any batch size."""
         return jax.jit(self.program.decode_step)
 
     @functools.cached_property
-    def output_step(self) -> Any:
+    def output_step(self) -> jax.stages.Wrapped:
         """(variables, batch) -> the model's outputs, on the devices of this process; any batch size."""
         return jax.jit(self.program.output_step)
 

@@ -25,8 +25,10 @@ def evaluate(
     Args:
         between: called after each batch (in every process equally often); may raise to leave early.
     """
-    parts = []
+    parts: list[step.Sums] = []
     for batch in pipeline.padded_batches(arrays, program.experiment.eval_batch_size, *program.layout.feed):
+        if parts and jax.default_backend() == "cpu":
+            jax.block_until_ready(parts[-1])  # or the temporaries of several batches would be in memory at once
         parts.append(program.compiled.eval_step(variables, layouts.shard(batch, program.layout)))
         between()
     metrics = metrics_of(program, jax.device_get(parts))
@@ -44,7 +46,7 @@ def metrics_of(program: Program, parts: Sequence[step.Sums]) -> Metrics:
     return dict(program.experiment.task.finish(means))
 
 
-def view(program: Program, variables: Mapping[str, Any], between: Callable[[], None] = lambda: None) -> View:
+def view(program: Program, variables: Mapping[str, object], between: Callable[[], None] = lambda: None) -> View:
     """Build the view of the trained model for a task, report or prediction; every process must call it.
 
     Its functions compute on the devices of this process, and may then be called by any process alone.

@@ -7,30 +7,31 @@ operations lets a run that is killed at any instant resume to the same bits.
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fdl.checkpoint import manifest, saving
+from fdl.checkpoint import saving
 from fdl.distributed import processes
-from fdl.rundir import logs
 from fdl.rundir.rows import Row
 from fdl.train import bad_steps, stopping
 from fdl.train.bad_steps import BadStep
 from fdl.train.evaluation import evaluate, view
 from fdl.train.program import Program
 from fdl.train.progress import Progress, accumulate, finish_row, update_best
+from fdl.train.restore import restore as restore
+from fdl.train.restore import restore_best as restore_best
+from fdl.train.row_log import Clock, Log, open_log
+from fdl.train.row_log import row_header as row_header
 from fdl.train.schedule import Call, Schedule
 from fdl.train.step import Metrics, State
 from fdl.train.updates import apply_updates, update_steps
-from fdl.types import RunError, is_due
+from fdl.types import is_due
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,18 +56,6 @@ class Hooks:
         """Leave an evaluation early if the run was asked to stop."""
         self.heartbeat()
         stopping.leave_if(self.stop_signal)
-
-
-@dataclasses.dataclass(frozen=True)
-class Clock:
-    """The start of the rate's measurement: a step's number, and the time in seconds when it was finished."""
-
-    step: int
-    since: float
-
-    def paused(self, began: float) -> Clock:
-        """Leave out the time since `began`."""
-        return dataclasses.replace(self, since=self.since + time.monotonic() - began)
 
 
 Pending = tuple[Call, Metrics | None] | None
@@ -111,7 +100,7 @@ def run(program: Program, workdir: Path, hooks: Hooks, excluded: list[int]) -> P
         hooks.say(f"resumed at step {schedule.start} of {schedule.total}")
     if schedule.is_over(progress.evaluated_at, progress.stopped):
         return progress
-    with _open_log(program, workdir, schedule, progress) as log, saving.saver(workdir / "checkpoints") as save:
+    with open_log(program, workdir, schedule, progress) as log, saving.saver(workdir / "checkpoints") as save:
         batches = program.compiled.batches(schedule.start)
         step = schedule.start  # the host's own count: int(state.step) would wait for the device
         pending: Pending = None
@@ -121,18 +110,9 @@ def run(program: Program, workdir: Path, hooks: Hooks, excluded: list[int]) -> P
             due, signum = schedule.due(step, progress.evaluated_at), hooks.stop_signal()
             if due or signum:
                 progress, pending = read_metrics(program, workdir, pending, progress, hooks), None
-                began = time.monotonic()
-                progress, interrupted = finish_step(program, state, step, due, progress, hooks)
-                clock = clock.paused(began)  # evaluation time is not part of the training rate
-                # Log, mark as evaluated, then save: a kill before the save resumes from an older checkpoint, which cuts
-                # the row off and makes it again; a kill after it finds the row written. No row is lost or doubled.
-                if not interrupted:
-                    progress, clock = log(progress, clock, step)
-                    progress = dataclasses.replace(progress, evaluated_at=step)
-                signum = signum or interrupted
-                if signum or "save" in due or progress.best_step == step or progress.stopped:
-                    save(step, _require_finite(state, step, progress), progress.to_json())
-                    hooks.heartbeat()
+                progress, clock, signum = finish_step(
+                    program, state, step, due, signum, progress, clock, hooks, log, save
+                )
             if signum or progress.stopped or step == schedule.total:
                 break  # with nothing pending: the last call's metrics were read above
             # 2. The next call: one step, or every step up to the next thing that is due.
@@ -165,6 +145,34 @@ def make_schedule(program: Program, start: int) -> Schedule:
 
 
 def finish_step(
+    program: Program, state: State, step: int, due: frozenset[str], signum: int, progress: Progress, clock: Clock,
+    hooks: Hooks, log: Log, save: saving.Save,
+) -> tuple[Progress, Clock, int]:  # fmt: skip
+    """Do what is due at a step: evaluate, log, save, in this order.
+
+    A kill before the save resumes from an older checkpoint, which cuts the row off and makes it again; a kill after it
+    finds the row written. No row is lost or doubled.
+
+    Args:
+        signum: the signal that asks the run to stop, else 0; the state is saved for it too.
+
+    Returns:
+        The progress, the clock without the time of the evaluation, and the signal, which may have come in the evaluation.
+    """
+    began = time.monotonic()
+    progress, interrupted = evaluate_step(program, state, step, due, progress, hooks)
+    clock = clock.paused(began)  # evaluation time is not part of the training rate
+    if not interrupted:
+        progress, clock = log(progress, clock, step)
+        progress = dataclasses.replace(progress, evaluated_at=step)
+    signum = signum or interrupted
+    if signum or "save" in due or progress.best_step == step or progress.stopped:
+        save(step, _require_finite(state, step, progress), progress.to_json())
+        hooks.heartbeat()
+    return progress, clock, signum
+
+
+def evaluate_step(
     program: Program, state: State, step: int, due: frozenset[str], progress: Progress, hooks: Hooks
 ) -> tuple[Progress, int]:
     """Evaluate and sample where due; what they find joins the step's row.
@@ -210,40 +218,6 @@ def read_metrics(program: Program, workdir: Path, pending: Pending, progress: Pr
     return progress
 
 
-def row_header(program: Program, step: int) -> Row:
-    """Begin a row: the step, and the same in epochs."""
-    return {"step": step, "epoch": program.epochs(step)}
-
-
-Log = Callable[[Progress, Clock, int], tuple[Progress, Clock]]
-
-
-@contextlib.contextmanager
-def _open_log(program: Program, workdir: Path, schedule: Schedule, progress: Progress) -> Iterator[Log]:
-    """Open the run's log: `log(progress, clock, step)` writes the row that is ready, if any, and moves the bar to `step`."""
-    batch_size, start = program.experiment.batch_size, schedule.start
-    # Rows after this step are removed, because they are made again; so is the row of an interrupted evaluation.
-    upto = start if progress.evaluated_at == start else start - 1
-    workdir.mkdir(parents=True, exist_ok=True)
-    writer = logs.writer(workdir, upto) if processes.is_first() else contextlib.nullcontext(lambda row: None)
-    with writer as write, logs.progress(program.experiment.name, start, schedule.total) as show:
-
-        def log(progress: Progress, clock: Clock, step: int) -> tuple[Progress, Clock]:
-            row = progress.row
-            if "train/loss" in row and row["step"] > clock.step:
-                now = time.monotonic()
-                row = row | {"examples_per_second": (row["step"] - clock.step) * batch_size / (now - clock.since)}
-                progress = dataclasses.replace(progress, seconds=progress.seconds + now - clock.since)
-                clock = Clock(row["step"], now)
-            if row:
-                write(row)
-                show(row["step"], row)
-            show(step, {})
-            return dataclasses.replace(progress, row={}), clock
-
-        yield log
-
-
 def _wait_for_first_step(state: State, call: Call, hooks: Hooks) -> Clock:
     """Start the clock at the end of the first call: compiling and warming up are not part of the rate."""
     jax.block_until_ready(state)
@@ -263,39 +237,3 @@ def _require_finite(state: State, step: int, progress: Progress) -> State:
     if not _all_finite(state):
         raise BadStep(step, "the state after the update", excluded=progress.bad)
     return state
-
-
-# ---- checkpoints -----------------------------------------------------------------------------------------------------
-
-
-def restore(program: Program, root: Path) -> tuple[State, Progress]:
-    """Restore the newest good checkpoint under `root`, or make the initial state."""
-
-    def newest() -> tuple[int, Any] | None:
-        manifest.clean(root)
-        saved = manifest.latest(root)
-        return (saved.step, manifest.known_best(root, saved)) if saved else None
-
-    found = processes.from_first(newest)
-    if found is None:
-        return program.compiled.initial_state(), Progress()
-    step, best = found
-    saved = manifest.read(root, step)
-    return saving.restore(saved, program.state_spec), Progress.from_json({**saved.progress, **best})
-
-
-def restore_best(program: Program, root: Path) -> tuple[State, int]:
-    """Restore the state that the validation split chose (the last one where there is no validation), and its step.
-
-    Raises:
-        RunError: there is no checkpoint, or none verifies.
-    """
-
-    def best() -> int:
-        saved = manifest.latest(root)
-        if saved is None:
-            raise RunError(f"there is no checkpoint in {root}; train first")
-        return manifest.best(root, saved).step
-
-    state, saved = saving.restore_chosen(lambda: manifest.read(root, processes.from_first(best)), program.state_spec)
-    return state, saved.step

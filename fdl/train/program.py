@@ -19,7 +19,7 @@ from fdl.experiment import Experiment
 from fdl.experiment.binding import bind_experiment
 from fdl.files import user_path
 from fdl.optim import LearningRate
-from fdl.train import step
+from fdl.train import finite, step
 from fdl.train.compiled import Compiled
 from fdl.types import Batch, Duration, UserError, count_examples, one_line
 
@@ -143,7 +143,7 @@ class Program:
     @functools.cached_property
     def check_names(self) -> list[str]:
         """What `Metrics.first_bad` counts."""
-        return step.check_names(self.state_spec.params)
+        return finite.check_names(self.state_spec.params)
 
     # ---- from files, and executables -----------------------------------------------------------------------------------
 

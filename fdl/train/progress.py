@@ -100,7 +100,7 @@ def accumulate(progress: Progress, metrics: Metrics | None) -> Progress:
     return dataclasses.replace(progress, sums=sums)
 
 
-def _added(old: float, values: Any) -> float:
+def _added(old: float, values: object) -> float:
     return float(np.cumsum(np.append(old, np.asarray(values, np.float64)))[-1])
 
 

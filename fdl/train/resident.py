@@ -64,17 +64,17 @@ def rows_of_call(stream: Stream, first: int, count: int) -> np.ndarray:
     return order
 
 
-def in_memory(arrays: Any) -> bool:
+def in_memory(arrays: object) -> bool:
     """Return whether every leaf is an array in memory."""
     return all(isinstance(leaf, np.ndarray) for leaf in jax.tree.leaves(arrays))
 
 
-def is_small(arrays: Any) -> bool:
+def is_small(arrays: object) -> bool:
     """Return whether the rows may be put on the device without being asked to."""
     return in_memory(arrays) and sum(leaf.nbytes for leaf in jax.tree.leaves(arrays)) <= MAX_BYTES
 
 
-def why_not_looped(lowered: Any, flops: Callable[[], float]) -> str:
+def why_not_looped(lowered: jax.stages.Lowered, flops: Callable[[], float]) -> str:
     """Say why a step should not run in a loop on a CPU; "" where it may.
 
     Args:

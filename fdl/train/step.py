@@ -19,15 +19,12 @@ import optax
 from flax import linen as nn
 from jax import lax
 
-from fdl.models.ops import channel_sum
 from fdl.optim import LearningRate, eval_params, hold_frozen_statistics, stop_frozen
 from fdl.tasks import losses
 from fdl.tasks.task import Task
-from fdl.types import Array, Batch, Draw, Transform, leaf_name
+from fdl.train.finite import WeightedSum, check_finite, keep_where_bad
+from fdl.types import Array, Batch, Draw, Transform
 
-WeightedSum = tuple[Array, Array | float]
-"""(sum of value x weight, sum of weight), float32 scalars; their quotient is the mean. Sums add up over devices, batches
-and steps, and are divided once, so padding and class weights are exact however the examples are spread."""
 Sums = dict[str, WeightedSum]
 
 
@@ -81,7 +78,7 @@ def train_step(
     task: Task,
     tx: optax.GradientTransformationExtraArgs,
     learning_rate: LearningRate | None,
-    trainable: Callable[[Any], Any],
+    trainable: Callable[[Any], object],
     ema: float,
     augment: Transform,
     prepare: Transform,
@@ -121,13 +118,15 @@ def train_step(
     updates, opt_state = tx.update(grads, state.opt_state, state.params, step=state.step, loss_weight=sums["loss"][1])
     params = optax.apply_updates(state.params, updates)
     average = _update_average(state, params, ema) if ema else state.ema
-    norm, first_bad = _check_finite(grads, sums["loss"], bad_inputs, loss_limit)
+    norm, first_bad = check_finite(grads, sums["loss"], bad_inputs, loss_limit)
     sums["gradient_norm"] = norm, 1.0
     if learning_rate is not None:
         sums["learning_rate"] = learning_rate(state.step), 1.0
     new = State(state.step + 1, params, stats, opt_state, average)
     sums = jax.tree.map(jnp.float32, sums)
-    return (_keep_where_bad(state, new, first_bad) if skip_bad else new), Metrics(sums, first_bad)
+    if skip_bad:
+        new = keep_where_bad(dataclasses.replace(state, step=state.step + 1), new, first_bad)
+    return new, Metrics(sums, first_bad)
 
 
 class Metrics(NamedTuple):
@@ -143,7 +142,7 @@ class Metrics(NamedTuple):
 
 
 def eval_step(
-    variables: Mapping[str, Any],
+    variables: Mapping[str, object],
     batch: Batch,
     *,
     model: nn.Module,
@@ -157,12 +156,16 @@ def eval_step(
     return add_over(axis_name, losses.weighted_sums(task.score(outputs, batch), batch["mask"]))
 
 
-def decode_step(variables: Mapping[str, Any], batch: Batch, *, model: nn.Module, task: Task, prepare: Transform) -> Any:
+def decode_step(
+    variables: Mapping[str, object], batch: Batch, *, model: nn.Module, task: Task, prepare: Transform
+) -> Any:
     """Apply the model in inference mode to raw rows and decode as the task does."""
     return task.decode(model, variables, prepare(batch, None), _fixed_rngs())
 
 
-def output_step(variables: Mapping[str, Any], batch: Batch, *, model: nn.Module, task: Task, prepare: Transform) -> Any:
+def output_step(
+    variables: Mapping[str, object], batch: Batch, *, model: nn.Module, task: Task, prepare: Transform
+) -> Any:
     """Apply the model in inference mode to raw rows."""
     return task.apply(model, variables, prepare(batch, None), train=False, rngs=_fixed_rngs())
 
@@ -209,7 +212,7 @@ def training_batch(
     return prepare(augment(batch, example_draw(augment_key, rows)), None), rngs
 
 
-def add_over(axis_name: str | None, tree: Any) -> Any:
+def add_over(axis_name: str | None, tree: object) -> Any:
     """Sum over the devices of a mapped axis, in one reduction; return the tree itself where there is none.
 
     A leaf that is a Python number is the same on every device and only multiplied: it needs no reduction of its own.
@@ -223,14 +226,14 @@ def add_over(axis_name: str | None, tree: Any) -> Any:
 
 
 def mean_loss(
-    params: Any,
+    params: object,
     *,
-    stats: Mapping[str, Any],
+    stats: Mapping[str, object],
     batch: Batch,
     rngs: Mapping[str, Array],
     model: nn.Module,
     task: Task,
-    trainable: Callable[[Any], Any] = lambda params: jax.tree.map(lambda leaf: True, params),
+    trainable: Callable[[Any], object] = lambda params: jax.tree.map(lambda leaf: True, params),
     axis_name: str | None = None,
 ) -> tuple[Array, tuple[Sums, Array, Mapping[str, Any]]]:
     """Compute this device's share of the mean loss over a batch as `training_batch` gives it.
@@ -256,41 +259,13 @@ def mean_loss(
     return losses.mean_of(total, weight), (sums, bad_inputs, stats)
 
 
-def _update_average(state: State, params: Any, ema: float) -> Any:
+def _update_average(state: State, params: object, ema: float) -> Any:
     """Average the parameters; the decay grows to `ema`, so that the start is soon forgotten.
 
     decay = min(ema, (1 + step) / (10 + step)), as TensorFlow's ExponentialMovingAverage(num_updates) has it.
     """
     decay = jnp.minimum(ema, (1.0 + state.step) / (10.0 + state.step))
     return jax.tree.map(lambda old, new: decay * old + (1 - decay) * new, state.ema, params)
-
-
-def _check_finite(grads: Any, loss: WeightedSum, bad_inputs: Array, loss_limit: float | None) -> tuple[Array, Array]:
-    """Compute the gradient's norm, and 1 + the index of the first thing that is not finite (0: all are finite)."""
-    squares = jnp.stack([_sum_of_squares(leaf.astype(jnp.float32)) for leaf in jax.tree.leaves(grads)])
-    mean = losses.mean_of(*loss)
-    good_loss = jnp.isfinite(mean)
-    if loss_limit is not None:
-        good_loss &= mean <= loss_limit
-    good = jnp.concatenate([jnp.stack([bad_inputs == 0, good_loss]), jnp.isfinite(squares)])
-    return jnp.sqrt(squares.sum()), jnp.where(good.all(), 0, 1 + jnp.argmin(good))
-
-
-def _sum_of_squares(x: Array) -> Array:
-    return channel_sum(jnp.square(x)).sum() if x.ndim > 1 else jnp.square(x).sum()
-
-
-def _keep_where_bad(old: State, new: State, first_bad: Array) -> State:
-    """Return the old state with the step counted where something was not finite, else the new one."""
-    counted = dataclasses.replace(old, step=old.step + 1)
-    return jax.tree.map(lambda kept, made: jnp.where(first_bad > 0, kept, made), counted, new)
-
-
-def check_names(params: Any) -> list[str]:
-    """Name what `Metrics.first_bad` indexes: the inputs, the loss, then the gradient's leaves."""
-    paths = jax.tree_util.tree_flatten_with_path(params)[0]
-    names = [leaf_name(path) for path, _ in paths]
-    return ["an input", "the loss", *(f"the gradient of {name}" for name in names)]
 
 
 def _fixed_rngs() -> dict[str, Array]:

@@ -11,7 +11,6 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from typing import Any
 
 from fdl.distributed import processes
 from fdl.types import RunError, UserError
@@ -46,7 +45,7 @@ def asked_to_stop() -> Iterator[Callable[[], int]]:
     """
     seen: list[int] = []
 
-    def note(signum: int, _frame: Any) -> None:
+    def note(signum: int, _frame: object) -> None:
         if seen:
             os._exit(128 + signum)
         seen.append(signum)

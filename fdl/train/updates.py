@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -19,8 +20,12 @@ from fdl.types import Duration, RunError, is_due, leaf_name
 
 def update_steps(program: Program) -> tuple[int, ...]:
     """List the steps after which some update is made, in rising order."""
-    updates = program.experiment.updates
-    return tuple(step for step in range(program.total_steps if updates else 0) if _due(program, step))
+    total, found = program.total_steps, set[int]()
+    for update in program.experiment.updates:
+        start, every = _timing(program, update)
+        count = math.ceil((total - start) / every) if every else 1
+        found |= {start, *(start + round(i * every) for i in range(1, count))}
+    return tuple(sorted(step for step in found if step < total))
 
 
 def apply_updates(program: Program, state: State, step: int, heartbeat: Callable[[], None]) -> State:
@@ -33,11 +38,17 @@ def apply_updates(program: Program, state: State, step: int, heartbeat: Callable
 
 
 def _due(program: Program, step: int) -> list[Update]:
-    def due(update: Update) -> bool:
-        start = round(program.in_steps(Duration.parse(update.start)))
-        return step == start or is_due(step - start, program.in_steps(Duration.parse(update.every)))
+    found = []
+    for update in program.experiment.updates:
+        start, every = _timing(program, update)
+        if step == start or is_due(step - start, every):
+            found.append(update)
+    return found
 
-    return [update for update in program.experiment.updates if due(update)]
+
+def _timing(program: Program, update: Update) -> tuple[int, float]:
+    """Return the step of the first update, and the steps between two (0: there is only one)."""
+    return round(program.in_steps(Duration.parse(update.start))), program.in_steps(Duration.parse(update.every))
 
 
 def _replace(program: Program, state: State, replaced: Mapping[str, Any], who: str) -> State:

@@ -235,7 +235,7 @@ def test_a_picture_that_is_damaged_later_is_one_line_that_names_its_file(photos:
     splits = load(photos)
     (photos / "imagenet/train/n02/n02_3.JPEG").write_bytes(b"damaged now")
     for kind in ("numpy", "tf"):
-        with pytest.raises(UserError, match=r"n02_3\.JPEG.*remove it or mend it") as caught:
+        with pytest.raises(UserError, match=r"n02_3\.JPEG.*remove or replace it") as caught:
             batches(splits, kind, 0, 4)
         assert "\n" not in str(caught.value)
 

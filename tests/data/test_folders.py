@@ -234,9 +234,9 @@ def test_what_may_not_be_read_is_one_line_or_left_out() -> None:
         done = subprocess.run([sys.executable, "-c", RIGHTS], cwd=root, capture_output=True, text=True, timeout=60)
         assert done.returncode == 0, done.stderr
         lines = done.stdout.splitlines()
-    assert "folder/c: the folder may not be read: Permission denied; mend or remove" in lines[0]
+    assert "folder/c: the folder may not be read: Permission denied; correct or remove" in lines[0]
     assert lines[1] == "folder skip 2"
-    assert "files/c/1.png: Permission denied; mend or remove" in lines[2]
+    assert "files/c/1.png: Permission denied; correct or remove" in lines[2]
     assert lines[3] == "files skip 3"
     assert len(lines) == 6
     assert all("whole may not be read: Permission denied" in line for line in lines[4:])

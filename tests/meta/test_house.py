@@ -9,8 +9,9 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 ORDER = [
-    {"environment", "types", "flops", "scratch"},
-    {"numpy_call", "files", "parsing"},
+    {"environment", "errors", "lazy_imports", "scratch"},
+    {"types", "flops"},
+    {"numpy_call", "files", "parsing", "experiment_files"},
     {"distributed"},
     {"data"},
     {"rundir", "checkpoint"},

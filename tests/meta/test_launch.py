@@ -85,7 +85,7 @@ def checkout(tmp_path: Path) -> Checkout:
 
 def test_the_first_start_sets_up_and_the_second_does_not(checkout: Checkout) -> None:
     assert "setting up (cpu)" in checkout.run()
-    assert checkout.calls() == ["-m venv .venv", f"{INSTALL} .[dev]", "-P -m fdl.main --experiment=fashion_cnn"]
+    assert checkout.calls() == ["-m venv .venv", f"{INSTALL} .", "-P -m fdl.main --experiment=fashion_cnn"]
     assert checkout.run("--list") == ""
     assert checkout.calls() == ["-P -m fdl.main --list"]
 
@@ -93,14 +93,14 @@ def test_the_first_start_sets_up_and_the_second_does_not(checkout: Checkout) -> 
 @pytest.mark.parametrize(
     ("devices", "driver", "installed"),
     [
-        ("", "", ".[dev]"),
-        ("/dev/accel0 /dev/accel1", "", ".[dev,tpu]"),
-        ("/dev/vfio/0 /dev/vfio/vfio", "", ".[dev,tpu]"),
-        ("/dev/vfio/vfio", "", ".[dev]"),  # every machine with the module has that one
-        ("/dev/nvidia0 /dev/nvidiactl", "580.65.06", ".[dev,cuda]"),
-        ("/dev/nvidia0", "", ".[dev,cuda]"),  # no nvidia-smi to ask
-        ("/dev/nvidia0", "550.54.15", ".[dev] jax[cuda12]"),
-        ("/dev/nvidiactl", "580.65.06", ".[dev]"),
+        ("", "", "."),
+        ("/dev/accel0 /dev/accel1", "", ".[tpu]"),
+        ("/dev/vfio/0 /dev/vfio/vfio", "", ".[tpu]"),
+        ("/dev/vfio/vfio", "", "."),  # every machine with the module has that one
+        ("/dev/nvidia0 /dev/nvidiactl", "580.65.06", ".[cuda]"),
+        ("/dev/nvidia0", "", ".[cuda]"),  # no nvidia-smi to ask
+        ("/dev/nvidia0", "550.54.15", ". jax[cuda12]"),
+        ("/dev/nvidiactl", "580.65.06", "."),
     ],
 )
 def test_the_build_of_jax_is_that_of_the_device(checkout: Checkout, devices: str, driver: str, installed: str) -> None:
@@ -113,16 +113,43 @@ def test_the_build_of_jax_is_that_of_the_device(checkout: Checkout, devices: str
 
 def test_fdl_jax_overrides_the_device(checkout: Checkout) -> None:
     checkout.run(FAKE_DEVICES="/dev/accel0", FDL_JAX="cpu")
-    assert checkout.installs() == [".[dev]"]
+    assert checkout.installs() == ["."]
     assert "FDL_JAX=gpu is none of" in checkout.run(code=2, FDL_JAX="gpu")
     assert checkout.calls() == []
 
 
 def test_another_device_needs_another_build_but_the_cpu_none(checkout: Checkout) -> None:
     """A login node without a GPU and compute nodes with one share a disk: they must not take turns installing."""
-    for devices, installed in [("", [".[dev]"]), ("/dev/nvidia0", [".[dev,cuda]"]), ("", []), ("/dev/nvidia0", [])]:
+    for devices, installed in [("", ["."]), ("/dev/nvidia0", [".[cuda]"]), ("", []), ("/dev/nvidia0", [])]:
         checkout.run(FAKE_DEVICES=devices)
         assert checkout.installs() == installed
+
+
+def test_tools_come_with_the_first_test_or_check_and_stay(checkout: Checkout) -> None:
+    """A first run installs what it needs; nothing is taken away again, on no kind of device."""
+    steps: list[tuple[list[str], str, list[str]]] = [
+        ([], "", ["."]),
+        (["check"], "", [".[dev]"]),
+        (["test"], "", []),
+        (["--mode=sweep"], "", []),  # the tools include what it needs
+        ([], "/dev/nvidia0", [".[dev,cuda]"]),
+        (["test"], "", []),
+        ([], "", []),
+    ]
+    for args, devices, installed in steps:
+        checkout.run(*args, FAKE_DEVICES=devices)
+        assert checkout.installs() == installed, (args, devices)
+
+
+def test_extras_are_added_for_the_device_that_is_set_up(checkout: Checkout) -> None:
+    checkout.run(FAKE_DEVICES="/dev/nvidia0")
+    assert checkout.installs() == [".[cuda]"]
+    checkout.run("--mode=sweep")  # on the login node
+    assert checkout.installs() == [".[tune,cuda]"]
+    checkout.run(FDL_EXTRAS="text,audio")
+    assert checkout.installs() == [".[text,audio,tune,cuda]"]
+    checkout.run(FAKE_DEVICES="/dev/nvidia0", FDL_EXTRAS="audio")
+    assert checkout.installs() == []
 
 
 def test_starts_at_the_same_time_install_once(checkout: Checkout) -> None:
@@ -131,7 +158,7 @@ def test_starts_at_the_same_time_install_once(checkout: Checkout) -> None:
     said = "".join(process.communicate(timeout=60)[1] for process in starts)
     assert [process.returncode for process in starts] == [0] * 4, said
     calls = checkout.calls()
-    assert calls.count("-m venv .venv") == calls.count(f"{INSTALL} .[dev]") == 1
+    assert calls.count("-m venv .venv") == calls.count(f"{INSTALL} .") == 1
     assert calls.count("-P -m fdl.main --list") == 4
     assert said.count("setting up (cpu)") == 1
 
@@ -143,15 +170,15 @@ def test_training_does_not_hold_the_lock(checkout: Checkout) -> None:
     assert ".lock" not in held
 
 
-@pytest.mark.parametrize("stamp", ["", "\n", "cpu", "cpu 1 2 /elsewhere\n", "\0\1\n"])
+@pytest.mark.parametrize("stamp", ["", "\n", "cpu", "cpu 1 2 /elsewhere\n", "cpu base 1 2 /elsewhere\n", "cpu 1 2 {root}\n", "\0\1\n"])
 def test_a_broken_stamp_is_mended(checkout: Checkout, stamp: str) -> None:
     checkout.run()
     checkout.calls()
     state = checkout.root / ".venv" / ".fdl-setup"
     good = state.read_text()
-    state.write_text(stamp)
+    state.write_text(stamp.replace("{root}", str(checkout.root)))
     checkout.run()
-    assert checkout.installs() == [".[dev]"]
+    assert checkout.installs() == ["."]
     assert state.read_text() == good
 
 
@@ -160,7 +187,7 @@ def test_a_changed_pyproject_is_installed_again(checkout: Checkout) -> None:
     checkout.calls()
     (checkout.root / "pyproject.toml").write_text("[project]\n")
     checkout.run()
-    assert checkout.calls()[:-1] == [f"{INSTALL} .[dev]"]
+    assert checkout.calls()[:-1] == [f"{INSTALL} ."]
 
 
 def killed_in_pip(checkout: Checkout, **env: str) -> None:
@@ -178,15 +205,15 @@ def test_a_set_up_that_was_killed_is_begun_anew(checkout: Checkout) -> None:
     killed_in_pip(checkout)
     (checkout.root / ".venv" / "half").write_text("of a package")
     checkout.run()
-    assert checkout.calls()[:-1] == ["-m venv .venv", f"{INSTALL} .[dev]"]
+    assert checkout.calls()[:-1] == ["-m venv .venv", f"{INSTALL} ."]
     assert not (checkout.root / ".venv" / "half").exists()
 
 
 def test_a_set_up_that_failed_is_tried_again(checkout: Checkout) -> None:
     checkout.run(code=3, PIP_CODE="3")
-    assert checkout.calls() == ["-m venv .venv", f"{INSTALL} .[dev]"]  # and no training
+    assert checkout.calls() == ["-m venv .venv", f"{INSTALL} ."]  # and no training
     checkout.run()
-    assert checkout.installs() == [".[dev]"]
+    assert checkout.installs() == ["."]
 
 
 def in_an_environment(checkout: Checkout, tmp_path: Path) -> dict[str, str]:
@@ -198,7 +225,7 @@ def in_an_environment(checkout: Checkout, tmp_path: Path) -> dict[str, str]:
 def test_an_activated_environment_is_used(checkout: Checkout, tmp_path: Path) -> None:
     own = in_an_environment(checkout, tmp_path)
     checkout.run(**own)
-    assert checkout.calls() == [f"{INSTALL} .[dev]", "-P -m fdl.main --experiment=fashion_cnn"]
+    assert checkout.calls() == [f"{INSTALL} .", "-P -m fdl.main --experiment=fashion_cnn"]
     assert not (checkout.root / ".venv").exists()
 
 
@@ -233,7 +260,7 @@ def test_paths_are_relative_to_where_it_is_called(checkout: Checkout, tmp_path: 
     cksum = subprocess.run(
         f"cksum <'{checkout.root}/pyproject.toml'", shell=True, capture_output=True, text=True, check=True
     )
-    (own / ".fdl-setup").write_text(f"cpu {cksum.stdout.strip()} {checkout.root}\n")
+    (own / ".fdl-setup").write_text(f"cpu base {cksum.stdout.strip()} {checkout.root}\n")
     for name in ("types", "json", "random"):
         (checkout.root.parent / f"{name}.py").write_text("raise SystemExit('the wrong one')\n")
     (checkout.root.parent / "mine.py").write_text("import beside\nfrom experiments.digits_cnn import experiment\n")
@@ -251,7 +278,7 @@ def test_python_without_ensurepip(checkout: Checkout) -> None:
     python = checkout.root / ".venv" / "bin" / "python"
     assert checkout.calls()[1:] == [
         "-m venv --without-pip .venv", f"-m pip --python {python} install --quiet --disable-pip-version-check pip",
-        f"{INSTALL} .[dev]", "-P -m fdl.main --experiment=fashion_cnn",
+        f"{INSTALL} .", "-P -m fdl.main --experiment=fashion_cnn",
     ]  # fmt: skip
 
 

@@ -85,9 +85,9 @@ def other_code() -> None:
 
 def impatient() -> None:
     """Wait a second, no more, for a process of an earlier start."""
-    from fdl.distributed import processes
+    from fdl.distributed import presence
 
-    processes.PRESENT_SECONDS = 1.0
+    presence.PRESENT_SECONDS = 1.0
 
 
 def other_disk(there: str) -> None:

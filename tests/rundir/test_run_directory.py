@@ -77,7 +77,7 @@ def test_a_step_that_cannot_be_opened_again_is_not_sealed(tmp_path: Path, monkey
         def close(self) -> None:
             pass
 
-    monkeypatch.setattr(saving.ocp, "AsyncCheckpointer", lambda handler: Writer())
+    monkeypatch.setattr("orbax.checkpoint.AsyncCheckpointer", lambda handler: Writer())
     with pytest.raises(RunError, match="could not be saved"), saving.saver(tmp_path) as save:
         save(1, {"w": jax.numpy.ones(3)}, {"best_step": None})
     assert manifest.latest(tmp_path) is None

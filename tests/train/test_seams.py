@@ -23,7 +23,7 @@ from fdl.distributed import layouts
 from fdl.experiment import Experiment, Update
 from fdl.optim import Optimizer
 from fdl.tasks import Task, View
-from fdl.train import loop, step, stopping
+from fdl.train import finite, loop, step, stopping
 from fdl.train.evaluation import evaluate, view
 from fdl.train.program import Program
 from fdl.types import Arrays, Batch, Metrics
@@ -406,7 +406,7 @@ def test_finite_rows_are_finite_and_counted_once_whatever_the_batch_size() -> No
         for size in sizes:
             batch = jax.tree.map(lambda column: column[:size], whole)
             _, (sums, bad_inputs, _) = step.mean_loss(params, stats={}, batch=batch, rngs={}, **parts)
-            _, first_bad = step._check_finite(params, sums["loss"], bad_inputs, None)
+            _, first_bad = finite.check_finite(params, sums["loss"], bad_inputs, None)
             found.append((first_bad, sums["loss"][1]))
         return found
 

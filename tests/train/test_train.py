@@ -17,7 +17,7 @@ from fdl.models import MLP
 from fdl.optim import Optimizer
 from fdl.rundir import logs
 from fdl.tasks import Classification
-from fdl.train import loop
+from fdl.train import loop, stopping
 from fdl.train.evaluation import evaluate, view
 from fdl.train.progress import Progress, update_best
 from fdl.types import RunError, UserError
@@ -80,6 +80,23 @@ def test_early_stopping_keeps_the_best(tmp_path: Path) -> None:
     assert progress.best_step == 40, "of equals the later one is the best"
     assert manifest.latest(tmp_path / "checkpoints").step == 40  # type: ignore[union-attr]
     assert any("stopped early" in line for line in said)
+
+
+def test_patience_counts_on_over_stops(tmp_path: Path) -> None:
+    """Which many trainers begin anew at every start, so that a run on machines that are taken away never ends."""
+    frozen = small(steps=200, patience=3, optimizer=Optimizer(learning_rate=1e-30), model=MLP(widths=(), outputs=3))
+    program, starts = program_of(frozen), 0
+    while True:
+        asked = iter([0] * 12 + [15] * 1000)  # each start makes one or two evaluations
+        starts += 1
+        try:
+            progress = loop.train(program, tmp_path, loop.Hooks(stop_signal=lambda asked=asked: next(asked)))
+            break
+        except stopping.Interrupted:
+            assert starts < 20
+    assert starts > 2
+    assert (progress.best_step, progress.since_best) == (40, 3)
+    assert loop.train(program, tmp_path, loop.Hooks()) == progress, "once stopped, it trains no further step"
 
 
 def test_a_nan_ends_the_run_and_is_never_saved(tmp_path: Path) -> None:

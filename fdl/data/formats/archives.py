@@ -76,7 +76,7 @@ def _kind(path: Path, where: str) -> str:
         with path.open("rb") as file:
             kind = content_name(file.read(LENGTH))
     except OSError as error:
-        raise UserError(f"{where} cannot be read: {error.strerror}; mend its rights") from error
+        raise UserError(f"{where} cannot be read: {error.strerror}; correct its rights") from error
     if kind not in COMPRESSIONS and kind != "a zip file":
         held = f"{kind or 'something else'} ({path.stat().st_size:,} bytes)"
         raise UserError(

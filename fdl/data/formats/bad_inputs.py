@@ -36,7 +36,7 @@ class BadInputs(UserError):
     def __init__(self, rows: Sequence[Bad], total: int, kind: str) -> None:
         self.rows = tuple(rows)
         others = f", the first of {len(rows)} bad {kind} of {total:,}" if len(rows) > 1 else ""
-        super().__init__(f"{rows[0]}{others}; mend or remove them, or leave them out with --set data.on_bad=skip")
+        super().__init__(f"{rows[0]}{others}; correct or remove them, or leave them out with --set data.on_bad=skip")
 
 
 def settle(rows: Sequence[Bad], total: int, kind: str, on_bad: OnBad) -> tuple[Bad, ...]:

@@ -94,5 +94,5 @@ class Encoded:
             return self.frame.apply(images.decode(self.content_of(row)), draws)
         except ValueError as error:
             raise UserError(
-                f"cannot read the image {printable(self.name(row))}: {error}; remove it or mend it"
+                f"cannot read the image {printable(self.name(row))}: {error}; remove or replace it"
             ) from error

@@ -44,7 +44,7 @@ def read(path: Path, size: tuple[int, int], channels: int = 3) -> np.ndarray:
     try:
         return Frame(size, channels).apply(decode(path))
     except ValueError as error:
-        raise UserError(f"cannot read the image {printable(path)}: {error}; remove it or mend it") from error
+        raise UserError(f"cannot read the image {printable(path)}: {error}; remove or replace it") from error
 
 
 def decode(source: Path | bytes) -> Image.Image:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from scipy.special import expit, ndtri
 
 from fdl.tasks.panels import figures
 from fdl.tasks.panels.data import held
@@ -15,11 +14,15 @@ from fdl.types import take
 
 def decode(view: View, codes: np.ndarray) -> np.ndarray:
     """Decode codes [N, L] to pictures [N, H, W, C] in [0, 1]."""
+    from scipy.special import expit  # when it is needed: importing it takes longer than all of fdl's own code
+
     return expit(np.asarray(view.model.apply(view.variables, codes.astype(np.float32), method="decode")))
 
 
 def pairs(inputs: Any, logits: Any) -> np.ndarray:
     """Join each picture [N, H, W, C], above, and its reconstruction, below: [N, 2H, W, C]."""
+    from scipy.special import expit
+
     return np.concatenate([np.asarray(inputs, np.float32), expit(np.asarray(logits))], axis=1)
 
 
@@ -53,6 +56,8 @@ def samples(view: View, count: int = 96) -> Panel:
     """Draw pictures of codes from the prior; of a code of two numbers, over the plane, at equal steps of probability."""
     latent = view.model.latent  # type: ignore[attr-defined]
     if latent == 2:
+        from scipy.special import ndtri
+
         side = ndtri((np.arange(16) + 0.5) / 16)
         codes = np.stack(np.meshgrid(side, side), -1).reshape(-1, 2)
         return _sheet(
