@@ -88,7 +88,7 @@ def read(book: dict[str, Any], folder: Path, server: forked.Server, at: pytest.M
     def launch(line: str) -> None:
         program, *flags = shlex.split(line)
         assert program == "./launch.sh", line
-        done = server.run(flags, folder)
+        done = server.run(flags, folder, hooks=[("small:draw_few",)])
         outputs.append({"text": done.stdout + done.stderr})
 
     def show(*_: Any) -> None:

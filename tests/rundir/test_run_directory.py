@@ -291,7 +291,8 @@ class Scaled(nn.Module):
 
 def experiment():
     plain = base()
-    return dataclasses.replace(plain, model=Scaled(plain.model), steps="10", save_every="10", eval_every="10")
+    model = Scaled(plain.model.clone(filters=(4,), dense=(8,)))
+    return dataclasses.replace(plain, model=model, steps="10", save_every="10", eval_every="10")
 """
 
 
