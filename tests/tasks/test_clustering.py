@@ -26,14 +26,18 @@ def test_matched_accuracy_is_the_best_of_all_matchings() -> None:
     assert clustering_metrics(clusters, classes)["accuracy"] == pytest.approx(best)
     renamed = np.array([2, 0, 3, 1])[classes]
     assert clustering_metrics(renamed, classes) == pytest.approx({"accuracy": 1, "nmi": 1, "ari": 1})
-    assert clustering_metrics(np.zeros(80, int), classes)["nmi"] == pytest.approx(0, abs=1e-9)  # fewer clusters than classes
+    assert clustering_metrics(np.zeros(80, int), classes)["nmi"] == pytest.approx(
+        0, abs=1e-9
+    )  # fewer clusters than classes
 
 
 def test_assignments_and_targets_are_the_papers_equations() -> None:
     distances = RNG.random((6, 3)) * 4
     q = np.asarray(soft_assignments(jnp.asarray(distances)))
     for i, k in itertools.product(range(6), range(3)):
-        assert q[i, k] == pytest.approx((1 + distances[i, k]) ** -1 / sum((1 + d) ** -1 for d in distances[i]), rel=1e-5)
+        assert q[i, k] == pytest.approx(
+            (1 + distances[i, k]) ** -1 / sum((1 + d) ** -1 for d in distances[i]), rel=1e-5
+        )
     p, frequency = target_distribution(q.astype(np.float64)), q.sum(0)
     for i, k in itertools.product(range(6), range(3)):
         expected = (q[i, k] ** 2 / frequency[k]) / sum(q[i, j] ** 2 / frequency[j] for j in range(3))
@@ -88,7 +92,9 @@ def test_updates_replace_centres_and_targets_by_what_the_codes_say() -> None:
     view = View(splits, None, variables, None, None, None, over=over)  # type: ignore[arg-type]
     centres = KMeansCentres(starts=2).compute(view)["params/centres"]
     expected = np.stack([codes[truth == k].mean(0) for k in range(3)])
-    np.testing.assert_allclose(centres[np.lexsort(centres.round().T)], expected[np.lexsort(expected.round().T)], rtol=1e-5)
+    np.testing.assert_allclose(
+        centres[np.lexsort(centres.round().T)], expected[np.lexsort(expected.round().T)], rtol=1e-5
+    )
     targets = TargetDistribution().compute(view)["clustering/targets"]
     np.testing.assert_allclose(targets, target_distribution(q), rtol=1e-5)
     assert targets.dtype == centres.dtype == np.float32

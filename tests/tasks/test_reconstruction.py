@@ -58,7 +58,11 @@ def test_the_likelihood_is_that_of_independent_pixels() -> None:
 def test_the_divergence_is_pytorchs_and_warms_up_in_training_alone() -> None:
     torch = pytest.importorskip("torch")
     mean, log_variance = RNG.normal(size=(2, 5, 3))
-    outputs = {"logits": jnp.zeros(BLACK_AND_WHITE.shape), "code": jnp.asarray(mean), "log_variance": jnp.asarray(log_variance)}
+    outputs = {
+        "logits": jnp.zeros(BLACK_AND_WHITE.shape),
+        "code": jnp.asarray(mean),
+        "log_variance": jnp.asarray(log_variance),
+    }
     task, batch = Variational(warmup_steps=10), {"inputs": BLACK_AND_WHITE}
     normal = torch.distributions.Normal(torch.tensor(mean), torch.tensor(np.exp(log_variance / 2)))
     expected = torch.distributions.kl_divergence(normal, torch.distributions.Normal(0.0, 1.0)).sum(1).numpy()
@@ -74,7 +78,9 @@ def test_the_importance_bound_is_the_mean_weight_and_exact_where_the_code_says_n
     model, variables = autoencoder(variational=True)
     task, batch, key = Variational(samples=7), {"inputs": jnp.asarray(BLACK_AND_WHITE)}, jax.random.key(3)
     bound = task.decode(model, variables, batch, {"params": key})
-    mean, log_variance = (np.asarray(each, np.float64) for each in model.apply(variables, BLACK_AND_WHITE, method="encode"))
+    mean, log_variance = (
+        np.asarray(each, np.float64) for each in model.apply(variables, BLACK_AND_WHITE, method="encode")
+    )
     noise = np.asarray(jax.random.normal(key, (7, 5, 3)), np.float64)
     codes = mean + np.exp(log_variance / 2) * noise
     normal = scipy.stats.norm
@@ -100,7 +106,9 @@ def test_binarisation_is_drawn_anew_in_training_and_once_in_evaluation() -> None
     shares = drawn.reshape(12, 100, -1).mean(1)
     np.testing.assert_allclose(shares, PICTURES.reshape(12, -1) / 255, atol=0.25)
     np.testing.assert_array_equal(op.transform({"inputs": drawn}, None, {})["inputs"], drawn)
-    large = RNG.integers(0, 256, (2000, 8, 8, 1)).astype(np.uint8)  # over many pictures a pixel's share is its brightness
+    large = RNG.integers(0, 256, (2000, 8, 8, 1)).astype(
+        np.uint8
+    )  # over many pictures a pixel's share is its brightness
     held = np.asarray(op.transform({"inputs": large}, None, {})["inputs"])
     assert abs((held - large / 255).mean()) < 0.005
     assert np.corrcoef(held[0].ravel(), held[1].ravel())[0, 1] < 0.5

@@ -62,12 +62,14 @@ def test_a_class_that_no_pixel_has_does_not_count_and_training_scores_no_class_a
 def test_pixel_weights_make_rare_classes_count_and_average_to_one() -> None:
     targets = np.array([0] * 80 + [1] * 20 + [VOID] * 7, np.uint8).reshape(1, 1, -1)
     op = PixelWeights(power=1.0)
-    weights = np.asarray(op.transform({"targets": targets}, None, op.fit({"targets": targets}))["pixel_weights"]).ravel()
+    weights = np.asarray(
+        op.transform({"targets": targets}, None, op.fit({"targets": targets}))["pixel_weights"]
+    ).ravel()
     assert weights[:80].sum() == pytest.approx(weights[80:100].sum(), rel=1e-5)
     assert weights[:100].mean() == pytest.approx(1, rel=1e-5)
     assert (weights[100:] == 0).all()
     logits = jnp.asarray(RNG.normal(size=(1, 1, 107, 3)))
-    _value, weight = TASK.score(logits, {"targets": targets, "pixel_weights": weights.reshape(targets.shape)})["loss"]
+    _, weight = TASK.score(logits, {"targets": targets, "pixel_weights": weights.reshape(targets.shape)})["loss"]
     np.testing.assert_allclose(weight.ravel(), weights)
 
 
@@ -112,7 +114,9 @@ def scene(folder: Path, split: str, count: int = 3, size: tuple[int, int] = (12,
     for number in range(count):
         labels = RNG.integers(0, 3, size[::-1]).astype(np.uint8)
         labels[0, 0] = 9
-        Image.fromarray(np.repeat(80 * labels[..., None], 3, -1).astype(np.uint8)).save(folder / split / f"{number}.png")
+        Image.fromarray(np.repeat(80 * labels[..., None], 3, -1).astype(np.uint8)).save(
+            folder / split / f"{number}.png"
+        )
         Image.fromarray(labels).save(folder / f"{split}annot" / f"{number}.png")
 
 
