@@ -1,7 +1,8 @@
 """Pictures with boxes around objects, in Pascal VOC's and COCO's forms.
 
-Rows: "inputs" uint8 [N, H, W, 3]; "targets" {"boxes": float32 [N, M, 4] (left, top, right, bottom in pixels of the row's
-picture), "classes": int32 [N, M], -1 where there is no box}, M the most boxes of any picture.
+Rows: "inputs" uint8 [N, H, W, 3], or where they are many a column that is decoded batch by batch; "targets" {"boxes": float32
+[N, M, 4] (left, top, right, bottom in pixels of the row's picture), "classes": int32 [N, M], -1 where there is no box}, M the most
+boxes of any picture.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import numpy as np
 from fdl.data.formats.bad_inputs import Bad, settle
 from fdl.data.formats.frames import Frame
 from fdl.data.formats.listing import Picture
-from fdl.data.formats.picture_rows import picture_rows
+from fdl.data.formats.picture_rows import is_lazy, picture_rows
 from fdl.data.splits import Facts, Request, Splits
 from fdl.types import Arrays, UserError, one_line, printable
 
@@ -145,8 +146,10 @@ def _rows(
             good.append(each)
         except ValueError as error:
             bad.append(Bad(printable(folder / each.path, 2000), "", str(error)))
-    pictures = [Picture(each.path, 0, 0) for each in good]
-    rows, wrong = picture_rows(folder, pictures, np.arange(len(good)), Frame(size, 3), lazy=False)
+    stats = [(folder / each.path).stat() for each in good]
+    pictures = [Picture(each.path, stat.st_size, stat.st_mtime_ns) for each, stat in zip(good, stats, strict=True)]
+    frame = Frame(size, 3)
+    rows, wrong = picture_rows(folder, pictures, np.arange(len(good)), frame, is_lazy(len(good), frame))
     boxes, numbers = (
         np.zeros((len(rows["targets"]), most, 4), np.float32),
         np.full((len(rows["targets"]), most), -1, np.int32),
