@@ -1,7 +1,7 @@
 """Pictures with boxes around objects, in Pascal VOC's and COCO's forms.
 
 Rows: "inputs" uint8 [N, H, W, 3], or where they are many a column that is decoded batch by batch; "targets" {"boxes": float32
-[N, M, 4] (left, top, right, bottom in pixels of the row's picture), "classes": int32 [N, M], -1 where there is no box}, M the most
+[N, M, 4] (left, top, right, bottom in pixels of the row's picture), "classes": int32 [N, M], -1 where there is none}, M the most
 boxes of any picture.
 """
 

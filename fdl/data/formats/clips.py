@@ -25,7 +25,7 @@ from fdl.types import Arrays, Count, UserError, one_line, printable, take
 if TYPE_CHECKING:
     from PIL import Image
 
-ANIMATIONS = (".gif", ".webp", ".apng", ".png")
+ANIMATIONS = (".gif", ".webp", ".apng")
 VIDEOS = (".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg")
 MOST_FRAMES = 20_000
 """A clip of more is refused: it would be decoded from end to end."""
