@@ -1,7 +1,7 @@
 """A one-stage detector of blood cells, from scratch.
 
-Source: the heads, cells and losses of FCOS (Tian et al. 2019, https://arxiv.org/abs/1904.01355) on a small residual network, for the
-    BCCD pictures at 320 x 240. Published figures of detectors that begin with COCO's weights: mAP@0.5 .83 to .92.
+Source: the heads, cells and losses of FCOS (Tian et al. 2019, https://arxiv.org/abs/1904.01355) on a small residual network,
+    for the BCCD pictures at 320 x 240. Published figures of detectors that begin with COCO's weights: mAP@0.5 .83 to .92.
 Command: python -m fdl.main --experiment=bccd_detector
 Hardware: 2 cores of an AMD EPYC 9005, shared with other work; jax 0.10.2
 Result: not measured yet

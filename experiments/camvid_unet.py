@@ -1,7 +1,7 @@
 """A small U-Net that says what every pixel of a street scene is.
 
-Source: Ronneberger et al. 2015 (https://arxiv.org/abs/1505.04597) on CamVid (Brostow et al. 2009) with 11 classes, as Badrinarayanan
-    et al. 2017 (https://arxiv.org/abs/1511.00561) split and scored it; here at 240 x 180 pixels, not 480 x 360.
+Source: Ronneberger et al. 2015 (https://arxiv.org/abs/1505.04597) on CamVid (Brostow et al. 2009) with 11 classes, as
+    Badrinarayanan et al. 2017 (https://arxiv.org/abs/1511.00561) split and scored it; here at 240 x 180 pixels, not 480 x 360.
 Command: python -m fdl.main --experiment=camvid_unet
 Hardware: 2 cores of an AMD EPYC 9005, shared with other work; jax 0.10.2
 Result: not measured yet

@@ -1,7 +1,7 @@
 """Which digit moves which way: convolutions over space and time on short clips.
 
-Source: (2+1)D convolutions of Tran et al. 2018 (https://arxiv.org/abs/1711.11248); the video tutorials of TensorFlow's site. The clips
-    are made of MNIST's digits, each moving left or right: 20 classes, of which one frame can tell 10.
+Source: (2+1)D convolutions of Tran et al. 2018 (https://arxiv.org/abs/1711.11248); the video tutorials of TensorFlow's site.
+    The clips are made of MNIST's digits, each moving left or right: 20 classes, of which one frame can tell 10.
 Command: python -m fdl.main --experiment=moving_digits_video
 Hardware: 2 cores of an AMD EPYC 9005, shared with other work; jax 0.10.2
 Result: not measured yet

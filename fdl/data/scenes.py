@@ -122,5 +122,7 @@ class PixelWeights(Op):
         return {"weights": (weights / math.fsum(shares * weights)).astype(np.float32)}
 
     def transform(self, batch: Batch, draw: Draw | None, statistics: Statistics) -> Batch:
+        if "targets" not in batch:  # a user's own pictures, to be predicted
+            return batch
         weights = jnp.asarray(statistics["weights"])
         return {**batch, "pixel_weights": weights[batch["targets"].astype(jnp.int32)]}

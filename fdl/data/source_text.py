@@ -18,10 +18,10 @@ from typing import Any
 from fdl.data import sources
 from fdl.data.facts import complete_facts
 from fdl.data.formats import characters, cifar, speech
-from fdl.data.formats.boxes import BCCD_CLASSES
 from fdl.data.formats.folders import folder_classes
 from fdl.data.formats.forms import first, roots
 from fdl.data.formats.masks import CAMVID_CLASSES
+from fdl.data.formats.voc import BCCD_CLASSES
 from fdl.data.splits import Facts, LoadFunction, Request
 from fdl.data.standins import garments, handwriting
 from fdl.parsing import keywords, parse

@@ -17,9 +17,7 @@ import numpy as np
 from fdl.data import planar, synthetic
 from fdl.data.formats import california, cells, characters, cifar, download, idx, tfds
 from fdl.data.formats.articles import bbc_summaries as bbc_summaries
-from fdl.data.formats.boxes import bccd as bccd
 from fdl.data.formats.cells import Cells
-from fdl.data.formats.clips import moving_digits as moving_digits
 from fdl.data.formats.folders import folder as folder
 from fdl.data.formats.forms import choose, first, forms_of, roots, splits, stratified
 from fdl.data.formats.imagenet import imagenet as imagenet
@@ -38,6 +36,8 @@ from fdl.data.formats.sentences import rt_polarity as rt_polarity
 from fdl.data.formats.sentences import sst as sst
 from fdl.data.formats.speech import speech_commands as speech_commands
 from fdl.data.formats.speech import spoken_digits as spoken_digits
+from fdl.data.formats.voc import bccd as bccd
+from fdl.data.moving_digits import moving_digits as moving_digits
 from fdl.data.picture_forms import Form
 from fdl.data.picture_spec import KEY, PictureSpec
 from fdl.data.splits import LoadFunction, Request, Splits
@@ -240,7 +240,7 @@ DATA_SETS: dict[str, LoadFunction] = {source.__name__: source for source in (
 FORMATS: dict[str, str] = {
     "folder": "fdl.data.formats.folders.folder", "imagenet": "fdl.data.formats.imagenet.imagenet",
     "csv": "fdl.data.formats.csv.csv_file", "text": "fdl.data.formats.text.text_file",
-    "voc": "fdl.data.formats.boxes.voc_folder", "coco": "fdl.data.formats.boxes.coco_file",
+    "voc": "fdl.data.formats.voc.voc_folder", "coco": "fdl.data.formats.coco.coco_file",
     "clips": "fdl.data.formats.clips.clip_folder", "masks": "fdl.data.formats.masks.mask_folder",
     "series": "fdl.data.formats.series.series_file", "tfds": "fdl.data.formats.tfds_sets.tfds_dataset",
 }  # fmt: skip

@@ -22,7 +22,7 @@ from fdl.data.splits import Splits
 from fdl.files import write_all
 from fdl.tasks.panels import clustering as drawing
 from fdl.tasks.panels import generation
-from fdl.tasks.picture_inputs import read_pictures, spec_of
+from fdl.tasks.picture_inputs import read_pictures, shown_name, spec_of
 from fdl.tasks.reconstruction import Reconstruction, unit_rows
 from fdl.tasks.task import Better, DrawPanel, MetricStyle, View
 from fdl.types import Array, Arrays, Batch, Metrics, NonNegative
@@ -146,7 +146,7 @@ class Clustering(Reconstruction):
             if chunk.names:
                 shares = np.asarray(soft_assignments(jnp.asarray(view.outputs({"inputs": chunk.rows})["distances"])))
                 for name, each in zip(chunk.names, shares, strict=True):
-                    shown = name.encode(errors="surrogateescape").decode(errors="backslashreplace")
+                    shown = shown_name(name)
                     writer.writerow([shown, int(each.argmax()), f"{each.max():.6f}"])
         return write_all(out, {"predictions.csv": table.getvalue()})
 

@@ -21,7 +21,7 @@ from fdl.tasks import boxes as geometry
 from fdl.tasks.detection_scores import average_precision, blob_baseline
 from fdl.tasks.panels import detection as drawing
 from fdl.tasks.panels.answers import class_names
-from fdl.tasks.picture_inputs import PICTURED, read_pictures, spec_of
+from fdl.tasks.picture_inputs import PICTURED, read_pictures, shown_name, spec_of
 from fdl.tasks.task import Better, DrawPanel, MetricStyle, Task, View
 from fdl.types import Array, Arrays, Batch, Count, Fraction, Metrics, NonNegative, Positive, Probability, UserError
 
@@ -148,7 +148,7 @@ class Detection(Task):
                 kept = held["scores"][row] >= self.least_score
                 own = {key: values[row][kept] for key, values in held.items()}
                 shape = picture_size(root / name if root.is_dir() else root)
-                shown = name.encode(errors="surrogateescape").decode(errors="backslashreplace")
+                shown = shown_name(name)
                 corners = out_of_frame(own["boxes"].astype(np.float64), shape, spec.shape[:2])  # type: ignore[arg-type]
                 for label, score, box in zip(own["classes"], own["scores"], corners, strict=True):
                     writer.writerow([shown, names[label], f"{score:.4f}", *(f"{value:.1f}" for value in box)])

@@ -98,7 +98,7 @@ def blob_baseline(splits: Splits) -> dict[str, np.ndarray]:
     sizes = np.log(np.maximum(sides.prod(-1), 1))
     middle = {number: sizes[train["classes"][known] == number].mean() for number in np.unique(train["classes"][known])}
     found: list[list[tuple[float, int, Sequence[float]]]] = []
-    for picture in rows["inputs"]:
+    for picture in np.asarray(rows["inputs"]):
         grey = np.asarray(picture, np.float64).mean(-1)
         contrast = np.abs(grey - np.median(grey))
         regions, _ = ndimage.label(ndimage.binary_fill_holes(contrast > otsu(contrast)))

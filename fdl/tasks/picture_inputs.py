@@ -153,7 +153,7 @@ def predict_pictures(view: View, source: str, out: Path, top: int) -> list[Path]
         for name, flipped, row, order in zip(chunk.names, chunk.inverted, probabilities, best, strict=True):
             cells = [cell for i in order for cell in (classes[i], f"{row[i]:.6f}")]
             # A file name may hold bytes that are not text: show \xNN rather than fail the whole table.
-            writer.writerow([_text(name, "backslashreplace"), "yes" if flipped else "no", *cells])
+            writer.writerow([shown_name(name), "yes" if flipped else "no", *cells])
         # Originals are kept of the first pictures alone: `zip` ends with them.
         found = zip(chunk.names, chunk.originals, chunk.rows, probabilities, strict=False)
         drawn += itertools.starmap(_Drawn, itertools.islice(found, PICTURED - len(drawn)))
@@ -186,7 +186,7 @@ def _gallery(drawn: list[_Drawn], classes: tuple[str, ...]) -> bytes:
         np.stack([each.picture for each in drawn]),
         [(figures.label(classes[label]), figures.BLUE) for label in best],
         [
-            f"{each.probabilities[label]:.0%}  {figures.label(_text(each.name, 'replace'), 20)}"
+            f"{each.probabilities[label]:.0%}  {figures.label(each.name.encode(errors='replace').decode(), 20)}"
             for each, label in zip(drawn, best, strict=True)
         ],
         columns=3,
@@ -196,5 +196,6 @@ def _gallery(drawn: list[_Drawn], classes: tuple[str, ...]) -> bytes:
     return figures.png(figure)
 
 
-def _text(name: str, errors: str) -> str:
-    return name.encode(errors="surrogateescape" if errors == "backslashreplace" else errors).decode(errors=errors)
+def shown_name(name: str) -> str:
+    """Return a file's name as text: bytes of it that are not text as \\xNN."""
+    return name.encode(errors="surrogateescape").decode(errors="backslashreplace")

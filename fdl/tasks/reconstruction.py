@@ -18,7 +18,7 @@ from flax import linen as nn
 from fdl.data.splits import Splits
 from fdl.files import write_all
 from fdl.tasks.panels import figures, generation
-from fdl.tasks.picture_inputs import read_pictures, spec_of
+from fdl.tasks.picture_inputs import read_pictures, shown_name, spec_of
 from fdl.tasks.task import DrawPanel, MetricStyle, Task, View
 from fdl.types import Array, Arrays, Batch, Count, Metrics, NonNegative, UserError, take
 
@@ -75,9 +75,7 @@ class Reconstruction(Task):
             outputs, prepared = view.outputs(rows), view.prepared(rows)
             losses = self.score(jax.tree.map(jnp.asarray, outputs), jax.tree.map(jnp.asarray, prepared))["loss"]
             for name, loss in zip(chunk.names, np.asarray(losses), strict=True):
-                writer.writerow(
-                    [name.encode(errors="surrogateescape").decode(errors="backslashreplace"), f"{loss:.6g}"]
-                )
+                writer.writerow([shown_name(name), f"{loss:.6g}"])
             first = slice(max(0, _DRAWN - sum(map(len, drawn))))
             drawn.append(generation.pairs(prepared["inputs"][first], outputs["logits"][first]))
         sheet = figures.mosaic(figures.viewable(np.concatenate(drawn)), 8)

@@ -20,7 +20,7 @@ from fdl.files import write_all
 from fdl.tasks import losses
 from fdl.tasks.panels import segmentation as drawing
 from fdl.tasks.panels.answers import class_names
-from fdl.tasks.picture_inputs import PICTURED, read_pictures, spec_of
+from fdl.tasks.picture_inputs import PICTURED, read_pictures, shown_name, spec_of
 from fdl.tasks.task import Better, DrawPanel, MetricStyle, Task, View, output_width
 from fdl.types import Array, Batch, Fact, Metrics, UserError
 
@@ -125,7 +125,7 @@ class Segmentation(Task):
                 continue
             labels = view.outputs({"inputs": chunk.rows}).argmax(-1).astype(np.uint8)
             for name, picture, held in zip(chunk.names, chunk.rows, labels, strict=True):
-                shown = name.encode(errors="surrogateescape").decode(errors="backslashreplace")
+                shown = shown_name(name)
                 shares = np.bincount(held.ravel(), minlength=len(names)) / held.size
                 writer.writerow([shown, *(f"{share:.6f}" for share in shares)])
                 files[f"{shown.replace('/', '_')}.labels.png"] = drawing.label_png(held)

@@ -17,6 +17,7 @@ from fdl.files import write_all
 from fdl.tasks.classification import Classification
 from fdl.tasks.panels import figures
 from fdl.tasks.panels.answers import class_names, softmax
+from fdl.tasks.picture_inputs import shown_name
 from fdl.tasks.task import DrawPanel, Panel, View
 from fdl.types import Arrays, Metrics, UserError, printable, take
 
@@ -75,7 +76,7 @@ class VideoClassification(Classification):
             ["file", *(f"{word}_{rank}" for rank in range(1, best.shape[1] + 1) for word in ("class", "confidence"))]
         )
         for clip, row, order in zip(good, probabilities, best, strict=True):
-            shown = clip.name.encode(errors="surrogateescape").decode(errors="backslashreplace")
+            shown = shown_name(clip.name)
             writer.writerow([shown, *(cell for i in order for cell in (names[i], f"{row[i]:.6f}"))])
         files = {"predictions.csv": table.getvalue()} | ({bad_inputs.FILE: bad_inputs.as_csv(bad)} if bad else {})
         return write_all(out, files)

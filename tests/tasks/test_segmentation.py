@@ -69,7 +69,7 @@ def test_pixel_weights_make_rare_classes_count_and_average_to_one() -> None:
     assert weights[:100].mean() == pytest.approx(1, rel=1e-5)
     assert (weights[100:] == 0).all()
     logits = jnp.asarray(RNG.normal(size=(1, 1, 107, 3)))
-    _value, weight = TASK.score(logits, {"targets": targets, "pixel_weights": weights.reshape(targets.shape)})["loss"]
+    _, weight = TASK.score(logits, {"targets": targets, "pixel_weights": weights.reshape(targets.shape)})["loss"]
     np.testing.assert_allclose(weight.ravel(), weights)
 
 

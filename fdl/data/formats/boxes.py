@@ -1,126 +1,38 @@
 """Pictures with boxes around objects, in Pascal VOC's and COCO's forms.
 
-Rows: "inputs" uint8 [N, H, W, 3]; "targets" {"boxes": float32 [N, M, 4] (left, top, right, bottom in pixels of the row's picture),
-"classes": int32 [N, M], -1 where there is no box}, M the most boxes of any picture.
+Rows: "inputs" uint8 [N, H, W, 3], or where they are many a column that is decoded batch by batch; "targets" {"boxes": float32
+[N, M, 4] (left, top, right, bottom in pixels of the row's picture), "classes": int32 [N, M], -1 where there is none}, M the most
+boxes of any picture.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import json
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from fdl.data.formats.bad_inputs import Bad, settle
-from fdl.data.formats.forms import roots
 from fdl.data.formats.frames import Frame
 from fdl.data.formats.listing import Picture
-from fdl.data.formats.picture_rows import picture_rows
-from fdl.data.formats.plain_xml import parse_xml
+from fdl.data.formats.picture_rows import is_lazy, picture_rows
 from fdl.data.splits import Facts, Request, Splits
-from fdl.types import Arrays, Count, UserError, one_line, printable
+from fdl.types import Arrays, UserError, one_line, printable
 
-BCCD_CLASSES = ("RBC", "WBC", "Platelets")
-_SPLITS = {"train": "train", "validation": "val", "test": "test"}
-_MOST_BYTES = 1 << 30
 Box = tuple[str, float, float, float, float]
 """Class, left, top, right, bottom in pixels of the picture's file."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Annotated:
-    """A picture with its boxes: its path below the folder of pictures, (width, height), and what the annotation's file is called."""
+    """A picture with its boxes: its path below the folder of pictures, (width, height), and what the annotation is called."""
 
     path: str
     size: tuple[int, int]
     boxes: tuple[Box, ...]
     source: str
-
-
-def bccd(request: Request, *, size: tuple[Count, Count] = (240, 320)) -> Splits:
-    """Load BCCD (https://github.com/Shenggan/BCCD_Dataset): 205 + 87 + 72 pictures of blood cells with 4,886 boxes of 3 classes.
-
-    The folder `bccd/BCCD` or `BCCD` of --data_dir. Two boxes that the publisher's files give no area are left out.
-
-    Raises:
-        UserError: there is no such folder, or it is damaged.
-    """
-    for root in roots(request):
-        for place in (root / "bccd" / "BCCD", root / "BCCD"):
-            if (place / "Annotations").is_dir():
-                read = _read_voc(place, BCCD_CLASSES, drop_empty=True)
-                return _splits(request, "bccd", place, place / "JPEGImages", read, size)
-    raise UserError(
-        f"bccd: no folder {' or '.join(str(root / 'bccd' / 'BCCD') for root in roots(request))}: put BCCD/ of "
-        "https://github.com/Shenggan/BCCD_Dataset there, or name another --data_dir"
-    )
-
-
-def voc_folder(
-    request: Request, *, path: str, size: tuple[Count, Count] = (240, 320), classes: tuple[str, ...] = ()
-) -> Splits:
-    """Read Pascal VOC's form: PATH/JPEGImages, an XML for each in PATH/Annotations, splits in PATH/ImageSets/Main/{train,val,test}.txt.
-
-    Without such lists every annotated picture is a training row, from which `Data.cut` takes the others.
-
-    Args:
-        path: the folder; relative to --data_dir if it is there, else to the current folder.
-        size: (H, W) to which a picture is scaled, whole (`fdl.data.formats.frames.fit`), its boxes with it.
-        classes: their names in the order of their numbers; (): those found, in the order of the alphabet.
-
-    Raises:
-        UserError: there is no such folder; BadInputs where pictures, annotations or boxes are bad.
-    """
-    found = request.find(path)
-    if found is None or not (found / "Annotations").is_dir():
-        raise UserError(
-            f"no folder {printable(path)!r} with a folder Annotations in it: give its path in data.load.path"
-        )
-    read = _read_voc(found, classes)
-    return _splits(request, printable(found.name), found, found / "JPEGImages", read, size)
-
-
-def coco_file(
-    request: Request, *, path: str, images: str = "", test: str = "", size: tuple[Count, Count] = (240, 320)
-) -> Splits:
-    """Read COCO's form: one JSON of "images", "annotations" with "bbox" [left, top, width, height], and "categories".
-
-    Boxes of a crowd ("iscrowd") are left out.
-
-    Args:
-        path: the file; relative to --data_dir if it is there, else to the current folder.
-        images: the folder of its pictures; "": the file's own.
-        test: a second such file, of the test split; "": `Data.test` is cut from the first.
-        size: as of `voc_folder`.
-
-    Raises:
-        UserError: as `voc_folder`.
-    """
-    read = Read({}, ())
-    folder = None
-    for split, name in (("train", path), ("test", test)):
-        if not name:
-            continue
-        file = request.find(name)
-        if file is None or not file.is_file():
-            raise UserError(f"no file {printable(name)!r}: give the path of a COCO file of annotations")
-        held = _read_coco(file, read.classes)
-        read = Read(
-            read.splits | {split: held.splits["train"]},
-            held.classes,
-            [*read.bad, *held.bad],
-            [*read.notes, *held.notes],
-        )
-        folder = folder or file.parent
-    assert folder is not None
-    pictures = request.find(images) if images else folder
-    if pictures is None or not pictures.is_dir():
-        raise UserError(f"no folder {printable(images)!r}: name the folder of the pictures in data.load.images")
-    return _splits(request, printable(Path(path).stem), folder, pictures, read, size)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -133,41 +45,14 @@ class Read:
     notes: Sequence[str] = ()
 
 
-def _read_voc(root: Path, classes: tuple[str, ...], drop_empty: bool = False) -> Read:
-    lists = {split: root / "ImageSets" / "Main" / f"{name}.txt" for split, name in _SPLITS.items()}
-    names = {split: path.read_text().split() for split, path in lists.items() if path.is_file()}
-    names = names if "train" in names else {"train": sorted(path.stem for path in (root / "Annotations").glob("*.xml"))}
-    held: dict[str, list[Annotated]] = {split: [] for split in names}
-    bad: list[Bad] = []
-    for split, stems in names.items():
-        for stem in stems:
-            path = root / "Annotations" / f"{stem}.xml"
-            try:
-                held[split].append(_voc_picture(path))
-            except (ValueError, OSError) as error:
-                bad.append(Bad(printable(path, 2000), "", one_line(getattr(error, "strerror", None) or error)))
-    return _checked(held, classes, bad, drop_empty)
-
-
-def _voc_picture(path: Path) -> Annotated:
-    document = parse_xml(path.read_bytes())
-    name = document.find("filename")
-    boxes = tuple(
-        (each.find("name"), *(_number(each.find(f"bndbox/{side}")) for side in ("xmin", "ymin", "xmax", "ymax")))
-        for each in document.all("object")
-    )
-    size = int(_number(document.find("size/width"))), int(_number(document.find("size/height")))
-    return Annotated(_inside(name), size, boxes, str(path))  # type: ignore[arg-type]  # of a name and four numbers
-
-
-def _number(text: str) -> float:
+def number(text: str) -> float:
     value = float(text)
     if not math.isfinite(value):
         raise ValueError(f"{text!r} is no number that a coordinate can be")
     return value
 
 
-def _inside(name: str) -> str:
+def inside(name: str) -> str:
     """Return a picture's path if it stays in the folder of the pictures.
 
     Raises:
@@ -178,35 +63,9 @@ def _inside(name: str) -> str:
     return name
 
 
-def _read_coco(path: Path, classes: tuple[str, ...]) -> Read:
-    try:
-        if path.stat().st_size > _MOST_BYTES:
-            raise ValueError(f"it is over the limit of {_MOST_BYTES:,} bytes")
-        held = json.loads(path.read_bytes())
-        names = {each["id"]: str(each["name"]) for each in held["categories"]}
-        pictures = {each["id"]: each for each in held["images"]}
-        boxes: dict[Any, list[Box]] = {identity: [] for identity in pictures}
-        for each in held["annotations"]:
-            if each.get("iscrowd"):
-                continue
-            if each["image_id"] not in pictures or each["category_id"] not in names:
-                raise ValueError(f"annotation {each.get('id')} is of an unknown picture or category")
-            left, top, width, height = (_number(str(value)) for value in each["bbox"])
-            boxes[each["image_id"]].append((names[each["category_id"]], left, top, left + width, top + height))
-        found = [
-            Annotated(_inside(str(each["file_name"])), (int(each["width"]), int(each["height"])), tuple(boxes[identity]),
-                      f"{path}, {printable(each['file_name'], 80)}")
-            for identity, each in pictures.items()
-        ]  # fmt: skip
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise UserError(
-            f"{printable(path)} is no file of COCO annotations: {type(error).__name__}: {one_line(error, 120)}; it needs "
-            '"images", "annotations" and "categories"'
-        ) from error
-    return _checked({"train": found}, classes or tuple(names.values()), [], drop_empty=False)
-
-
-def _checked(held: Mapping[str, list[Annotated]], classes: tuple[str, ...], bad: list[Bad], drop_empty: bool) -> Read:
+def check_boxes(
+    held: Mapping[str, list[Annotated]], classes: tuple[str, ...], bad: list[Bad], drop_empty: bool
+) -> Read:
     """Leave out boxes that cannot be trained on; each is bad, but where empty ones are known and dropped."""
     found = {box[0] for pictures in held.values() for picture in pictures for box in picture.boxes}
     classes = classes or tuple(sorted(found))
@@ -243,7 +102,7 @@ def _fault(box: Box, size: tuple[int, int], classes: Sequence[str]) -> str:
     return ""
 
 
-def _splits(request: Request, name: str, where: Path, folder: Path, read: Read, size: tuple[int, int]) -> Splits:
+def splits_of(request: Request, name: str, where: Path, folder: Path, read: Read, size: tuple[int, int]) -> Splits:
     rows: dict[str, Arrays] = {}
     bad = list(read.bad)
     most = max((len(each.boxes) for held in read.splits.values() for each in held), default=0)
@@ -287,8 +146,10 @@ def _rows(
             good.append(each)
         except ValueError as error:
             bad.append(Bad(printable(folder / each.path, 2000), "", str(error)))
-    pictures = [Picture(each.path, 0, 0) for each in good]
-    rows, wrong = picture_rows(folder, pictures, np.arange(len(good)), Frame(size, 3), lazy=False)
+    stats = [(folder / each.path).stat() for each in good]
+    pictures = [Picture(each.path, stat.st_size, stat.st_mtime_ns) for each, stat in zip(good, stats, strict=True)]
+    frame = Frame(size, 3)
+    rows, wrong = picture_rows(folder, pictures, np.arange(len(good)), frame, is_lazy(len(good), frame))
     boxes, numbers = (
         np.zeros((len(rows["targets"]), most, 4), np.float32),
         np.full((len(rows["targets"]), most), -1, np.int32),

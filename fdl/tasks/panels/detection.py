@@ -1,4 +1,4 @@
-"""What a person wants to see of a detector: its boxes over the pictures, beside the true ones; how many there are of each class."""
+"""What a person wants to see of a detector: its boxes beside the true ones; how many there are of each class."""
 
 from __future__ import annotations
 
