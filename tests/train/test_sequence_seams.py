@@ -46,8 +46,8 @@ RATIOS = NaiveBayesRatios()
 PROBLEMS = {
     "texts": Experiment(
         data=Data(
-            load=reviews, encode=(Vocabulary(length=12, ngrams=2, buckets=256),), augment=(RATIOS,),
-            prepare=(RATIOS, ClassWeights()),
+            load=reviews, encode=(Vocabulary(length=12, ngrams=2, buckets=256),), augment=(RATIOS, ClassWeights()),
+            prepare=(RATIOS,),
         ),
         model=TextClassifier("gru", outputs=2, embedding=4, width=4), task=TextClassification(), **SETTINGS,
     ),
@@ -82,7 +82,10 @@ def test_layouts_agree_and_a_stopped_run_resumes_to_the_same_bits(problem: str, 
     drawn = [panel for draw in made.task.panels(view(program, whole.variables)) if (panel := draw()) is not None]
     assert drawn
     if problem == "texts":
-        assert "class_weight" in program.data.prepare(take(program.data.splits.test, slice(2)), None)
+        seen = view(program, whole.variables).augmented(take(program.data.splits.train, slice(4)))
+        assert seen["class_weight"].shape == (4,)
+        plain = view(program, whole.variables).prepared(take(program.data.splits.train, slice(4)))
+        assert not np.allclose(seen["inputs"]["ratios"], plain["inputs"]["ratios"])  # its own counts are left out
     else:
         (file,) = made.task.predict(view(program, whole.variables), str(_lines(tmp_path)), tmp_path / "out")
         assert len(file.read_text().splitlines()) == 3
