@@ -4,7 +4,7 @@ Source: the date translation of deeplearning.ai's sequence course (10,000 genera
     al. 2015.
 Command: python -m fdl.main --experiment=dates_attention
 Hardware: 2 cores of an AMD EPYC 9005, shared with other work; jax 0.10.2
-Result: not measured yet
+Result: not measured yet on the test split; 1,000 of 1,000 dates of the validation split after 3 epochs of a run of 12 (seed 0)
 """
 
 from fdl.data import Data, sources
