@@ -13,4 +13,4 @@ from fdl.experiment.study import Study
 
 
 def study() -> Study:
-    return Study({speaker: (f"data.load.speaker={speaker}",) for speaker in SPEAKERS}, seeds=1)
+    return Study({speaker: (f"data.load.speaker={speaker}",) for speaker in SPEAKERS}, seeds=1, repeats=True)

@@ -14,6 +14,7 @@ from fdl.data.splits import Splits
 from fdl.models import RecurrentNet
 from fdl.tasks import View
 from fdl.tasks.panels import memory
+from fdl.types import UserError
 
 
 def test_the_adding_problem_is_as_published() -> None:
@@ -26,7 +27,7 @@ def test_the_adding_problem_is_as_published() -> None:
     assert np.mean((targets - 1) ** 2) == pytest.approx(1 / 6, abs=0.01)
     again = synthetic.adding(Request(), length=20, train=3000, validation=10, test=10)
     np.testing.assert_array_equal(again.train["inputs"], inputs)
-    with pytest.raises(ValueError, match="at least 2"):
+    with pytest.raises(UserError, match="at least 2"):
         synthetic.adding(Request(), length=1)
 
 
