@@ -188,7 +188,7 @@ def test_predictions_for_a_folder_of_recordings(tmp_path: Path) -> None:
     view = view_of({"rate": RATE, "length": 8000}, outputs)
     written = SpeechClassification().predict(view, str(folder), out)
     assert [path.name for path in written] == ["predictions.csv", "bad_inputs.csv"]
-    table = list(csv.DictReader(written[0].open()))
+    table = list(csv.DictReader(written[0].read_text().splitlines()))
     assert [(row["file"], row["class_1"]) for row in table] == [("a.flac", "high"), ("b.wav", "low")]
     assert seen["length"].tolist()[0] == 8000
     assert seen["length"][1] == pytest.approx(3200, abs=200)

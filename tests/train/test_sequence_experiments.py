@@ -80,6 +80,6 @@ def test_a_users_series_trains_and_is_forecast_beyond_its_end(tmp_path: Path) ->
     run = fit("temperature_gru", tmp_path / "run", overrides=overrides, data_dir=tmp_path, report=False)
     assert {"last value", "ridge", "AR(7) and seasons"} <= set(run.baselines)
     written = run.predict(path)
-    table = list(csv.DictReader(written[0].open()))
+    table = list(csv.DictReader(written[0].read_text().splitlines()))
     assert [row["day"] for row in table] == ["2021-10-28", "2021-10-29", "2021-10-30"]
     assert all(np.isfinite(float(row["sales"])) for row in table)
