@@ -1,4 +1,10 @@
-"""x"""
+"""The same transformer, 96 hours ahead, by an LSTM over four days and a linear part beside it.
+
+Source: Hochreiter and Schmidhuber 1997; Lai et al. 2018 for the autoregressive part beside it (LSTNet).
+Command: python -m fdl.main --experiment=ett_lstm
+Hardware: 2 cores of an AMD EPYC 9005, shared with other work, no accelerator; jax 0.10.2
+Result: not measured yet
+"""
 
 from functools import partial
 

@@ -1,4 +1,12 @@
-"""x"""
+"""Spoken digits of six speakers: log-mel spectra computed inside the step, a small convolutional net.
+
+Source: Jackson 2018 (Free Spoken Digit Dataset), the publisher's split: takes 0 to 4 test. Speaker by speaker:
+    --experiment=study_speakers, or --set data.load.speaker=theo. A support-vector machine on mel-frequency cepstra is printed
+    beside it.
+Command: python -m fdl.main --experiment=spoken_digits_cnn
+Hardware: 2 cores of an AMD EPYC 9005, shared with other work, no accelerator; jax 0.10.2
+Result: not measured yet; the support-vector machine has 98.67 % on the same split
+"""
 
 from fdl.data import Data, audio_ops, sources
 from fdl.experiment import Experiment

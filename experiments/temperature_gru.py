@@ -1,4 +1,11 @@
-"""x"""
+"""Tomorrow's minimum temperature in Melbourne: a GRU over the days before, the season as sine and cosine.
+
+Source: the course exercise on daily minimum temperatures (MSE 6, MAE 2 asked for; split at row 2,500). Autoregression over seven
+    days with two yearly waves, printed beside it, has 5.04.
+Command: python -m fdl.main --experiment=temperature_gru
+Hardware: 2 cores of an AMD EPYC 9005, shared with other work, no accelerator; jax 0.10.2
+Result: not measured yet; MSE 5.06 to 5.11 in trials with the day of the week among the inputs, above the autoregression
+"""
 
 from functools import partial
 
@@ -11,10 +18,12 @@ from fdl.tasks import Forecast
 
 def experiment() -> Experiment:
     return Experiment(
-        data=Data(load=partial(sources.daily_min_temperatures, window=28), prepare=(ops.ScaleSeries(),)),
-        model=RecurrentForecast(cell="gru", width=32, highway=7),
+        data=Data(
+            load=partial(sources.daily_min_temperatures, window=10, validation=0.0), prepare=(ops.ScaleSeries(),)
+        ),
+        model=RecurrentForecast(cell="gru", width=16, highway=7, dropout=0.3),
         task=Forecast(lags=7),
-        optimizer=Optimizer(rule="adam", learning_rate=2e-3, schedule="cosine", weight_decay=1e-2, ema=0.99),
-        steps="30epochs",
+        optimizer=Optimizer(rule="adam", learning_rate=1e-3, weight_decay=0.3, ema=0.999),
+        steps="60epochs",
         batch_size=64,
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from fdl.data.splits import Facts, Request, Splits
-from fdl.types import Arrays, Count
+from fdl.types import Arrays, Count, UserError
 
 SEED = 0
 
@@ -23,7 +23,7 @@ def adding(
         train, validation, test: rows of each part.
     """
     if length < 2:
-        raise ValueError("data.load.length: two steps are marked, so give at least 2")
+        raise UserError("data.load.length: two steps are marked, so give at least 2")
     parts = [
         _adding(np.random.default_rng((SEED, part)), count, length)
         for part, count in enumerate((train, validation, test))

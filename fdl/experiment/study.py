@@ -29,7 +29,7 @@ class Study:
         against: the curves' abscissa: "step", "epoch" or another key of metrics.jsonl ("train/learning_rate").
         log: which of "x" and "y" of the curves are drawn on logarithmic scales.
         panels: figures of the study's own: panels, or functions that draw one each.
-        compare: draws a figure of the trained models beside each other: label -> the first seed's.
+        compare: draws one figure of the trained models beside each other: it is given label -> the first seed's.
         repeats: the variants repeat one experiment on other rows (the folds of a cross-validation): a last line has the mean and
             interval over all their runs.
     """
@@ -41,7 +41,7 @@ class Study:
     against: str = "step"
     log: str = ""
     panels: Callable[[], Iterable[Panel | DrawPanel]] = tuple
-    compare: Callable[[Mapping[str, View]], Panel | None] = lambda views: None
+    compare: Callable[[Mapping[str, View]], Panel | None] | None = None
     repeats: bool = False
 
 

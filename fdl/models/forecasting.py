@@ -118,7 +118,7 @@ class RecurrentForecast(nn.Module):
     def __call__(self, x_BxWxC: Array, train: bool = False) -> Array:
         history = _targets(x_BxWxC, self.targets)
         horizon, last = layers.known(self.horizon, "horizon"), history[:, -1:]
-        x = x_BxWxC
+        x = jnp.asarray(x_BxWxC)
         if self.relative:
             x, history = x.at[..., jnp.array(self.targets)].add(-last), history - last
         for number in range(1, self.layers + 1):  # one by one, so that dropout spares the inputs

@@ -44,6 +44,10 @@ class RecurrentNet(nn.Module):
     longest: Whole = 0
     dtype: DType = "float32"
 
+    def __post_init__(self) -> None:
+        RecurrentLayers(cell=self.cell, longest=self.longest, parent=None)  # refuses what cannot go together
+        super().__post_init__()
+
     @nn.compact
     def __call__(self, inputs: Array | Mapping[str, Array], train: bool = False) -> Array:
         given = inputs if isinstance(inputs, Mapping) else {"vectors": inputs}

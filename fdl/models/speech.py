@@ -43,6 +43,7 @@ class SpectrumCNN(nn.Module):
             y = nn.relu(layers.BatchNorm(self.batch_norm_momentum, name=f"norm{number}")(y, train))
             count = mask.shape[1] // 2
             mask = mask[:, : 2 * count].reshape(len(mask), count, 2).max(-1)
+            y = y * mask[..., None, None]  # as if there were nothing behind the last frame
         y = pooled(y.reshape(*y.shape[:2], -1), mask)
         y = nn.Dropout(self.dropout, deterministic=not train)(y)
         return nn.Dense(layers.known(self.outputs, "outputs"), name="output")(y).astype(jnp.float32)

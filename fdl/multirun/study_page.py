@@ -159,7 +159,7 @@ def panels(study: Study, outcomes: Sequence[Outcome], style: Style) -> list[Draw
         functools.partial(_compared, study, outcomes, seeds, style),
         *(functools.partial(_curves, study, outcomes, name) for name in study.curves),
         functools.partial(_boundaries, outcomes),
-        lambda: study.compare({outcome.label: view for outcome in outcomes if (view := outcome.view())}),
+        *([functools.partial(_side_by_side, study.compare, outcomes)] if study.compare else []),
         functools.partial(_failures, outcomes),
         *list_panels(study.panels),
     ]
@@ -237,6 +237,10 @@ def _curves(study: Study, outcomes: Sequence[Outcome], name: str) -> Panel | Non
         "Means over the seeds; the band is from the lowest to the highest." if several else "",
         figure,
     )
+
+
+def _side_by_side(compare: Callable[[Mapping[str, View]], Panel | None], outcomes: Sequence[Outcome]) -> Panel | None:
+    return compare({outcome.label: view for outcome in outcomes if (view := outcome.view())})
 
 
 def _boundaries(outcomes: Sequence[Outcome]) -> Panel | None:

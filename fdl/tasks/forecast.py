@@ -55,9 +55,11 @@ class Forecast(Regression):
 
         They are fitted to the training part; see `fdl.tasks.forecast_baselines`.
         """
+        found = forecast_baselines.forecasts(splits, self.lags, self.harmonics)
+        if not found:  # no windows over a series
+            return super().baselines(splits)
         truth = np.asarray(splits.evaluated["targets"], np.float64)
         scale = forecast_baselines.target_scale(splits) if self.scaled else (0.0, 1.0)
-        found = forecast_baselines.forecasts(splits, self.lags, self.harmonics)
         return {
             name: self._measured((values - scale[0]) / scale[1], (truth - scale[0]) / scale[1])
             for name, values in found.items()

@@ -62,7 +62,7 @@ class SpeechClassification(Classification):
         """
         extra = view.splits.facts.extra
         names, waves, bad = _read(source, extra["rate"])
-        probabilities = softmax(view.outputs({"inputs": audio.rows_of(waves, extra["length"])}))
+        probabilities = softmax(view.outputs({"inputs": audio.rows_of(waves, extra["length"], len(waves))}))
         added = tables.class_columns(probabilities, class_names(view.splits, probabilities.shape[1]), self.top)
         table = io.StringIO()
         writer = csv.writer(table, lineterminator="\n")

@@ -191,7 +191,7 @@ def test_the_future_of_a_users_file(tmp_path: Path) -> None:
     written = Forecast().predict(view_of(splits, outputs), str(tmp_path / "new.csv"), tmp_path / "out")
     assert [path.name for path in written] == ["forecast.csv", "forecast.png"]
     np.testing.assert_allclose(seen["inputs"][0, :, :2], values[70:100], rtol=1e-4)
-    rows = list(csv.DictReader(written[0].open()))
+    rows = list(csv.DictReader(written[0].read_text().splitlines()))
     assert rows[0] == {"date": str(START + datetime.timedelta(hours=100)), "heat": "0", "load": "1"}
     assert rows[-1] == {"date": str(START + datetime.timedelta(hours=105)), "heat": "10", "load": "11"}
 

@@ -30,7 +30,7 @@ def tone(seconds: float = 0.3, pitch: float = 500.0, rate: int = RATE) -> np.nda
 
 
 def rows(*waves: np.ndarray, length: int = 4000) -> dict[str, Any]:
-    return {name: jnp.asarray(column) for name, column in audio.rows_of(waves, length).items()}
+    return {name: jnp.asarray(column) for name, column in audio.rows_of(waves, length, len(waves)).items()}
 
 
 def same(value: float) -> Any:
@@ -62,9 +62,9 @@ def test_loudness_drops_out_and_padding_changes_nothing() -> None:
     plain = LogMel().transform({"inputs": rows(wave, wave / 8)}, None, {})["inputs"]
     longer = LogMel().transform({"inputs": rows(wave, wave / 8, length=6000)}, None, {})["inputs"]
     np.testing.assert_allclose(plain["vectors"][0], plain["vectors"][1], atol=0.03)  # 16 bits round the quiet one
-    np.testing.assert_array_equal(longer["vectors"][:, :48], plain["vectors"])
+    np.testing.assert_allclose(longer["vectors"][:, :48], plain["vectors"], atol=1e-5)
     frames = (1500 - 200) // 80 + 1
-    np.testing.assert_allclose(plain["vectors"][0, :frames].mean(0), 0, atol=1e-5)
+    np.testing.assert_allclose(plain["vectors"][0, :frames].mean(0), 0, atol=1e-4)
     assert (np.asarray(plain["vectors"])[:, frames:] == 0).all()
 
 
@@ -119,11 +119,12 @@ def test_a_shorter_vocal_tract_is_read_higher() -> None:
 
 
 def test_masked_stretches_lie_within_the_recording() -> None:
-    batch = {"inputs": rows(tone(0.2), tone(0.4))}
+    noise = np.random.default_rng(0).normal(0, 0.1, 3200)
+    batch, op = {"inputs": rows(noise[:1600], noise)}, LogMel(bands=20)  # no band is empty
     for value in (0.0, 0.6, 0.999):
         masked = SpecAugment(times=1, frames=6, bands=1, width=5).transform(batch, same(value), {})
-        found = np.asarray(LogMel().transform(masked, None, {})["inputs"]["vectors"])
-        plain = np.asarray(LogMel().transform(batch, None, {})["inputs"]["vectors"])
+        found = np.asarray(op.transform(masked, None, {})["inputs"]["vectors"])
+        plain = np.asarray(op.transform(batch, None, {})["inputs"]["vectors"])
         gone = (found == 0) & (plain != 0)
         for row, frames in ((0, (1600 - 200) // 80 + 1), (1, (3200 - 200) // 80 + 1)):
             whole = gone[row, :frames].all(1).sum(), gone[row, :frames].all(0).sum()
@@ -188,7 +189,7 @@ def test_predictions_for_a_folder_of_recordings(tmp_path: Path) -> None:
     view = view_of({"rate": RATE, "length": 8000}, outputs)
     written = SpeechClassification().predict(view, str(folder), out)
     assert [path.name for path in written] == ["predictions.csv", "bad_inputs.csv"]
-    table = list(csv.DictReader(written[0].open()))
+    table = list(csv.DictReader(written[0].read_text().splitlines()))
     assert [(row["file"], row["class_1"]) for row in table] == [("a.flac", "high"), ("b.wav", "low")]
     assert seen["length"].tolist()[0] == 8000
     assert seen["length"][1] == pytest.approx(3200, abs=200)

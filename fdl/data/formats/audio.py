@@ -6,7 +6,7 @@ Legend: N recordings, L samples of a row.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -69,12 +69,12 @@ def loudest(wave: np.ndarray, length: int) -> np.ndarray:
     return wave[start : start + length]
 
 
-def rows_of(waves: Sequence[np.ndarray], length: int) -> Arrays:
-    """Return {"wave": int16 [N, L], zeros after the end, "length": int32 [N]} of waves in [-1, 1].
+def rows_of(waves: Iterable[np.ndarray], length: int, count: int) -> Arrays:
+    """Return {"wave": int16 [N, L], zeros after the end, "length": int32 [N]} of `count` waves in [-1, 1].
 
     Of those longer than a row, the loudest part.
     """
-    rows, lengths = np.zeros((len(waves), length), np.int16), np.zeros(len(waves), np.int32)
+    rows, lengths = np.zeros((count, length), np.int16), np.zeros(count, np.int32)
     for place, wave in enumerate(waves):
         part = loudest(wave, length)
         rows[place, : len(part)] = np.clip(np.round(part * 32768.0), -32768, 32767)

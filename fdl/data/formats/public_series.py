@@ -54,6 +54,7 @@ def daily_min_temperatures(
         "window": window,
         "horizon": horizon,
         "gaps": "bridge",
+        "cycles": ("day of year",),  # the weather knows no weeks
         "validation": validation,
         "test": 1150 / 3650,
     }

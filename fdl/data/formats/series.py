@@ -5,6 +5,7 @@ Legend: N windows, W steps of a window, H of the horizon, C columns.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 from typing import Literal
 
@@ -13,7 +14,7 @@ import numpy as np
 from fdl.data.columns import Windows
 from fdl.data.formats import cells
 from fdl.data.formats.cells import Cells, Header
-from fdl.data.formats.timeline import Series, calendar_of, read_series, seasons_of
+from fdl.data.formats.timeline import CYCLES, Series, calendar_of, read_series, seasons_of
 from fdl.data.splits import Facts, OnBad, Request, Splits
 from fdl.types import Arrays, Count, Fraction, UserError, one_line, printable
 
@@ -56,20 +57,20 @@ def series_file(
     held = cells.read(file, header, missing)
     return series_of_cells(
         held, printable(file.stem, 60), "files", request.on_bad, target=target, window=window, horizon=horizon, date=date,
-        ignore=ignore, calendar=calendar, gaps=gaps, rows=rows, validation=validation, test=test,
+        ignore=ignore, cycles=tuple(CYCLES) if calendar else (), gaps=gaps, rows=rows, validation=validation, test=test,
     )  # fmt: skip
 
 
 def series_of_cells(
     held: Cells, name: str, source: str, on_bad: OnBad = "stop", *, target: tuple[str, ...], window: int, horizon: int,
-    date: str = "", ignore: tuple[str, ...] = (), calendar: bool = True, gaps: Gaps = "break", rows: int | None = None,
-    validation: float, test: float, standin: bool = False,
+    date: str = "", ignore: tuple[str, ...] = (), cycles: tuple[str, ...] = tuple(CYCLES), gaps: Gaps = "break",
+    rows: int | None = None, validation: float, test: float, standin: bool = False,
 ) -> Splits:  # fmt: skip
-    """Make the splits of `series_file` from a table's cells."""
+    """Make the splits of `series_file` from a table's cells; `cycles` are those of `CYCLES` that get calendar columns."""
     series = read_series(held, target, date, ignore, on_bad)
     if rows is not None:
         series = series.first(rows)
-    inputs, extra = inputs_of(series, calendar)
+    inputs, extra = inputs_of(series, cycles)
     places = [series.names.index(each) for each in series.targets]
     targets = series.values[:, places[0] if len(places) == 1 else places].astype(np.float32)
 
@@ -92,7 +93,7 @@ def series_of_cells(
         extra={
             "window": window, "horizon": horizon, "target_columns": places, "seasons": seasons_of(series),
             "series": {
-                "names": series.names, "targets": series.targets, "date": series.date, "calendar": calendar, "gaps": gaps,
+                "names": series.names, "targets": series.targets, "date": series.date, "cycles": cycles, "gaps": gaps,
                 "missing": sorted(held.missing),
             },
         },
@@ -105,9 +106,9 @@ def series_of_cells(
     )  # fmt: skip
 
 
-def inputs_of(series: Series, calendar: bool) -> tuple[np.ndarray, tuple[str, ...]]:
+def inputs_of(series: Series, cycles: Collection[str]) -> tuple[np.ndarray, tuple[str, ...]]:
     """Return the series with its calendar columns, float32 [T, C], and the names of those."""
-    extra = calendar_of(series) if calendar else {}
+    extra = calendar_of(series, cycles)
     values = np.concatenate([series.values, *(column[:, None] for column in extra.values())], axis=1)
     return values.astype(np.float32), tuple(extra)
 
@@ -128,7 +129,7 @@ def read_end(path: Path, facts: Facts) -> tuple[Series, np.ndarray]:
         )
     held = cells.read(path, "auto", known["missing"])
     series = read_series(held, tuple(known["targets"]), known["date"], names=tuple(known["names"]))
-    inputs, extra = inputs_of(series, known["calendar"])
+    inputs, extra = inputs_of(series, known["cycles"])
     if (*series.names, *extra) != facts.numeric:
         raise UserError(
             f"{held.where}: its rows are {'; '.join(series.found)}; give a series with the training series' step"

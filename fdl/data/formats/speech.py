@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
 
@@ -43,7 +44,7 @@ def spoken_digits(request: Request, *, speaker: Speaker = "", length: Count = 80
 
     def splits_of(source: str, where: str, waves: list[np.ndarray], labels: np.ndarray, **more: object) -> Splits:
         rows = {
-            "inputs": audio.rows_of(waves, length),
+            "inputs": audio.rows_of(waves, length, len(waves)),
             "targets": labels[:, 0].astype(np.int32),
             "speaker": labels[:, 1].astype(np.int32),
         }
@@ -98,13 +99,20 @@ def speech_commands(request: Request, *, length: Count = 16_000) -> Splits:
     name = "speech_commands"
 
     def read(source: str, folder: Path) -> Splits:
-        held, classes = tfds.read(folder, ("train", "validation", "test"))
+        held, classes = tfds.read_one_by_one(folder, ("train", "validation", "test"))
 
         def part(split: str) -> Arrays | None:
             if split not in held:
                 return None
-            waves = [np.asarray(wave, np.float32) / 32768 for wave in held[split]["audio"]]
-            return {"inputs": audio.rows_of(waves, length), "targets": held[split]["label"].astype(np.int32)}
+            count, examples = held[split]
+            labels: list[int] = []
+
+            def waves() -> Iterator[np.ndarray]:
+                for example in examples:
+                    labels.append(int(example["label"]))
+                    yield np.asarray(example["audio"], np.float32) / 32768
+
+            return {"inputs": audio.rows_of(waves(), length, count), "targets": np.array(labels, np.int32)}
 
         train = part("train")
         if train is None:

@@ -12,7 +12,7 @@ import os
 import re
 import sys
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -71,6 +71,34 @@ def read(folder: Path, wanted: tuple[str, ...] | None = None) -> tuple[dict[str,
             "form with --set data.source=..."
         ) from error
     return splits, classes
+
+
+def read_one_by_one(
+    folder: Path, wanted: tuple[str, ...]
+) -> tuple[dict[str, tuple[int, Iterator[Arrays]]], dict[str, tuple[str, ...]]]:
+    """Read examples that differ in shape: ({split: (how many, {feature: value} of each, in order)}, {label: classes}).
+
+    Args:
+        wanted: the splits to read, as far as they are there.
+
+    Raises:
+        UserError: it is damaged.
+    """
+    tfds, builder = _import(), _builder(folder)
+    config = tfds.ReadConfig(interleave_cycle_length=1, try_autocache=False)
+
+    def examples(split: str) -> Iterator[Arrays]:
+        try:
+            yield from tfds.as_numpy(builder.as_dataset(split=split, shuffle_files=False, read_config=config))
+        except Exception as error:
+            raise UserError(
+                f"the prepared TFDS data in {folder} is damaged ({one_line(error)}): move the folder away"
+            ) from error
+
+    splits = {
+        split: (info.num_examples, examples(split)) for split, info in builder.info.splits.items() if split in wanted
+    }
+    return splits, _classes(builder)
 
 
 def supervised_keys(folder: Path) -> tuple[str, str]:

@@ -6,6 +6,7 @@ Legend: T rows of the series, C columns.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Collection
 
 import numpy as np
 
@@ -125,14 +126,14 @@ def read_series(
     return _described(_filled(series, held.where))
 
 
-def calendar_of(series: Series) -> dict[str, np.ndarray]:
-    """Compute name -> float64 [T]: sine and cosine of the cycles in which at least two of the series' steps fit.
+def calendar_of(series: Series, cycles: Collection[str] = CYCLES) -> dict[str, np.ndarray]:
+    """Compute name -> float64 [T]: sine and cosine of those cycles in which at least two of the series' steps fit.
 
     The times are taken as they are written (UTC where they name a zone); the week begins on Thursday, as 1970 did.
     """
     columns: dict[str, np.ndarray] = {}
     for name, cycle in CYCLES.items():
-        if 0 < 2 * series.step <= cycle:
+        if name in cycles and 0 < 2 * series.step <= cycle:
             angle = 2 * np.pi * (series.times % cycle) / cycle
             columns |= {f"sine of {name}": np.sin(angle), f"cosine of {name}": np.cos(angle)}
     return columns

@@ -29,6 +29,6 @@ def _vowel(rng: np.random.Generator, rate: int, speaker: int, formants: tuple[in
     times = np.arange(int(rate * rng.uniform(0.12, 0.22))) / rate
     pitch, tract = (95 + 20 * speaker) * rng.uniform(0.95, 1.05), 0.9 + 0.04 * speaker
     harmonics = np.arange(1, int(0.45 * rate / pitch))
-    loud = sum(1 / (1 + ((harmonics * pitch - tract * peak) / 120) ** 2) for peak in formants)
+    loud = np.sum([1 / (1 + ((harmonics * pitch - tract * peak) / 120) ** 2) for peak in formants], axis=0)
     wave = (loud[:, None] * np.sin(2 * np.pi * pitch * harmonics[:, None] * times)).sum(0)
     return wave / np.abs(wave).max() * np.hanning(len(times)) ** 0.3 + rng.normal(0, 0.01, len(times))
