@@ -91,8 +91,10 @@ def read(book: dict[str, Any], folder: Path, server: forked.Server, at: pytest.M
         done = server.run(flags, folder, hooks=[("small:draw_few",)])
         outputs.append({"text": done.stdout + done.stderr})
 
-    def show(*_: Any) -> None:
+    def show(*shown: Any) -> None:
         outputs.append({"data": {"image/png": ""}})
+        for picture in shown:
+            picture.close()
         plt.close("all")
 
     at.setattr(plt, "show", show)
