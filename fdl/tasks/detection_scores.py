@@ -30,10 +30,10 @@ def average_precision(targets: Arrays, found: Arrays, classes: Sequence[str]) ->
         from faster_coco_eval import COCO, COCOeval_faster
     except ImportError as error:
         raise UserError("average precision needs faster-coco-eval: pip install 'fdl[detection]'") from error
-    truth = COCO(dataset_of(targets, classes))
-    results = results_of(found)
-    if not results:
+    dataset, results = dataset_of(targets, classes), results_of(found)
+    if not results or not dataset["annotations"]:
         return {"map_50": 0.0, "map": 0.0}
+    truth = COCO(dataset)
     evaluation = COCOeval_faster(truth, truth.loadRes(results), "bbox", print_function=_silently)
     evaluation.evaluate()
     evaluation.accumulate()
