@@ -17,18 +17,19 @@ STRIDE = 8
 
 
 class Detector(nn.Module):
-    """A residual network whose third stage is added to its second, and two heads (after Tian et al. 2019, FCOS,
+    """A residual network whose last stage is added to the one before, and two heads (after Tian et al. 2019, FCOS,
     https://arxiv.org/abs/1904.01355).
 
     The parameters of the stages have `ResNet`'s names, so that its weights can begin a detector. Fields as in `ResNet`, and:
 
     Attributes:
+        stage_sizes: blocks of each stage, two or more; the detector's map is that of the last but one.
         outputs: the number K of classes; 0: as many as the data have.
         head: channels of the heads.
         rare: the probability that each class starts with in each cell: most hold nothing.
     """
 
-    stage_sizes: tuple[Count, Count, Count] = (2, 2, 2)
+    stage_sizes: tuple[Count, ...] = (2, 2, 2)
     block: Kind = "basic"
     width: Count = 32
     outputs: Outputs = 0
@@ -42,7 +43,7 @@ class Detector(nn.Module):
 
     @nn.compact
     def __call__(self, x: Array, train: bool = False) -> dict[str, Array]:
-        """Compute [B, H, W, C] -> {"logits": [B, h, w, K], "reach": [B, h, w, 4]}, h = ceil(H / 8).
+        """Compute [B, H, W, C] -> {"logits": [B, h, w, K], "reach": [B, h, w, 4]}, h = ceil(H / 8) of three stages.
 
         "reach": pixels from a cell's centre to the left, top, right and bottom side of its box.
         """

@@ -93,7 +93,8 @@ class Detection(Task):
         return -(-inputs.shape[1] // logits.shape[1])
 
     def _centres(self, inputs: Array, logits: Array) -> Array:
-        return geometry.cell_centres(*logits.shape[1:3], self._stride(inputs, logits))
+        height, width = logits.shape[1:3]
+        return geometry.cell_centres(height, width, self._stride(inputs, logits))
 
     def _boxes(self, centres: Array, reach: Array) -> Array:
         """Return the boxes [B, N, 4] that reach so far from the cells' centres."""

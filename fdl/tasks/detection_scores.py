@@ -12,6 +12,8 @@ from fdl.types import Arrays, Metrics, UserError
 
 _SMALLEST = 12
 """Pixels of a blob, at least."""
+_Blob = tuple[float, int, Sequence[float]]
+"""Score, class, box."""
 
 
 def average_precision(targets: Arrays, found: Arrays, classes: Sequence[str]) -> Metrics:
@@ -28,10 +30,10 @@ def average_precision(targets: Arrays, found: Arrays, classes: Sequence[str]) ->
         from faster_coco_eval import COCO, COCOeval_faster
     except ImportError as error:
         raise UserError("average precision needs faster-coco-eval: pip install 'fdl[detection]'") from error
-    truth = COCO(dataset_of(targets, classes))
-    results = results_of(found)
-    if not results:
+    dataset, results = dataset_of(targets, classes), results_of(found)
+    if not results or not dataset["annotations"]:
         return {"map_50": 0.0, "map": 0.0}
+    truth = COCO(dataset)
     evaluation = COCOeval_faster(truth, truth.loadRes(results), "bbox", print_function=_silently)
     evaluation.evaluate()
     evaluation.accumulate()
@@ -97,12 +99,12 @@ def blob_baseline(splits: Splits) -> dict[str, np.ndarray]:
     sides = (train["boxes"][..., 2:] - train["boxes"][..., :2])[known]
     sizes = np.log(np.maximum(sides.prod(-1), 1))
     middle = {number: sizes[train["classes"][known] == number].mean() for number in np.unique(train["classes"][known])}
-    found: list[list[tuple[float, int, Sequence[float]]]] = []
+    found: list[list[_Blob]] = []
     for picture in np.asarray(rows["inputs"]):
         grey = np.asarray(picture, np.float64).mean(-1)
         contrast = np.abs(grey - np.median(grey))
         regions, _ = ndimage.label(ndimage.binary_fill_holes(contrast > otsu(contrast)))
-        own = []
+        own: list[_Blob] = []
         for region in ndimage.find_objects(regions):
             height, width = (part.stop - part.start for part in region)
             if height * width >= _SMALLEST:
@@ -113,7 +115,7 @@ def blob_baseline(splits: Splits) -> dict[str, np.ndarray]:
     return _padded(found)
 
 
-def _padded(found: Sequence[Sequence[tuple[float, int, Sequence[float]]]]) -> dict[str, np.ndarray]:
+def _padded(found: Sequence[Sequence[_Blob]]) -> dict[str, np.ndarray]:
     most = max(1, *map(len, found))
     made: Mapping[str, np.ndarray] = {
         "boxes": np.zeros((len(found), most, 4)), "scores": np.zeros((len(found), most)),

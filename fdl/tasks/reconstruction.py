@@ -8,7 +8,7 @@ import io
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 import jax
 import jax.numpy as jnp
@@ -122,12 +122,12 @@ class Variational(Reconstruction):
     ) -> Array:
         """Compute the importance-weighted bound, negated, [B] in nats."""
         x = batch["inputs"]
-        mean, log_variance = model.apply(variables, x, method="encode")
+        mean, log_variance = cast(tuple[Array, Array], model.apply(variables, x, method="encode"))
         key = (rngs or {}).get("params", jax.random.key(0))
         noise = jax.random.normal(key, (self.samples, *mean.shape))
         codes = mean[None] + jnp.exp(log_variance / 2)[None] * noise
         # Sample by sample: all at once would hold `samples` times the decoder's maps.
-        likelihoods = [log_likelihood(model.apply(variables, code, method="decode"), x) for code in codes]
+        likelihoods = [log_likelihood(cast(Array, model.apply(variables, code, method="decode")), x) for code in codes]
         # log p(z) - log q(z | x): the constants of both normal densities cancel.
         prior = -jnp.square(codes).sum(-1) / 2
         proposal = -(jnp.square(noise) + log_variance[None]).sum(-1) / 2

@@ -176,12 +176,13 @@ def test_the_command_line_trains_on_a_folder_predicts_and_refuses_a_bad_annotati
         "eval_batch_size=4",
         "steps=2",
         "data.augment.mosaic.probability=0",
+        "task.least_score=0",
     ]
     more = [part for change in changes for part in ("--set", change)]
     done = fdl_main(*common, *more)
     assert done.returncode == 0, done.stderr
     assert "test/map_50" in done.stdout
-    done = fdl_main(*common, *more, "--mode=predict", f"--input={voc / 'JPEGImages'}", "--set", "task.least_score=0")
+    done = fdl_main(*common, *more, "--mode=predict", f"--input={voc / 'JPEGImages'}")
     assert done.returncode == 0, done.stderr
     (table,) = (tmp_path / "run").rglob("predictions.csv")
     assert {line.split(",")[0] for line in table.read_text().splitlines()[1:]} == {"a.png", "b.png", "c.png", "d.png"}
@@ -189,7 +190,6 @@ def test_the_command_line_trains_on_a_folder_predicts_and_refuses_a_bad_annotati
     done = fdl_main(*common[:1], f"--workdir={tmp_path / 'other'}", *common[2:])
     assert done.returncode == 2
     assert "box 1: it has no area" in done.stderr
-    assert len(done.stderr.strip().splitlines()) == 1
 
 
 def test_bccd_is_the_publishers_without_two_empty_boxes(data_dir: Path, tmp_path: Path) -> None:

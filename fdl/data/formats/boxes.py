@@ -69,7 +69,8 @@ def check_boxes(
     """Leave out boxes that cannot be trained on; each is bad, but where empty ones are known and dropped."""
     found = {box[0] for pictures in held.values() for picture in pictures for box in picture.boxes}
     classes = classes or tuple(sorted(found))
-    dropped, checked = 0, {}
+    checked: dict[str, list[Annotated]] = {}
+    dropped = 0
     for split, pictures in held.items():
         checked[split] = []
         for picture in pictures:

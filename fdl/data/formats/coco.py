@@ -39,7 +39,7 @@ def coco_file(
             raise UserError(f"no file {printable(name)!r}: give the path of a COCO file of annotations")
         held = _read_coco(file, read.classes)
         read = Read(
-            read.splits | {split: held.splits["train"]},
+            {**read.splits, split: held.splits["train"]},
             held.classes,
             [*read.bad, *held.bad],
             [*read.notes, *held.notes],

@@ -54,7 +54,8 @@ def found(view: View, least: float, count: int = 6) -> Panel:
     rows = view.splits.evaluated
     number = len(rows["inputs"])
     some = held(take(rows, np.linspace(0, number - 1, min(count, number)).astype(int)))
-    (made,) = (parts for _, parts in view.over(some))
+    parts = [made for _, made in view.over(some)]
+    made = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
     drawn = []
     for row, image in enumerate(figures.viewable(some["inputs"])):
         kept = made["scores"][row] >= least

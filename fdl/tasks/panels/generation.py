@@ -54,7 +54,7 @@ def interpolations(view: View, count: int = 6, steps: int = 14) -> Panel:
 
 def samples(view: View, count: int = 96) -> Panel:
     """Draw pictures of codes from the prior; of a code of two numbers, over the plane, at equal steps of probability."""
-    latent = view.model.latent  # type: ignore[attr-defined]
+    latent = view.model.latent
     if latent == 2:
         from scipy.special import ndtri
 
