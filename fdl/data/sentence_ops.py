@@ -95,8 +95,8 @@ class Sentences(HostOp):
         if "targets" in rows:
             reference = np.zeros((count, self.reference), np.uint32)
             for row, summary in enumerate(rows["targets"]):
-                numbers = words(str(summary))[: self.reference]
-                reference[row, : len(numbers)] = numbers
+                told = words(str(summary))[: self.reference]
+                reference[row, : len(told)] = told
             encoded |= {"targets": targets, "reference": reference}
         return encoded
 
@@ -127,8 +127,8 @@ class Sentences(HostOp):
         ]
         table = np.stack(measures, 1)
         table = (table - table.mean(0)) / np.maximum(table.std(0), 1e-6)
-        place, count = np.arange(len(numbers)), len(numbers)
-        fixed = np.stack([place / count, 1 / (1 + place), np.full(count, np.log(count))], 1)
+        places, count = np.arange(len(numbers)), len(numbers)
+        fixed = np.stack([places / count, 1 / (1 + places), np.full(count, np.log(count))], 1)
         return weights, np.concatenate([fixed, table], 1).astype(np.float32)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Literal
 
+import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
@@ -17,7 +18,11 @@ def pooled(x_BxTxE: Array, mask_BxT: Array) -> Array:
     """Return the mean and the maximum over the time steps whose mask is not 0, side by side, [B, 2 E]."""
     mask = mask_BxT[..., None]
     mean = (x_BxTxE * mask).sum(1) / jnp.maximum(mask.sum(1), 1)
-    return jnp.concatenate([mean, jnp.where(mask > 0, x_BxTxE, -1e9).max(1)], -1)
+    # The place is noted once: the gradient of a maximum asks again which entries equal it, and where XLA computes them in two
+    # places none may, which divides by 0.
+    seen = jnp.where(mask > 0, x_BxTxE, -1e9)
+    place = jnp.argmax(jax.lax.stop_gradient(seen), axis=1, keepdims=True)
+    return jnp.concatenate([mean, jnp.take_along_axis(seen, place, axis=1)[:, 0]], -1)
 
 
 class RecurrentNet(nn.Module):

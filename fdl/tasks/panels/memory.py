@@ -21,7 +21,8 @@ def gradient_norms(view: View, variables: Mapping[str, Any], inputs: Any) -> np.
     """Compute the norm of the answer's gradient by each time step's inputs, [T], the mean over the rows [B, T, E]."""
 
     def total(x: jax.Array) -> jax.Array:
-        return view.model.apply(variables, x, train=False).sum()  # rows do not touch each other
+        answers: Any = view.model.apply(variables, x, train=False)
+        return answers.sum()  # rows do not touch each other
 
     gradient = jax.grad(total)(jnp.asarray(inputs))
     return np.asarray(jnp.sqrt(jnp.square(gradient).sum(-1)).mean(0))
