@@ -3,22 +3,34 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
 import pytest
-from test_seams import experiment, splits, trained
+from test_seams import experiment, trained
 
 from fdl.checkpoint import saving
-from fdl.data import ops
+from fdl.data import Request, Splits, ops
 from fdl.experiment import Experiment, StartAtClassShares
 from fdl.models import MLP, BiasedFactors, Coral, Ensemble, TabularMLP, TwoTowers
 from fdl.tasks import Ordinal, RareClass, Ratings, Recommendation, Regression
 from fdl.train.evaluation import evaluate
+from fdl.types import take
 
 RNG = np.random.default_rng(6)
 X = RNG.normal(size=(120, 3)).astype(np.float32)
+
+
+def splits(**columns: Any) -> Callable[[Request], Splits]:
+    """A source: the first 64 rows train, the next 32 validate, the last 24 test."""
+    parts = {
+        name: take(columns, rows)
+        for name, rows in (("train", slice(64)), ("validation", slice(64, 96)), ("test", slice(96, 120)))
+    }
+    return lambda request: Splits("toy", "builtin", "made here", sha256="0", **parts)
 
 
 def with_ops(made: Experiment, **changes: tuple[ops.Tabular | ops.ScaleTargets | ops.ClassWeights, ...]) -> Experiment:
@@ -28,7 +40,7 @@ def with_ops(made: Experiment, **changes: tuple[ops.Tabular | ops.ScaleTargets |
 def table() -> Experiment:
     inputs = {"numeric": X, "category": (np.arange(120) % 3).astype(np.int32)[:, None]}
     made = experiment(
-        splits(inputs=inputs, targets=X[:, 0] ** 2 + 10),  # type: ignore[arg-type]
+        splits(inputs=inputs, targets=X[:, 0] ** 2 + 10),
         TabularMLP(
             widths=(8,), outputs=1, heads=3, embedding="periodic", resolution=4, embedding_width=3, category_sizes=(4,)
         ),
@@ -52,7 +64,7 @@ def ranks() -> Experiment:
 
 def ratings() -> Experiment:
     inputs = {"user": RNG.integers(0, 8, 120).astype(np.int32), "item": RNG.integers(0, 10, 120).astype(np.int32)}
-    source = splits(inputs=inputs, targets=RNG.integers(1, 6, 120).astype(np.float32))  # type: ignore[arg-type]
+    source = splits(inputs=inputs, targets=RNG.integers(1, 6, 120).astype(np.float32))
     return with_ops(
         experiment(source, BiasedFactors(users=8, items=10, width=3), Ratings()), prepare=(ops.ScaleTargets(),)
     )
