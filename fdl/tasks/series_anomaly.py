@@ -59,8 +59,9 @@ class SeriesAnomalies(Task):
     def baselines(self, splits: Splits) -> dict[str, Metrics]:
         """Score a windowed Gaussian (the benchmark's own), and the distance from each series' first mean, without any model."""
         extra = splits.facts.extra
-        values = _by_series([(rows, rows["targets"][:, -1]) for rows in _parts(splits)], extra["lengths"])
-        distance = [self._alarms(np.minimum(np.square(each), self.error_limit)) for each in values]
+        scaled = _by_series([(rows, rows["targets"][:, -1]) for rows in _parts(splits)], extra["lengths"])
+        values = _by_series([(rows, rows["value"]) for rows in _parts(splits)], extra["lengths"])
+        distance = [self._alarms(np.minimum(np.square(each), self.error_limit)) for each in scaled]
         found = {"windowed Gaussian": [windowed_gaussian(each) for each in values], "distance from the mean": distance}
         return {name: {"nab": nab_score(scores, extra["labels"])[0]} for name, scores in found.items()}
 

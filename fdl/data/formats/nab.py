@@ -25,11 +25,11 @@ LIMIT = 20.0
 
 
 def nab(request: Request, *, window: Count = 8, goal: Literal["forecast", "reconstruct"] = "forecast") -> Splits:
-    """Load the series in nab/: rows are points, {"inputs": float32 [N, window], "targets", "series", "time"}.
+    """Load the series in nab/: rows are points, {"inputs": float32 [N, window], "targets", "value", "series", "time"}.
 
     Training rows are the first 80 % of each probation (15 % of a series, at most 750 points), validation its rest, and test all
-    later points. "series" and "time" are int32 [N], the point's series and place. `facts.extra` keeps "series" (names),
-    "lengths" and "labels" (first and last point of each anomaly).
+    later points. "value" is the point's own, not scaled, float32 [N]; "series" and "time" are int32 [N], its series and place.
+    `facts.extra` keeps "series" (names), "lengths" and "labels" (first and last point of each anomaly).
 
     Args:
         window: values of "inputs".
@@ -86,7 +86,12 @@ def rows_of(values: np.ndarray, window: int, goal: str) -> Arrays:
     windows = np.lib.stride_tricks.sliding_window_view(padded, window)
     own = windows[1:] if goal == "reconstruct" else windows[:-1]
     targets = own if goal == "reconstruct" else scaled[:, None]
-    return {"inputs": own.copy(), "targets": targets.copy(), "time": np.arange(len(values), dtype=np.int32)}
+    return {
+        "inputs": own.copy(),
+        "targets": targets.copy(),
+        "value": values.astype(np.float32),
+        "time": np.arange(len(values), dtype=np.int32),
+    }
 
 
 def read_series(path: Path, request: Request) -> tuple[list[str], np.ndarray]:
