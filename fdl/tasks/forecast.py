@@ -15,7 +15,9 @@ from fdl.data.formats.series import read_end
 from fdl.data.formats.timeline import times_after
 from fdl.data.splits import Splits
 from fdl.files import write_all
+from fdl.models.members import Members
 from fdl.tasks import forecast_baselines
+from fdl.tasks.losses import Score
 from fdl.tasks.panels import figures, forecast
 from fdl.tasks.regression import Regression
 from fdl.tasks.task import DrawPanel, View
@@ -41,8 +43,10 @@ class Forecast(Regression):
 
     monitor: ClassVar[str] = "mse"
 
-    def score(self, outputs: Array, batch: Batch) -> dict[str, Array]:
+    def score(self, outputs: Array | Members, batch: Batch) -> dict[str, Score]:
         """Compute the loss, the squared and the absolute error, each [B], the mean over all steps and targets."""
+        if isinstance(outputs, Members):  # which scores each of them by this method
+            return super().score(outputs, batch)
         if self.scaled and "target_deviation" in batch:
             mean, deviation = batch["target_mean"], batch["target_deviation"]
             outputs = (outputs.reshape(mean.shape) - mean) / deviation
