@@ -4,7 +4,8 @@ Source: Pace and Barry 1997, in Géron's form; a tuned MLP reaches RMSE 0.499 an
     tabular-dl benchmark of Gorishniy et al. 2021, on its own split.
 Command: python -m fdl.main --experiment=california_mlp
 Hardware: 2 cores of an AMD EPYC 9005, no accelerator; jax 0.10.2
-Result: RMSE 0.481 (100,000 dollars) test (0.479-0.482, seeds 0, 1, 2) in 23 s
+Result: RMSE 0.4435 (100,000 dollars) on test (0.4415 to 0.4435, seeds 0, 1, 2) in 57 to 75 s; best simple model: gradient
+    boosting 0.451; linear regression 0.667
 """
 
 from fdl.data import Data, ops, sources

@@ -8,6 +8,8 @@ Hardware: 2 cores of an AMD EPYC 9005, shared with other work; jax 0.10.2
 Result: not measured yet
 """
 
+import functools
+
 from fdl.data import Data, ops, sources
 from fdl.experiment import Experiment
 from fdl.models import MLP
@@ -17,7 +19,12 @@ from fdl.tasks import AnomalyDetection
 
 def experiment() -> Experiment:
     return Experiment(
-        data=Data(load=sources.mammography, validation="10%", cut="content", prepare=(ops.Tabular(),)),
+        data=Data(
+            load=functools.partial(sources.mammography, distinct=True),
+            validation="10%",
+            cut="stratified",
+            prepare=(ops.Tabular(),),
+        ),
         model=MLP(widths=(32, 2, 32), outputs=6, activation="tanh", initializer="xavier"),
         task=AnomalyDetection(),
         optimizer=Optimizer(rule="adam", learning_rate=2e-3, schedule="cosine"),

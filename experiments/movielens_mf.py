@@ -3,7 +3,8 @@
 Source: Koren, Bell and Volinsky 2009; Zhou et al. 2008
 Command: python -m fdl.main --experiment=movielens_mf --set data.load.split=0 (and 1, 2, 3, 4)
 Hardware: 2 cores of an AMD EPYC 9005, shared with other work; jax 0.10.2
-Result: not measured yet
+Result: RMSE 0.8738, 0.8732, 0.8622 stars on test (splits 0, 1, 2, seed 0); best simple model: damped biases 0.8895,
+    0.8880, 0.8825 on the same splits
 """
 
 from fdl.data import Data, ops, sources

@@ -24,6 +24,7 @@ from fdl.data.formats.imagenet import imagenet as imagenet
 from fdl.data.formats.masks import camvid as camvid
 from fdl.data.formats.movielens import movielens_histories as movielens_histories
 from fdl.data.formats.movielens import movielens_ratings as movielens_ratings
+from fdl.data.formats.nab import nab as nab
 from fdl.data.formats.parallel_texts import dates as dates
 from fdl.data.formats.parallel_texts import multi30k as multi30k
 from fdl.data.formats.public_series import daily_min_temperatures as daily_min_temperatures
@@ -230,7 +231,7 @@ def california_housing(request: Request) -> Splits:
 
 DATA_SETS: dict[str, LoadFunction] = {source.__name__: source for source in (
     fashion_mnist, fashion_mnist_whole, fashion_pair, mnist, mnist_whole, cifar10, digits, imagenet, camvid, bccd, moving_digits,
-    tiny_shakespeare, california_housing, auto_mpg, boston, mammography, movielens_histories, movielens_ratings,
+    tiny_shakespeare, california_housing, auto_mpg, boston, mammography, movielens_histories, movielens_ratings, nab,
     planar.moons, planar.circles, planar.flower, planar.fields, planar.blobs, planar.spirals,
     sst, rt_polarity, imdb, dates, multi30k,
     etth1, daily_min_temperatures, spoken_digits, speech_commands, bbc_summaries, synthetic.adding,

@@ -16,7 +16,7 @@ import numpy as np
 
 from fdl.data import pipeline
 from fdl.rundir.rows import Row
-from fdl.tasks.task import View
+from fdl.tasks.task import View, measures
 from fdl.train import resident
 from fdl.train.bad_steps import find_bad_step
 from fdl.train.evaluation import metrics_of, view
@@ -54,6 +54,8 @@ def why_not_together(program: Program) -> str:
         return "there are several devices"
     if experiment.patience or experiment.stop_at is not None or experiment.on_bad_step != "stop":
         return "patience, stop_at and on_bad_step would end the seeds at different steps"
+    if measures(experiment.task):
+        return "the task has metrics of whole splits"
     if program.steps_between("sample") or experiment.init_from or experiment.updates:
         return "sample_every, init_from and updates are for a single run"
     if not resident.is_small([rows for rows in (splits.train, splits.validation, splits.test) if rows is not None]):

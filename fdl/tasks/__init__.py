@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from fdl.tasks.reconstruction import Reconstruction, Variational
     from fdl.tasks.regression import Regression
     from fdl.tasks.segmentation import Segmentation
+    from fdl.tasks.series_anomaly import SeriesAnomalies
     from fdl.tasks.speech import SpeechClassification
     from fdl.tasks.summarization import Summarization
     from fdl.tasks.task import MetricStyle, Panel, Task, View
@@ -45,6 +46,7 @@ __all__ = [
     "Reconstruction",
     "Regression",
     "Segmentation",
+    "SeriesAnomalies",
     "SpeechClassification",
     "Summarization",
     "Task",

@@ -125,7 +125,9 @@ def errors_by_class(view: View, threshold: float) -> Panel:
     edges = np.geomspace(max(errors.min(), 1e-9), errors.max() * 1.001, 50)
     for label, name, colour in ((0, "normal", figures.BLUE), (1, "anomaly", figures.RED)):
         part = errors[labels == label]
-        ax.hist(part, edges, weights=np.full(len(part), 1 / max(1, len(part))), color=colour, alpha=0.6, label=name)
+        ax.hist(
+            part, edges.tolist(), weights=np.full(len(part), 1 / max(1, len(part))), color=colour, alpha=0.6, label=name
+        )
     ax.set_xscale("log")
     ax.axvline(threshold, color=figures.GREY, linewidth=1)
     ax.legend(fontsize=8, frameon=False)

@@ -46,6 +46,8 @@ class Forecast(Regression):
 
     def score(self, outputs: Array | Members, batch: Batch) -> dict[str, Score]:
         """Compute the loss, the squared and the absolute error, each [B], the mean over all steps and targets."""
+        if isinstance(outputs, Members):  # which scores each of them by this method
+            return super().score(outputs, batch)
         if self.scaled and "target_deviation" in batch:
             mean, deviation = batch["target_mean"], batch["target_deviation"]
 

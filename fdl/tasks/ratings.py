@@ -51,7 +51,7 @@ class Ratings(Regression):
         scores = super().score(outputs["rating"], batch)
         clipped = super().score(outputs["rating"].clip(0.5, 5), batch)
         decay = self.bias_decay * outputs["biases"] + self.decay * outputs["factors"]
-        return {**clipped, "loss": scores["loss"] + decay}  # type: ignore[operator]  # an array: the targets have no weight
+        return {**clipped, "loss": scores["loss"] + decay}
 
     def baselines(self, splits: Splits) -> dict[str, Metrics]:
         """Score the mean of training, and damped biases."""

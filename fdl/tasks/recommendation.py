@@ -96,7 +96,9 @@ class Recommendation(Task):
         history = np.zeros((1, extra["items"]), np.uint8)
         history[0, _known_items(source, extra)] = 1
         _, found = next(view.over({"inputs": history, "targets": np.zeros_like(history)}))
-        table = list_csv(np.asarray(found["items"][0]), np.asarray(found["scores"][0]), "score", extra)
+        items, scores = np.asarray(found["items"][0]), np.asarray(found["scores"][0])
+        some = np.isfinite(scores)  # a user who has nearly everything gets a shorter list
+        table = list_csv(items[some], scores[some], "score", extra)
         return write_all(out, {"recommendations.csv": table})
 
 
@@ -141,7 +143,11 @@ def lists(view: View, users: int = 5) -> Panel:
     table = []
     for user, items in enumerate(found):
         known = ", ".join(titles[i] for i in np.flatnonzero(some["inputs"][user])[:5])
-        shown = ", ".join(f"{titles[i]}{' (held out)' if some['targets'][user, i] else ''}" for i in items)
+        shown = ", ".join(
+            f"{titles[i]}{' (held out)' if some['targets'][user, i] else ''}"
+            for i in items
+            if not some["inputs"][user, i]
+        )
         table.append((str(user + 1), known, shown))
     text = "Of the first users of the test split."
     return Panel("Lists", text, header=("user", "five of the films rated", "recommended, best first"), rows=table)

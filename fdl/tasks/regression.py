@@ -69,14 +69,14 @@ class Regression(Task):
                 f"regression needs outputs {targets.shape} or {(len(targets), math.prod(targets.shape[1:]))}, "
                 f"got {outputs.shape}"
             )
-        outputs = outputs.reshape(targets.shape)
-        scores = {"mse": losses.squared_error(outputs, targets), "mae": losses.absolute_error(outputs, targets)}
+        made = outputs.reshape(targets.shape)
+        scores = {"mse": losses.squared_error(made, targets), "mae": losses.absolute_error(made, targets)}
         if "target_deviation" in batch:
-            outputs, targets = outputs / batch["target_deviation"], targets / batch["target_deviation"]
+            made, targets = made / batch["target_deviation"], targets / batch["target_deviation"]
         loss = {
-            "mse": lambda: losses.squared_error(outputs, targets),
-            "mae": lambda: losses.absolute_error(outputs, targets),
-            "huber": lambda: losses.huber(outputs, targets, self.huber_delta),
+            "mse": lambda: losses.squared_error(made, targets),
+            "mae": lambda: losses.absolute_error(made, targets),
+            "huber": lambda: losses.huber(made, targets, self.huber_delta),
         }
         return {"loss": loss[self.loss](), **scores}
 

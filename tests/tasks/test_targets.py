@@ -64,7 +64,7 @@ def test_class_weights_are_scikit_learns_and_weigh_as_torch_does() -> None:
         torch.from_numpy(LOGITS), torch.from_numpy(LABELS).long(), torch.from_numpy(balanced.astype(np.float32))
     )
     assert float(total / weight) == pytest.approx(float(theirs), rel=1e-5)
-    with pytest.raises(UserError, match="class numbers"):
+    with pytest.raises(UserError, match="class number"):
         op.fit({"targets": LOGITS})
 
 

@@ -7,10 +7,13 @@ import functools
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from fdl.data.formats import csv, download
 from fdl.data.formats.forms import choose, first, roots
 from fdl.data.splits import Request, Splits
 from fdl.environment import cache_dir
+from fdl.types import take
 
 _BROWNLEE = "https://raw.githubusercontent.com/jbrownlee/Datasets/d20fcb6402ae34e653d4513b00f39257bb37ed7f"
 _AUTO_MPG = download.Remote(
@@ -58,14 +61,22 @@ def boston(request: Request) -> Splits:
     )
 
 
-def mammography(request: Request) -> Splits:
+def mammography(request: Request, *, distinct: bool = False) -> Splits:
     """Load mammography (Woods et al. 1993): 11,183 spots by six numbers, 260 of them microcalcifications (class 1).
 
-    3,334 rows repeat others: cut with `cut="content"`, so that equal rows are on one side. No test split.
+    3,334 rows repeat others, thousands of them one row: cut with `cut="content"`, so that equal rows are on one side. No test
+    split.
+
+    Args:
+        distinct: keep the first of equal rows alone; 7,849 are left.
     """
     files = ("mammography/mammography.csv",)
     classes = ("normal", "microcalcification")
-    return _published(request, "mammography", files, _MAMMOGRAPHY, header="none", kind="classes", classes=classes)
+    held = _published(request, "mammography", files, _MAMMOGRAPHY, header="none", kind="classes", classes=classes)
+    if not distinct:
+        return held
+    _, first = np.unique(held.train["inputs"]["numeric"], axis=0, return_index=True)
+    return dataclasses.replace(held, train=take(held.train, np.sort(first)), notes=("equal rows once",))
 
 
 def _published(
