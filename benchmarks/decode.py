@@ -1,4 +1,4 @@
-"""JPEG files to random crops of 224 x 224 on one core: fdl's column beside PyTorch's DataLoader with Pillow, on the same files."""
+"""JPEG files to random crops of 224 x 224 on one core: fdl's column beside PyTorch's DataLoader with Pillow, the same files."""
 
 from __future__ import annotations
 
