@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import itertools
+import math
 import os
 import statistics
 import tempfile
@@ -12,6 +13,8 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from benchmarks.input import draw_photographs
 from fdl.types import UserError
@@ -25,13 +28,13 @@ def measure(only: list[str], rounds: int, data_dir: str | None) -> list[dict[str
     """Measure images a second on one core, alternated; a row for each set of files.
 
     Raises:
-        UserError: a part is unknown, or torchvision is not installed.
+        UserError: a part is unknown, or PyTorch is not installed.
     """
     for name in only:
         if name not in PARTS:
             raise UserError(f"{name}: there is no such part; there are {', '.join(PARTS)}")
-    if importlib.util.find_spec("torchvision") is None:
-        raise UserError("suite decode needs torchvision: pip install torchvision")
+    if importlib.util.find_spec("torch") is None:
+        raise UserError("suite decode needs PyTorch: pip install -e '.[bench]'")
     rows = []
     with tempfile.TemporaryDirectory() as folder, _one_core():
         draw_photographs(Path(folder) / "drawn")
@@ -64,14 +67,34 @@ def fdl_batches(root: Path) -> Callable[[], Iterator[Any]]:
 
 
 def torch_batches(root: Path) -> Callable[[], Iterator[Any]]:
-    """Return what yields the same from torchvision's ImageFolder, as its tutorials have it, uint8 [B, 3, H, W]."""
+    """Return what yields the same from PyTorch's DataLoader: Pillow reads, crops and scales, uint8 [B, H, W, 3].
+
+    The crop is torchvision's RandomResizedCrop, whose first attempt nearly always fits; torchvision itself is not needed.
+    """
     import torch
-    from torchvision import datasets, transforms
+    from PIL import Image
+
+    class Pictures(torch.utils.data.Dataset):  # type: ignore[misc]
+        def __init__(self) -> None:
+            self.paths = sorted(root.rglob("*.jpg"))
+
+        def __len__(self) -> int:
+            return len(self.paths)
+
+        def __getitem__(self, place: int) -> Any:
+            with Image.open(self.paths[place]) as file:
+                image = file.convert("RGB")
+            width, height = image.size
+            area = width * height * float(torch.empty(1).uniform_(0.08, 1))
+            ratio = math.exp(float(torch.empty(1).uniform_(math.log(3 / 4), math.log(4 / 3))))
+            w, h = (min(round(math.sqrt(area * ratio)), width), min(round(math.sqrt(area / ratio)), height))
+            left, top = (int(torch.randint(0, free + 1, (1,))) for free in (width - w, height - h))
+            seen = image.crop((left, top, left + w, top + h)).resize((SIDE, SIDE), Image.Resampling.BILINEAR)
+            return torch.from_numpy(np.array(seen))
 
     torch.set_num_threads(1)
-    seen = transforms.Compose([transforms.RandomResizedCrop(SIDE), transforms.PILToTensor()])
-    loader = torch.utils.data.DataLoader(datasets.ImageFolder(root, seen), BATCH, shuffle=True, drop_last=True)
-    return lambda: (inputs for _ in itertools.count() for inputs, _ in loader)
+    loader = torch.utils.data.DataLoader(Pictures(), BATCH, shuffle=True, drop_last=True)
+    return lambda: (inputs for _ in itertools.count() for inputs in loader)
 
 
 def _rate(batches: Callable[[], Iterator[Any]]) -> float:
