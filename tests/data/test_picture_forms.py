@@ -22,7 +22,9 @@ SHEETS = [((5, 3), 90, 255, 0), ((110, 80), 90, 255, 0), ((60, 60), 45, 200, 90)
 """Where a digit is drawn, how large, on what grey, in what grey."""
 
 
-def drawn(text: str, at: tuple[int, int], size: int = 90, ground: int = 255, ink: int = 0, side: int = 200) -> np.ndarray:
+def drawn(
+    text: str, at: tuple[int, int], size: int = 90, ground: int = 255, ink: int = 0, side: int = 200
+) -> np.ndarray:
     image = Image.new("L", (side, side), ground)
     ImageDraw.Draw(image).text(at, text, fill=ink, font=ImageFont.truetype(FONTS / "DejaVuSans.ttf", size))
     return np.asarray(image)
@@ -45,10 +47,7 @@ def apart(one: np.ndarray, other: np.ndarray) -> float:
 
 @pytest.mark.parametrize("text", ["1", "4", "7", "8"])
 def test_a_digit_is_scaled_to_20_and_its_mass_is_in_the_middle_of_28(text: str) -> None:
-    made = [
-        make_form("mnist", drawn(text, at, size, ground, ink), (28, 28))
-        for at, size, ground, ink in SHEETS
-    ]
+    made = [make_form("mnist", drawn(text, at, size, ground, ink), (28, 28)) for at, size, ground, ink in SHEETS]
     for form in made:
         assert form is not None
         assert max(extent(form.pixels)) == 20
@@ -110,7 +109,9 @@ def test_the_sources_say_their_form_and_colours_are_read_as_grey() -> None:
     for source, shape in ((mnist, [28, 28, 1]), (fashion_mnist, [28, 28, 1]), (digits, [8, 8, 1])):
         spec = source(request).facts.extra[KEY]
         assert (spec["shape"], spec["form"]) == (shape, source.__name__)
-    eight = PictureSpec((8, 8, 1), "uint8", 255.0, dark=True, form="digits").convert(Image.fromarray(drawn("5", (70, 30))))[0]
+    eight = PictureSpec((8, 8, 1), "uint8", 255.0, dark=True, form="digits").convert(
+        Image.fromarray(drawn("5", (70, 30)))
+    )[0]
     assert extent(eight[..., 0])[0] == 8
     blue = Image.new("RGB", (100, 100), (250, 250, 240))
     ImageDraw.Draw(blue).line((40, 20, 60, 80), (20, 30, 160), 6)
