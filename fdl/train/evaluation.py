@@ -86,7 +86,7 @@ def view(program: Program, variables: Mapping[str, object], between: Callable[[]
 
     def augment(ops: FittedOps, arrays: Arrays) -> Arrays:
         """Augment the rows, each as in an epoch of its own."""
-        rows = np.arange(count_examples(arrays), dtype=np.uint32)
+        rows = jax.numpy.arange(count_examples(arrays), dtype=np.uint32)
         draw = step.example_draw(jax.random.fold_in(jax.random.key(program.seed), 0), rows)
         return ops(arrays | {"step": 0, "seen": rows * program.stream.num_examples}, draw)
 
