@@ -14,13 +14,14 @@ from typing import Any
 
 from absl import app, flags, logging
 
-from benchmarks import accuracy, cpu, gpu, input, loop, saving, scaling, startup
+from benchmarks import accuracy, cpu, decode, gpu, input, loop, saving, scaling, startup
 from benchmarks.machine import machine
 from fdl.types import UserError
 
 SUITES = {
     "accuracy": lambda only, _, data_dir: accuracy.measure(only, _SEEDS.value, data_dir),
     "cpu": lambda *given: cpu.measure(*given, _PEERS.value),
+    "decode": decode.measure,
     "gpu": lambda *given: gpu.measure(*given, _ALLOW_CPU.value),
     "input": input.measure,
     "loop": loop.measure,

@@ -24,6 +24,6 @@ def experiment() -> Experiment:
         model=ResNet(stage_sizes=(3, 3, 3), block="basic", width=16, stem="cifar"),
         task=MultiView(label_smoothing=0.1, shift=0),
         optimizer=Optimizer(rule="nesterov", learning_rate=0.2, schedule="onecycle", warmup=0.15, l2=5e-4),
-        steps="24epochs",
+        steps="18epochs",
         batch_size=128,
     )

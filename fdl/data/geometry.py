@@ -67,7 +67,7 @@ class Zoom(Augmentation):
 
     def change(self, x: Array, draw: Draw) -> Array:
         factor = jnp.exp(between(draw(()), math.log(self.low), math.log(self.high)))
-        return affine(pictures(x, self), _EYE / factor[:, None, None], jnp.zeros((len(x), 2)), self.fill)
+        return affine(pictures(x, self), jnp.asarray(_EYE) / factor[:, None, None], jnp.zeros((len(x), 2)), self.fill)
 
 
 @dataclasses.dataclass(frozen=True)

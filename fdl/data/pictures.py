@@ -27,7 +27,7 @@ def per_image(values_B: Array) -> Array:
     return values_B[:, None, None, None]
 
 
-def whole(uniform: Array, count: int) -> Array:
+def whole(uniform: Array, count: int | Array) -> Array:
     """Turn uniform numbers in [0, 1) into whole numbers 0 ... count - 1, each equally likely."""
     return jnp.minimum((uniform * count).astype(jnp.int32), count - 1)  # the product may round up to count
 

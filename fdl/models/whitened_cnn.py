@@ -62,7 +62,7 @@ class WhitenedCNN(nn.Module):
         return x.astype(jnp.float32) * self.logit_scale
 
 
-def start_as_identity(key: Any, shape: tuple[int, ...], dtype: Any = jnp.float32) -> Array:
+def start_as_identity(key: Array, shape: Any, dtype: Any = jnp.float32, out_sharding: Any = None) -> Array:
     """Draw a kernel [K, K, C, O] whose first min(C, O) filters hand their channel through (a "dirac" start).
 
     The other filters are uniform with variance 1 / (3 K K C), PyTorch's default (airbench, section 3.3 of the paper).
@@ -83,7 +83,7 @@ def whitening_kernel(pictures_NxHxWxC: np.ndarray, patch: int, epsilon: float = 
     Raises:
         ValueError: the pictures are smaller than a patch.
     """
-    windows = np.lib.stride_tricks.sliding_window_view(pictures_NxHxWxC, (patch, patch), axis=(1, 2))  # type: ignore[call-overload]
+    windows = np.lib.stride_tricks.sliding_window_view(pictures_NxHxWxC, (patch, patch), axis=(1, 2))
     channels = pictures_NxHxWxC.shape[-1]
     flat = windows.transpose(0, 1, 2, 4, 5, 3).reshape(-1, patch * patch * channels).astype(np.float64)
     variances, axes = np.linalg.eigh(flat.T @ flat / len(flat))

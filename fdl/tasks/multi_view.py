@@ -32,11 +32,12 @@ class MultiView(Classification):
         """Call the model on the batch, or on each view [B, H, W, C] of it where not training: logits [B, C]."""
         if settings.get("train"):
             return super().apply(model, variables, batch, **settings)
+
+        def logits(view: Array) -> Any:
+            return model.apply(variables, view, **settings)
+
         views = views_of(batch["inputs"], self.mirrored, self.shift)
-        return sum(
-            weight * model.apply(variables, view, **settings)  # one after the other: the memory of one view
-            for view, weight in views
-        )
+        return sum(weight * logits(view) for view, weight in views)  # one after the other: the memory of one view
 
 
 def views_of(x: Array, mirrored: bool, shift: int) -> list[tuple[Array, float]]:

@@ -37,6 +37,7 @@ class View:
         outputs: raw rows (host arrays like those of `splits`) -> the model's outputs on the host, [N, ...], any N.
         prepared: raw rows -> the batch as the model is given it in evaluation (host arrays).
         augmented: raw rows -> the same rows as a training step would be given them (host arrays).
+        augmentations: (an op's name, raw rows -> the same rows changed by that op alone) for each op of training.
         seed: the run's seed.
         encode: a user's own rows, as the source would give them -> rows like those of `splits` (`Data.encode`).
         over: raw rows -> an iterator over (the rows of a batch, prepared; what `Task.decode` makes of them), both on the
@@ -52,6 +53,7 @@ class View:
     seed: int = 0
     over: Callable[[Arrays], Iterator[tuple[Arrays, Any]]] = _decodes_nothing
     encode: Callable[[Arrays], Arrays] = dict
+    augmentations: Sequence[tuple[str, Callable[[Arrays], Arrays]]] = ()
 
 
 @dataclasses.dataclass(frozen=True)

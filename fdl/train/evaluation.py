@@ -10,6 +10,7 @@ import jax
 import numpy as np
 
 from fdl.data import pipeline
+from fdl.data.fitted import FittedOps
 from fdl.distributed import layouts, processes
 from fdl.tasks.task import View, measures
 from fdl.train import step
@@ -83,12 +84,21 @@ def view(program: Program, variables: Mapping[str, object], between: Callable[[]
     def prepared(arrays: Arrays) -> Arrays:
         return jax.device_get(prepare(arrays, None))
 
-    def augmented(arrays: Arrays) -> Arrays:
-        rows = jax.numpy.arange(count_examples(arrays))
+    def augment(ops: FittedOps, arrays: Arrays) -> Arrays:
+        """Augment the rows, each as in an epoch of its own."""
+        rows = jax.numpy.arange(count_examples(arrays), dtype=np.uint32)
         draw = step.example_draw(jax.random.fold_in(jax.random.key(program.seed), 0), rows)
-        return jax.device_get(prepare(program.data.augment(arrays, draw), None))
+        return ops(arrays | {"step": 0, "seen": rows * program.stream.num_examples}, draw)
 
+    def augmented(arrays: Arrays) -> Arrays:
+        return jax.device_get(prepare(augment(program.data.augment, arrays), None))
+
+    def changed_by(ops: FittedOps) -> Callable[[Arrays], Arrays]:
+        return lambda arrays: jax.device_get(augment(ops, arrays))
+
+    fitted = zip(program.data.augment.ops, program.data.augment.statistics, strict=True)
+    augmentations = [(type(op).__name__, changed_by(FittedOps((op,), (statistics,)))) for op, statistics in fitted]
     return View(
         program.data.splits, program.experiment.model, local, outputs, prepared, augmented, program.seed, over,
-        program.data.encode,
+        program.data.encode, augmentations,
     )  # fmt: skip

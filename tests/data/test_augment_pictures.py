@@ -12,9 +12,11 @@ import pytest
 from PIL import Image, ImageEnhance, ImageOps
 from scipy.ndimage import map_coordinates
 
-from fdl.data import augment, color, geometry, pictures, rand_augment
+from fdl.data import Splits, augment, color, geometry, pictures, rand_augment
+from fdl.tasks import View
+from fdl.tasks.panels.data import augmentations
 from fdl.train.step import example_draw
-from fdl.types import UserError
+from fdl.types import Arrays, UserError
 
 RNG = np.random.default_rng(0)
 COLOUR = RNG.integers(0, 256, (6, 20, 26, 3), dtype=np.uint8)
@@ -226,3 +228,28 @@ def test_alternating_flips_show_both_sides_in_any_two_epochs() -> None:
     half = op.transform({"inputs": jnp.asarray(x / 255, jnp.float32), "seen": seen}, given(), fitted)["inputs"]
     assert half.shape == x.shape
     assert op.transform({"inputs": x}, None, fitted)["inputs"] is x
+
+
+def test_the_report_shows_one_picture_changed_by_each_op() -> None:
+    def view(inputs: np.ndarray) -> View:
+        rows = {"inputs": inputs, "targets": np.arange(len(inputs))}
+        ops = [("Invert", lambda r: r | {"inputs": 255 - r["inputs"]}), ("Nothing", dict), ("Dim", dimmed)]
+        return View(Splits("x", "", "", rows, rows), None, {}, dict, dict, dict, augmentations=ops)  # type: ignore[arg-type]
+
+    asked: list[int] = []
+
+    def dimmed(rows: Arrays) -> Arrays:
+        asked.append(len(rows["inputs"]))
+        return rows | {"inputs": rows["inputs"] * np.float32(0.5)}
+
+    panel = augmentations(view(GREY), times=3)
+    assert panel is not None
+    assert panel.figure is not None
+    (ax,) = panel.figure.axes
+    assert [text.get_text() for text in ax.get_yticklabels()] == ["Invert", "Dim"]
+    sheet = ax.images[0].get_array()
+    assert sheet.shape == (2 * 15 - 1, 4 * 15 - 1)
+    np.testing.assert_array_equal(sheet[:14, :14], GREY[0, ..., 0])
+    np.testing.assert_array_equal(sheet[:14, 15:29], 255 - GREY[0, ..., 0])
+    assert asked == [3]
+    assert augmentations(view(np.zeros((4, 3), np.float32))) is None

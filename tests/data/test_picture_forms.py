@@ -18,6 +18,10 @@ FONTS = Path(matplotlib.__file__).parent / "mpl-data/fonts/ttf"
 MNIST = PictureSpec((28, 28, 1), "uint8", 255.0, dark=True, form="mnist")
 
 
+SHEETS = [((5, 3), 90, 255, 0), ((110, 80), 90, 255, 0), ((60, 60), 45, 200, 90), ((9, 9), 120, 10, 240)]
+"""Where a digit is drawn, how large, on what grey, in what grey."""
+
+
 def drawn(
     text: str, at: tuple[int, int], size: int = 90, ground: int = 255, ink: int = 0, side: int = 200
 ) -> np.ndarray:
@@ -43,10 +47,7 @@ def apart(one: np.ndarray, other: np.ndarray) -> float:
 
 @pytest.mark.parametrize("text", ["1", "4", "7", "8"])
 def test_a_digit_is_scaled_to_20_and_its_mass_is_in_the_middle_of_28(text: str) -> None:
-    made = [
-        make_form("mnist", drawn(text, at, size, ground, ink), (28, 28))
-        for at, size, ground, ink in [((5, 3), 90, 255, 0), ((110, 80), 90, 255, 0), ((60, 60), 45, 200, 90), ((9, 9), 120, 10, 240)]
-    ]  # fmt: skip
+    made = [make_form("mnist", drawn(text, at, size, ground, ink), (28, 28)) for at, size, ground, ink in SHEETS]
     for form in made:
         assert form is not None
         assert max(extent(form.pixels)) == 20

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from benchmarks import cpu, gpu, input, peers
+from benchmarks import cpu, decode, gpu, input, peers
 from benchmarks.peers import common
 from benchmarks.workloads import ALL, FLOORS, WORKLOADS, Floor, Workload, blocks, flops, spec
 from fdl import environment
@@ -195,3 +195,14 @@ def test_pipelines_are_measured_beside_the_step(monkeypatch: pytest.MonkeyPatch,
     assert {row["feed"] for row in rows} >= {"numpy"}
     assert len(list((tmp_path / "imagenet" / "train").rglob("*.jpg"))) == 4
     assert json.loads(json.dumps(rows)) == rows
+
+
+def test_both_decoders_give_crops_of_the_same_files(tmp_path: Path) -> None:
+    pytest.importorskip("torch")
+    input.draw_photographs(tmp_path, 40)
+    ours, theirs = next(decode.fdl_batches(tmp_path)()), next(decode.torch_batches(tmp_path / "train")())
+    assert ours.shape == (decode.BATCH, 224, 224, 3)
+    assert tuple(theirs.shape) == (decode.BATCH, 224, 224, 3)
+    assert abs(float(ours.mean()) - float(theirs.float().mean())) < 12  # grey noise on average
+    with pytest.raises(UserError, match="no such part"):
+        decode.measure(["cats"], 1, None)

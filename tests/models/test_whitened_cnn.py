@@ -137,7 +137,10 @@ def test_a_short_run_keeps_its_whitening_resumes_and_is_the_same_on_two_devices(
     start = program.compiled.initial_state()
     pictures = program.data.prepare({"inputs": program.data.splits.train["inputs"]}, None)["inputs"]
     np.testing.assert_allclose(
-        whole.params["whiten"]["kernel"], whitening_kernel(np.asarray(pictures), 3), rtol=1e-4, atol=1e-4
+        whole.params["whiten"]["kernel"],
+        whitening_kernel(np.asarray(pictures), program.experiment.model.patch),
+        rtol=1e-4,
+        atol=1e-4,
     )
     assert not np.allclose(start.params["whiten"]["kernel"], whole.params["whiten"]["kernel"])
     for name in ("group1_conv1", "group1_conv2"):

@@ -10,7 +10,7 @@ import numpy as np
 
 from fdl.tasks.panels import figures
 from fdl.tasks.panels.answers import FIRST, Answers, class_names, collect_answers, softmax
-from fdl.tasks.panels.data import augmented, class_counts, examples, pictures
+from fdl.tasks.panels.data import augmentations, augmented, class_counts, examples, pictures
 from fdl.tasks.panels.feature_maps import feature_maps
 from fdl.tasks.panels.planar import decision_boundary
 from fdl.tasks.task import DrawPanel, Panel, View
@@ -28,6 +28,7 @@ def panels(view: View) -> list[DrawPanel]:
         lambda: class_counts(view),
         lambda: examples(view),
         lambda: decision_boundary(view),
+        lambda: augmentations(view),
         lambda: augmented(view),
     ]
     if view.splits.test is None:

@@ -90,6 +90,28 @@ def examples(view: View, columns: int = 16) -> Panel | None:
     return Panel("Training images", f"The first {columns} of each class, before any preparation.", figure)
 
 
+def augmentations(view: View, times: int = 11) -> Panel | None:
+    """Draw one training image as each augmentation alone changes it, several times."""
+    first = held(take(view.splits.train, slice(1)))
+    if pictures(first) is None:
+        return None
+    rows = jax.tree.map(lambda leaf: np.repeat(leaf, times, 0), first)
+    lines = {}
+    for name, change in view.augmentations:
+        inputs = np.asarray(change(rows)["inputs"])
+        if inputs.shape == rows["inputs"].shape and not np.array_equal(inputs, rows["inputs"]):
+            lines[name] = figures.viewable(np.concatenate([first["inputs"].astype(inputs.dtype), inputs]))
+    if not lines:
+        return None
+    sheet = figures.mosaic(np.concatenate(list(lines.values())), times + 1)
+    figure, axes = figures.new(0.1 + (figures.WIDTH - 1.4) * sheet.shape[0] / sheet.shape[1], packed=True)
+    figures.picture(axes[0, 0], sheet)
+    high = sheet.shape[0] / len(lines)
+    axes[0, 0].set_yticks(high * (np.arange(len(lines)) + 0.5), list(lines), fontsize=8)
+    axes[0, 0].tick_params(length=0)
+    return Panel("Each augmentation", "At the left a training image; beside it, changed by one op alone.", figure)
+
+
 def augmented(view: View, pairs: int = 12) -> Panel | None:
     """Draw training images beside their augmented versions, as a training step gets them."""
     rows = take(view.splits.train, slice(2 * pairs))
