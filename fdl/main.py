@@ -82,6 +82,10 @@ flags.DEFINE_bool("report", True, "Write report.html when the run is done.")
 flags.DEFINE_enum("require", None, ("cpu", "gpu", "tpu"), "Exit with 2 unless JAX runs on this kind of device.")
 flags.DEFINE_string("input", None, "For --mode=predict: a file or a folder (or, for a language model, a prompt).")
 flags.DEFINE_string("output", None, "For --mode=predict and export: where to write. Default: in WORKDIR.")
+flags.DEFINE_enum(
+    "format", "fdl", ("fdl", "timm", "stablehlo"),
+    "For --mode=export: weights by fdl's names, or by timm's; or the whole function, weights inside.",
+)  # fmt: skip
 flags.DEFINE_bool("list", False, "Name every experiment.")
 flags.DEFINE_bool("show", False, "Print the experiment's settings by the names --set takes.")
 flags.DEFINE_bool("dry_run", False, "Print shapes, parameters, FLOPs and memory; train nothing.")

@@ -13,6 +13,7 @@ from fdl.tasks.panels.answers import FIRST, Answers, class_names, collect_answer
 from fdl.tasks.panels.data import augmented, class_counts, examples, pictures
 from fdl.tasks.panels.feature_maps import feature_maps
 from fdl.tasks.panels.planar import decision_boundary
+from fdl.tasks.panels.seen_inside import feature_plane, first_filters, grad_cam
 from fdl.tasks.task import DrawPanel, Panel, View
 from fdl.types import count_examples, take
 
@@ -40,6 +41,9 @@ def panels(view: View) -> list[DrawPanel]:
         lambda: curves_of_two(answers()),
         lambda: predictions(answers()),
         lambda: mistakes(answers()),
+        lambda: grad_cam(view, answers()),
+        lambda: feature_plane(view, answers()),
+        lambda: first_filters(view),
         lambda: _seen_inside(view, answers()),
     ]
 
