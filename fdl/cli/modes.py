@@ -13,6 +13,7 @@ from fdl.files import to_json, user_path, write_bytes
 from fdl.inspect import chips, replay
 from fdl.inspect import plan as plans
 from fdl.models.pytorch_names import to_pytorch
+from fdl.report import report
 from fdl.rundir import logs
 from fdl.train import stablehlo
 from fdl.train.evaluation import evaluate, view
@@ -110,6 +111,19 @@ def plan(file: Found, experiment: Experiment, options: Options) -> None:
     if made.chip and made.fits:
         session.say("looking for the largest batch that fits; compiling for it may take minutes")
         plans.show_largest(*plans.largest_batch(program, made), session.say)
+
+
+def show_data(file: Found, experiment: Experiment, options: Options) -> None:
+    """Write a page on the data before anything is trained: class counts, a grid, a batch (--mode=show_data)."""
+    program = session.load(experiment, options)
+    if not processes.is_first():
+        return
+    panels = report.list_panels(lambda: experiment.task.data_panels(view(program, {})))
+    if not panels:
+        raise UserError(f"--mode=show_data: {type(experiment.task).__name__} has no sections on its data")
+    folder = options.output or Path("runs") / f"{experiment.name}-data"
+    page = report.Page(f"{experiment.name}: data", panels, doc=file.doc)
+    session.say(f"report: {report.write_report(folder, page)}")
 
 
 def dry_run(file: Found, experiment: Experiment, options: Options) -> None:

@@ -101,6 +101,9 @@ class Classification(Task):
         linear = linear_accuracy(splits)
         return found if linear is None else found | {linear_baseline.name_of(splits): {"accuracy": linear}}
 
+    def data_panels(self, view: View) -> Sequence[DrawPanel]:
+        return classification.data_panels(view)
+
     def panels(self, view: View) -> Sequence[DrawPanel]:
         return classification.panels(view)
 

@@ -150,7 +150,8 @@ def training_program(
         return program, ""
     cut = find_cut(program)
     began = time.monotonic()
-    rows, path = processes.first_then_others(lambda: _read_or_compute(program, cut, variables(), between))
+    local = processes.to_host(variables())  # by every process, for they make the state together
+    rows, path = processes.first_then_others(lambda: _read_or_compute(program, cut, local, between))
     facts = program.data.splits.facts
     facts = dataclasses.replace(facts, extra={**facts.extra, FEATURES: "/".join(cut.module)})
     splits = dataclasses.replace(program.data.splits, facts=facts, **rows)
@@ -161,9 +162,8 @@ def training_program(
 
 
 def _read_or_compute(
-    program: Program, cut: Cut, variables: Variables, between: Callable[[], None]
+    program: Program, cut: Cut, local: Variables, between: Callable[[], None]
 ) -> tuple[dict[str, Any], Path]:
-    local = processes.to_host(variables)
     splits = program.data.splits
     parts = {"train": splits.train, "validation": splits.validation, "test": splits.test}
     size = program.experiment.eval_batch_size

@@ -20,17 +20,17 @@ from fdl.types import count_examples, take
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["class_names", "panels", "softmax"]
+__all__ = ["class_names", "data_panels", "panels", "softmax"]
+
+
+def data_panels(view: View) -> list[DrawPanel]:
+    """List the panels that need no trained model."""
+    return [lambda: class_counts(view), lambda: examples(view), lambda: augmented(view)]
 
 
 def panels(view: View) -> list[DrawPanel]:
     """List the panels; the model is asked when the first one that needs its answers is drawn."""
-    about_data: list[DrawPanel] = [
-        lambda: class_counts(view),
-        lambda: examples(view),
-        lambda: decision_boundary(view),
-        lambda: augmented(view),
-    ]
+    about_data: list[DrawPanel] = [*data_panels(view), lambda: decision_boundary(view)]
     if view.splits.test is None:
         return about_data
     answers = functools.cache(lambda: collect_answers(view))

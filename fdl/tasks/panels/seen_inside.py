@@ -20,7 +20,7 @@ from fdl.types import count_examples, take
 
 EACH = 4
 """Right answers, and wrong ones, that Grad-CAM is drawn for."""
-POINTS, AT_ONCE = 256, 32
+POINTS, AT_ONCE = 160, 32
 """Test examples on the map, and how many are computed together."""
 _MOST_COLOURS = 20
 Path = tuple[str, ...]
