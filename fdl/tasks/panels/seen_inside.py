@@ -79,7 +79,7 @@ def grad_cam(view: View, answers: Answers) -> Panel | None:
     if raw is None:
         return None
     rows = [pick for pick in (right, wrong) if len(pick)]
-    figure, axes = figures.new(0.3 + 1.9 * len(rows), rows=len(rows), columns=2 * EACH)
+    figure, axes = figures.new(0.3 + 1.5 * len(rows), rows=len(rows), columns=2 * EACH)
     for ax in axes.flat:
         ax.set_axis_off()
     for place, pick in enumerate(picks):
