@@ -10,7 +10,9 @@ Command: python -m fdl.main --experiment=dogs_lite0
     --set data=folder:dog-breed-identification,labels=labels.csv,size=224,224,crop=true, a subset first with
     --set num_examples=1000, then --mode=predict --input=dog-breed-identification/sample_submission.csv writes submission.csv.
 Hardware: 2 cores of an AMD EPYC 9005, shared with other work; jax 0.10.2
-Result: not measured yet
+Result: 96.48 % test (96.48-97.24, seeds 0, 1, 2; 398 photographs); majority class 10.05 %, logistic regression on the pixels
+    22.9 %, on the same features 96.73 %, which is what the head is. 178 s of CPU time with computing the features, evaluating
+    and the report, 71 s once they are kept; the head itself trains in seconds.
 """
 
 from fdl.data import Data, ops
