@@ -25,7 +25,7 @@ from fdl.experiment_files import find_file
 from fdl.files import user_path
 
 FLAGS = flags.FLAGS
-_MODES = ("train", "eval", "predict", "export", "replay", "plan", "study", "sweep", "check_gradients")
+_MODES = ("train", "eval", "predict", "export", "replay", "plan", "study", "sweep", "check_gradients", "show_data")
 _PASSED_ON = ("data_dir", "offline", "parallel", "mesh", "watchdog", "require", "accept_changes", "test", "report")
 """The flags that the runs of a study or sweep are given too."""
 
@@ -81,7 +81,13 @@ flags.DEFINE_bool("test", True, "Look at the test split when the run is done; --
 flags.DEFINE_bool("report", True, "Write report.html when the run is done.")
 flags.DEFINE_enum("require", None, ("cpu", "gpu", "tpu"), "Exit with 2 unless JAX runs on this kind of device.")
 flags.DEFINE_string("input", None, "For --mode=predict: a file or a folder (or, for a language model, a prompt).")
-flags.DEFINE_string("output", None, "For --mode=predict and export: where to write. Default: in WORKDIR.")
+flags.DEFINE_string(
+    "output", None, "For --mode=predict, export and show_data: where to write. Default: in WORKDIR, or runs/"
+)
+flags.DEFINE_enum(
+    "format", "fdl", ("fdl", "timm", "stablehlo"),
+    "For --mode=export: weights by fdl's names, or by timm's; or the whole function, weights inside.",
+)  # fmt: skip
 flags.DEFINE_bool("list", False, "Name every experiment.")
 flags.DEFINE_bool("show", False, "Print the experiment's settings by the names --set takes.")
 flags.DEFINE_bool("dry_run", False, "Print shapes, parameters, FLOPs and memory; train nothing.")

@@ -9,10 +9,13 @@ from fdl.cli import session, training
 from fdl.cli.options import Options
 from fdl.distributed import layouts, processes
 from fdl.experiment import Experiment, Found
-from fdl.files import to_json, user_path
+from fdl.files import to_json, user_path, write_bytes
 from fdl.inspect import chips, replay
 from fdl.inspect import plan as plans
+from fdl.models.pytorch_names import to_pytorch
+from fdl.report import report
 from fdl.rundir import logs
+from fdl.train import stablehlo
 from fdl.train.evaluation import evaluate, view
 from fdl.train.program import Program
 from fdl.train.restore import restore_best
@@ -51,12 +54,28 @@ def predict(file: Found, experiment: Experiment, options: Options) -> None:
 
 
 def export(file: Found, experiment: Experiment, options: Options) -> None:
-    """Write the best checkpoint's parameters and statistics as .safetensors or .npz, for any framework (--mode=export)."""
-    path, _, state = _trained(experiment, options, rows=False)
-    arrays = named_leaves(processes.to_host(state.variables))
-    if processes.is_first():
-        out = weights.save(options.output or path / "weights.safetensors", arrays)
-        session.say(f"wrote {out}: {len(arrays)} arrays")
+    """Write the best checkpoint for elsewhere (--mode=export), in the form that --format names.
+
+    - fdl: parameters and statistics by fdl's names, .safetensors or .npz; what `init_from` reads.
+    - timm: the same by PyTorch's names and in its layout, for the nets that timm has (`fdl.models.pytorch_names`).
+    - stablehlo: the whole function from raw rows to outputs (`fdl.train.stablehlo`, which says why there is no ONNX).
+    """
+    path, program, state = _trained(experiment, options, rows=False)
+    variables = processes.to_host(state.variables)
+    if not processes.is_first():
+        return
+    if options.format == "stablehlo":
+        out = options.output or path / "model.stablehlo"
+        content = stablehlo.serialize_outputs(program, variables)
+        write_bytes(out, content)
+        session.say(f"wrote {out}: {len(content):,} bytes")
+        return
+    arrays = named_leaves(variables)
+    if options.format == "timm":
+        arrays = to_pytorch(program.experiment.model, arrays)
+    default = "weights.safetensors" if options.format == "fdl" else "timm.safetensors"
+    out = weights.save(options.output or path / default, arrays)
+    session.say(f"wrote {out}: {len(arrays)} arrays")
 
 
 def replay_(file: Found, experiment: Experiment, options: Options) -> None:
@@ -92,6 +111,19 @@ def plan(file: Found, experiment: Experiment, options: Options) -> None:
     if made.chip and made.fits:
         session.say("looking for the largest batch that fits; compiling for it may take minutes")
         plans.show_largest(*plans.largest_batch(program, made), session.say)
+
+
+def show_data(file: Found, experiment: Experiment, options: Options) -> None:
+    """Write a page on the data before anything is trained: class counts, a grid, a batch (--mode=show_data)."""
+    program = session.load(experiment, options)
+    if not processes.is_first():
+        return
+    panels = report.list_panels(lambda: experiment.task.data_panels(view(program, {})))
+    if not panels:
+        raise UserError(f"--mode=show_data: {type(experiment.task).__name__} has no sections on its data")
+    folder = options.output or Path("runs") / f"{experiment.name}-data"
+    page = report.Page(f"{experiment.name}: data", panels, doc=file.doc)
+    session.say(f"report: {report.write_report(folder, page)}")
 
 
 def dry_run(file: Found, experiment: Experiment, options: Options) -> None:

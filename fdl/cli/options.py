@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 FLAGS_OF_MODES = {
     "seeds": ("study",), "folds": ("study",),
     "trials": ("sweep",), "workers": ("sweep",), "topology": ("plan",), "input": ("predict",),
-    "output": ("predict", "export"), "profile": ("train",), "dump_hlo": ("train",),
+    "output": ("predict", "export", "show_data"), "format": ("export",), "profile": ("train",), "dump_hlo": ("train",),
 }  # fmt: skip
 """Flags that only some modes use."""
 
@@ -59,6 +59,7 @@ class Options:
     dump_hlo: bool = False
     input: str | None = None
     output: Path | None = None
+    format: Literal["fdl", "timm", "stablehlo"] = "fdl"
     topology: str | None = None
     seeds: int | None = None
     folds: int | None = None

@@ -11,6 +11,7 @@ from typing import Any
 from absl import logging
 
 from fdl import environment
+from fdl.checkpoint.find import find_weights
 from fdl.cli.options import Options
 from fdl.data import Request, pipeline
 from fdl.data.formats.bad_inputs import BadInputs, write_bad_inputs
@@ -59,7 +60,10 @@ def load(
     if cached:
         environment.enable_compile_cache()
     data = load_data(experiment, options)
-    program = build(experiment, data, options.seed, (layout or options.layout)())
+    request = _request(options)
+    program = build(
+        experiment, data, options.seed, (layout or options.layout)(), lambda name: find_weights(name, request)
+    )
     say_data(data, say)
     return program
 
@@ -70,7 +74,7 @@ def load_data(experiment: Experiment, options: Options) -> Prepared:
     Raises:
         UserError: they cannot be found or read; bad inputs are listed in a file.
     """
-    request = Request(data_dir=options.data_folder(), offline=options.offline)
+    request = _request(options)
 
     def read() -> Prepared:
         try:
@@ -82,6 +86,10 @@ def load_data(experiment: Experiment, options: Options) -> Prepared:
     data = processes.first_then_others(read)
     processes.require_equal("the data", data.splits.sha256)
     return data
+
+
+def _request(options: Options) -> Request:
+    return Request(data_dir=options.data_folder(), offline=options.offline)
 
 
 def say_data(data: Prepared, say: Say) -> None:
@@ -118,7 +126,8 @@ def load_trained(experiment: Experiment, options: Options, *, rows: bool, say: S
         splits = dataclasses.replace(found.splits, facts=data.splits.facts)
         data = dataclasses.replace(found, splits=splits, augment=data.augment, prepare=data.prepare)
         say_data(data, say)
-    return path, build(experiment, data, config["seed"], options.layout())
+    request = _request(options)
+    return path, build(experiment, data, config["seed"], options.layout(), lambda name: find_weights(name, request))
 
 
 def trained_run(experiment: Experiment, options: Options) -> tuple[Path, dict[str, Any]]:

@@ -24,7 +24,7 @@ from fdl.rundir import config as run_config
 from fdl.rundir import logs, workdir
 from fdl.rundir.rows import Row
 from fdl.tasks.task import Task, View
-from fdl.train import loop, stopping
+from fdl.train import frozen_features, loop, stopping
 from fdl.train.program import Program, build
 
 
@@ -67,25 +67,43 @@ def train_run(experiment: Experiment, options: Options, doc: str = "") -> Traine
         if processes.is_first():
             checks.warn_of_early_stopping(experiment, program.data.splits)
             checks.warn_of_batch_norm(experiment, layers)
-        compile_seconds = _compile(program)  # before anything is written, because all of it may fail
-        processes.require_equal("the program", program.compiled.sha256)
         if not before and program.initial:
             session.say(str(program.initial))
         asked = processes.agreed(local)
+        trainer = _training_program(program, chosen if before else None, lambda: stopping.leave_if(asked))
+        compile_seconds = _compile(trainer)  # before anything is written, because all of it may fail
+        processes.require_equal("the program", trainer.compiled.sha256)
         stopping.leave_if(asked)
-        path = Path(processes.from_first(lambda: str(_begin(stack, experiment, program, options, before))))
+        path = Path(processes.from_first(lambda: str(_begin(stack, experiment, program, trainer, options, before))))
         processes.check_shared(path)
         if options.dump_hlo and processes.is_first():
             for written in profiling.dump(program, path / "hlo"):
                 session.say(f"wrote {written}")
         try:
-            trained = _train_in(path, program, options, profiled, compile_seconds, asked)
+            trained = _train_in(path, program, trainer, options, profiled, compile_seconds, asked)
             if processes.is_first():
                 _finish(trained, options, doc, layers, local)
             return trained
         except stopping.Interrupted as stop:
             stop.hint = f"saved; the same command with --workdir={path} goes on from there"
             raise
+
+
+def _training_program(program: Program, begun: Path | None, between: Callable[[], None]) -> Program:
+    """Return the program that trains, and say where its features are, if it has any.
+
+    Args:
+        begun: the directory of a run that is resumed.
+    """
+
+    def variables() -> Mapping[str, Any]:
+        state = program.compiled.initial_state() if begun is None else loop.restore(program, begun / "checkpoints")[0]
+        return {"params": state.params, **state.stats}
+
+    trainer, line = frozen_features.training_program(program, variables, between)
+    if line and processes.is_first():
+        session.say(line)
+    return trainer
 
 
 def _claim(
@@ -102,15 +120,20 @@ def _begin(
     stack: contextlib.ExitStack,
     experiment: Experiment,
     program: Program,
+    trainer: Program,
     options: Options,
     before: Mapping[str, object] | None,
 ) -> Path:
-    """Write the config.json of a new or resumed run, and return its directory."""
+    """Write the config.json of a new or resumed run, and return its directory.
+
+    Args:
+        trainer: the program that trains; `program` itself unless features are cached.
+    """
     settings = session.shown_settings(experiment)
     config = run_config.make_config(
         experiment=experiment.name, settings=settings, overrides=list(options.overrides), seed=options.seed,
         command=options.command, splits=program.data.splits, layout=program.layout,
-        program_sha256=program.compiled.sha256, total_steps=program.total_steps,
+        program_sha256=trainer.compiled.sha256, total_steps=program.total_steps,
     )  # fmt: skip
     path = options.workdir or workdir.create(experiment.name)
     if before is None:
@@ -118,7 +141,7 @@ def _begin(
     else:
         checks.check_length(program, path, before)
         held = run_config.resume(
-            path, before, config, options.accept_changes, lambda: _code_as_begun(experiment, program, before)
+            path, before, config, options.accept_changes, lambda: _code_as_begun(experiment, program, trainer, before)
         )
         files.write_json(path / "config.json", held)
     save_prepared(path, program.data)
@@ -127,7 +150,7 @@ def _begin(
     return path
 
 
-def _code_as_begun(experiment: Experiment, program: Program, before: Mapping[str, Any]) -> str:
+def _code_as_begun(experiment: Experiment, program: Program, trainer: Program, before: Mapping[str, Any]) -> str:
     """Digest this code's training step under the run's earlier settings, so that only a change of code can differ."""
     settings = session.shown_settings(experiment)
     changed = [
@@ -136,14 +159,15 @@ def _code_as_begun(experiment: Experiment, program: Program, before: Mapping[str
         if name in run_config.RESUME_MAY_CHANGE and settings.get(name, value) != value
     ]
     if not changed:
-        return program.compiled.sha256
-    earlier = override(experiment, *changed)
-    return build(earlier, program.data, program.seed, program.layout).compiled.sha256
+        return trainer.compiled.sha256
+    earlier = build(override(experiment, *changed), program.data, program.seed, program.layout)
+    return dataclasses.replace(earlier, data=trainer.data, cut=trainer.cut).compiled.sha256
 
 
 def _train_in(
     path: Path,
     program: Program,
+    trainer: Program,
     options: Options,
     profiled: tuple[int, int] | None,
     compile_seconds: float,
@@ -155,7 +179,7 @@ def _train_in(
     def first_step() -> None:
         timing["to_first_step"] = environment.seconds_since_start()
 
-    baselines = summary.measure_baselines(program) if options.test else {}
+    baselines = summary.measure_baselines(program, trainer) if options.test else {}
     stopped: stopping.Interrupted | None = None
     with presence.present(path) as missing, stopping.watched(options.watchdog, missing) as alive:
 
@@ -165,7 +189,7 @@ def _train_in(
 
         try:
             with profiling.traced(profiled, path / "profile") as about_to:
-                progress = loop.train(program, path, loop.Hooks(session.say, asked, first_step, about_to, alive))
+                progress = loop.train(trainer, path, loop.Hooks(session.say, asked, first_step, about_to, alive))
             rows = logs.read_rows(path)
             found, view = summary.summarise(
                 program, path, progress, between, test=options.test, history=rows, baselines=baselines

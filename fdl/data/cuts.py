@@ -57,9 +57,9 @@ class Cut:
 
     Attributes:
         kind: "auto": "last" where rows overlap their neighbours (windows of a series), else "random"; "random": by a
-            permutation with a fixed seed, the same in every run; "stratified": of each class its share; "last": those at the
-            end, for rows in the order of time; "group": whole groups of rows that share a value of `column` (a speaker, a
-            patient); "content": whole groups of rows whose inputs are equal byte for byte.
+            permutation with a fixed seed, the same in every run; "stratified": of each class its share, rows with equal inputs
+            together; "last": those at the end, for rows in the order of time; "group": whole groups of rows that share a value
+            of `column` (a speaker, a patient); "content": whole groups of rows whose inputs are equal byte for byte.
         column: of "group": the name of a column of the rows.
         fold, folds: of k-fold cross-validation: the test rows are the fold of this number (from 1) of so many, whatever
             `Data.test` says; every row is in one fold. 0: no folds.

@@ -66,6 +66,18 @@ def _array_digests(array: np.ndarray) -> np.ndarray:
     return digests
 
 
+def first_equal(rows: Arrays, order: np.ndarray) -> np.ndarray:
+    """Return int64 [N]: for each place in `order` the first whose row's inputs are equal byte for byte.
+
+    Itself where rows cannot be compared.
+    """
+    found = row_digests(rows["inputs"]) if "inputs" in rows else None
+    if found is None:
+        return np.arange(len(order))
+    _, first, number = np.unique(found[order], return_index=True, return_inverse=True)
+    return first[number]
+
+
 def count_leaks(splits: Splits) -> tuple[dict[str, int], str]:
     """Count rows of validation and test whose inputs are also in training; also say why a split is left out ("": none is).
 

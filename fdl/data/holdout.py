@@ -107,13 +107,23 @@ def _class_labels(splits: Splits) -> np.ndarray:
 
 
 def _stratified(splits: Splits, order: np.ndarray, count: int) -> np.ndarray:
-    """Choose `count` rows, of every class its share to the nearest row (largest remainders first)."""
-    labels = _class_labels(splits)[order]
+    """Choose `count` rows, of every class its share to the nearest row (largest remainders first).
+
+    Rows that are equal byte for byte stay together, so that it may be some more or fewer.
+    """
+    targets = _class_labels(splits)
+    first = digests.first_equal(splits.train, order)
+    alone = np.flatnonzero(first == np.arange(len(order)))  # one of each group of equal rows
+    labels = targets[order[alone]]
     classes, sizes = np.unique(labels, return_counts=True)
     exact = sizes * count / len(order)
     wanted = np.floor(exact).astype(int)
-    wanted[np.argsort(wanted - exact, kind="stable")[: count - wanted.sum()]] += 1
-    return np.concatenate([order[labels == label][:n] for label, n in zip(classes, wanted, strict=True)])
+    more = round(count * len(alone) / len(order)) - wanted.sum()
+    wanted[np.argsort(wanted - exact, kind="stable")[:more]] += 1
+    chosen = np.zeros(len(order), bool)
+    for label, number in zip(classes, wanted, strict=True):
+        chosen[alone[labels == label][:number]] = True
+    return np.concatenate([order[chosen[first] & (targets[order] == label)] for label in classes])
 
 
 def _groups(splits: Splits, cut: Cut) -> np.ndarray:

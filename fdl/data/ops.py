@@ -56,10 +56,11 @@ class Standardize(Op):
     Attributes:
         scale: "mean_std": by each channel's mean and standard deviation over the training split; "unit": divided by 255
             (of wider types, whose training rows hold more, by 65,535); "imagenet": by the mean and deviation of ImageNet's red,
-            green and blue (0 to 255), for its pictures and for nets trained on them; "none": only converted.
+            green and blue (0 to 255), for its pictures and for nets trained on them; "signed": (x - 127) / 128, about -1 to 1,
+            as EfficientNet-Lite was trained; "none": only converted.
     """
 
-    scale: Literal["mean_std", "unit", "imagenet", "none"] = "mean_std"
+    scale: Literal["mean_std", "unit", "imagenet", "signed", "none"] = "mean_std"
 
     def fit(self, train: Arrays) -> Statistics:
         inputs = train["inputs"]
@@ -77,6 +78,8 @@ class Standardize(Op):
             if channels != 3:
                 raise UserError(f'scale "imagenet" is for images of 3 channels, not {channels}: set it to mean_std')
             shift, factor = 255 * np.array(_IMAGENET_MEAN), 1 / (255 * np.array(_IMAGENET_DEVIATION))
+        elif self.scale == "signed":
+            shift, factor = np.full(channels, 127.0), np.full(channels, 1 / 128)
         elif self.scale == "mean_std":
             # Of rows that are not in memory a sample must do: some at equal distances.
             every = -(-len(inputs) // _SAMPLE) if is_column(inputs) else 1

@@ -47,10 +47,15 @@ class Experiment:
             statistics as they were and go on with the next batch; "rollback": go back to the last checkpoint and leave that
             batch out, three times at most.
         init_from: a .safetensors or .npz file, such as --mode=export writes, to start from its weights: what fits is taken,
-            the rest is newly drawn, and a line says which (None: all newly drawn).
+            the rest is newly drawn, and a line says which (None: all newly drawn). Relative to --data_dir if it is there, else
+            to the current folder; "hf:OWNER/NAME" is model.safetensors of a repository on the Hugging Face hub
+            ("hf:OWNER/NAME@REVISION" of a fixed revision). Several, separated by " | ", are tried in turn. A ResNet and an
+            EfficientNetLite also read PyTorch's names and layout, torchvision's and timm's.
         init_map: which part of the model is filled from which part of that file: "backbone=params/" (see
             `fdl.checkpoint.transfer`).
         init_strict: refuse the file unless every array of it and of the model has its place.
+        cache_frozen: compute what the frozen part of the model gives for each row once, without augmentation, keep it in fdl's
+            cache, and train the rest on it: the head of a large net in seconds. Dropout before the trained part is off.
         loss_limit: a training loss above this counts as not finite (None: no limit).
         updates: arrays of the state that are replaced between steps (`fdl.experiment.Update`).
         name: set by `load_experiment`.
@@ -75,6 +80,7 @@ class Experiment:
     init_from: str | None = None
     init_map: tuple[str, ...] = ()
     init_strict: bool = False
+    cache_frozen: bool = False
     updates: tuple[Update, ...] = ()
     name: str = ""
 

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from fdl.models.by_hand import HandCNN, HandMLP
     from fdl.models.cnn import CNN
     from fdl.models.detector import Detector
+    from fdl.models.efficientnet import EfficientNetLite
     from fdl.models.forecasting import LinearForecast, RecurrentForecast, SegRNN
     from fdl.models.members import Ensemble, Members
     from fdl.models.mlp import MLP
@@ -44,6 +45,7 @@ __all__ = [
     "Coral",
     "Decoder",
     "Detector",
+    "EfficientNetLite",
     "Encoder",
     "Ensemble",
     "FrameLSTM",

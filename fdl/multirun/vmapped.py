@@ -56,8 +56,8 @@ def why_not_together(program: Program) -> str:
         return "patience, stop_at and on_bad_step would end the seeds at different steps"
     if measures(experiment.task):
         return "the task has metrics of whole splits"
-    if program.steps_between("sample") or experiment.init_from or experiment.updates:
-        return "sample_every, init_from and updates are for a single run"
+    if program.steps_between("sample") or experiment.init_from or experiment.cache_frozen or experiment.updates:
+        return "sample_every, init_from, cache_frozen and updates are for a single run"
     if not resident.is_small([rows for rows in (splits.train, splits.validation, splits.test) if rows is not None]):
         return "the data are too large to lie on the device"
     return program.compiled.why_not_looped

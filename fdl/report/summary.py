@@ -23,14 +23,20 @@ from fdl.train.restore import restore, restore_best
 from fdl.types import Metrics, count_examples, one_line
 
 
-def measure_baselines(program: Program) -> dict[str, Metrics]:
+def measure_baselines(program: Program, trainer: Program | None = None) -> dict[str, Metrics]:
     """Compute what naive methods reach on the test split, {} where that fails: it must not end a run.
 
     Call it before training: what fails here has nothing to do with the model, and is better seen at once.
+
+    Args:
+        trainer: the program that trains: where features are cached, simple methods are fitted to these as well.
     """
     splits = program.data.splits
     try:
         found = program.experiment.task.baselines(splits) if splits.test is not None else {}
+        if found and trainer is not None and trainer.cut is not None:
+            on_features = program.experiment.task.baselines(trainer.data.splits)
+            found |= {name: each for name, each in on_features.items() if name not in found}
         return {name: {f"test/{k}": v for k, v in metrics.items()} for name, metrics in found.items()}
     except Exception as error:
         logging.warning("no baselines: %s: %s; the run goes on without them", type(error).__name__, one_line(error))

@@ -13,7 +13,7 @@ from flax import linen as nn
 from fdl.data.splits import Splits
 from fdl.files import write_all
 from fdl.models.members import Members
-from fdl.tasks import ensembles, linear_baseline, losses, tables
+from fdl.tasks import ensembles, linear_baseline, losses, submission, tables
 from fdl.tasks.linear_baseline import linear_accuracy
 from fdl.tasks.losses import Score
 from fdl.tasks.panels import classification
@@ -92,19 +92,30 @@ class Classification(Task):
                 )
 
     def baselines(self, splits: Splits) -> dict[str, Metrics]:
-        """Score always predicting the commonest class of training and, for pictures, a linear model on the pixels."""
+        """Score always predicting the commonest class of training and, for pictures, a linear model on the pixels.
+
+        On cached features where there are some (`fdl.train.frozen_features`).
+        """
         train, test = np.asarray(splits.train["targets"]), np.asarray(splits.evaluated["targets"])
         found = {"majority class": {"accuracy": float(np.mean(test == np.bincount(train).argmax()))}}
         linear = linear_accuracy(splits)
-        return found if linear is None else found | {linear_baseline.NAME: {"accuracy": linear}}
+        return found if linear is None else found | {linear_baseline.name_of(splits): {"accuracy": linear}}
+
+    def data_panels(self, view: View) -> Sequence[DrawPanel]:
+        return classification.data_panels(view)
 
     def panels(self, view: View) -> Sequence[DrawPanel]:
         return classification.panels(view)
 
     def predict(self, view: View, source: str, out: Path) -> list[Path]:
-        """Write predictions.csv for a user's table, and predictions.png too for pictures (a file, or a folder of them)."""
+        """Write predictions.csv for a user's table, and predictions.png too for pictures (a file, or a folder of them).
+
+        For pictures, a table is Kaggle's sample submission: see `fdl.tasks.submission`.
+        """
         facts = view.splits.facts
         if not tables.is_table(facts):
+            if submission.is_sample(source):
+                return submission.write_submission(view, source, out)
             return predict_pictures(view, source, out, self.top)
         given = tables.read_rows(source, facts)
         probabilities = softmax(view.outputs(given.rows))

@@ -1,4 +1,4 @@
-"""The strongest cheap rival of a net on pictures: a linear model on their pixels."""
+"""The strongest cheap rival of a net on pictures: a linear model on their pixels, or on a frozen backbone's features."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from fdl.data.splits import Splits
 from fdl.types import Arrays
 
 NAME = "linear model on the pixels"
+FEATURES = "frozen_features"
+"""Of `Facts.extra`: the rows are features, of which part of the model (`fdl.train.frozen_features`)."""
 _SIDE = 32
 """Larger pictures are averaged to at most this many rows and columns."""
 _NUMBERS = 20_000_000
@@ -20,7 +22,9 @@ _READ = 2000
 
 
 def linear_accuracy(splits: Splits) -> float | None:
-    """Fit logistic regression to the first training rows; return its accuracy on the test split. None: no pictures.
+    """Fit logistic regression to the first training rows; return its accuracy on the test split.
+
+    None: the rows are neither pictures nor features, vectors of numbers.
 
     Pixels are centred and scaled as a whole, with scikit-learn's L2 penalty of 1 / C = 0.01 x rows and 100 iterations.
     """
@@ -29,9 +33,10 @@ def linear_accuracy(splits: Splits) -> float | None:
 
     train, test = splits.train, splits.evaluated
     inputs, targets = train.get("inputs"), np.asarray(train["targets"])
-    if len(getattr(inputs, "shape", ())) != 4 or not np.issubdtype(targets.dtype, np.integer):
+    axes = 2 if FEATURES in splits.facts.extra else 4
+    if len(getattr(inputs, "shape", ())) != axes or not np.issubdtype(targets.dtype, np.integer):
         return None
-    x, y = _pixels(train, len(targets))
+    x, y = _vectors(train, len(targets))
     mean, scale = x.mean(0), x.std() + 1e-9
     if len(np.unique(y)) < 2:
         return None
@@ -39,13 +44,21 @@ def linear_accuracy(splits: Splits) -> float | None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
         model.fit((x - mean) / scale, y)
-    held, truth = _pixels(test, len(test["targets"]))
+    held, truth = _vectors(test, len(test["targets"]))
     return float(model.score((held - mean) / scale, truth))
 
 
-def _pixels(rows: Arrays, count: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return the first pictures of a split as float32 [N, pixels], and their labels [N]."""
+def name_of(splits: Splits) -> str:
+    """Name the linear model by what it is given."""
+    return "linear model on the frozen features" if FEATURES in splits.facts.extra else NAME
+
+
+def _vectors(rows: Arrays, count: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return the first pictures of a split as float32 [N, pixels], or its features, and their labels [N]."""
     inputs = rows["inputs"]
+    if inputs.ndim == 2:
+        count = min(count, max(1, _NUMBERS // inputs.shape[1]))
+        return np.asarray(inputs[:count], np.float32), np.asarray(rows["targets"])[:count]
     _, height, width, channels = inputs.shape
     tall, wide = -(-height // _SIDE), -(-width // _SIDE)
     size = (height // tall) * (width // wide) * channels

@@ -82,10 +82,15 @@ def read_pictures(source: str, spec: PictureSpec) -> Iterator[PictureChunk]:
         raise UserError(f"--input: no file or folder {printable(source)!r}; give an image, or a folder of images")
     if not files and not bad:
         raise UserError(f"--input: no image in {printable(source)!r}; looked for {', '.join(images.SUFFIXES)}")
-    return _read_chunks(files, bad, spec)
+    return read_files(files, bad, spec)
 
 
-def _read_chunks(files: list[tuple[str, Path]], bad: list[Bad], spec: PictureSpec) -> Iterator[PictureChunk]:
+def read_files(files: list[tuple[str, Path]], bad: list[Bad], spec: PictureSpec) -> Iterator[PictureChunk]:
+    """Read pictures (name, path) in chunks, in their order; `bad` ones are known already.
+
+    Raises:
+        UserError: none can be read.
+    """
     size = max(1, CHUNK_BYTES // int(np.prod(spec.shape) * np.dtype(spec.dtype).itemsize))
     count, first = 0, next(iter(bad), None)
     for start in range(0, len(files), size):

@@ -171,6 +171,13 @@ class Task:
         """Score simple methods on the test split, under the names of `finish`'s metrics."""
         return {}
 
+    def data_panels(self, view: View) -> Sequence[DrawPanel]:
+        """List sections about the data alone, for a look before training (--mode=show_data).
+
+        `view` has no variables: its model cannot be called.
+        """
+        return []
+
     def panels(self, view: View) -> Sequence[DrawPanel]:
         """List the task's own sections of the report, on the test split: a function for each.
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import dataclasses
 import functools
 from collections.abc import Callable, Mapping
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import jax
 import numpy as np
@@ -18,10 +19,14 @@ from fdl.distributed import layouts
 from fdl.experiment import Experiment
 from fdl.experiment.binding import bind_experiment
 from fdl.files import user_path
+from fdl.models.pytorch_names import from_pytorch
 from fdl.optim import LearningRate
 from fdl.train import finite, step
 from fdl.train.compiled import Compiled
 from fdl.types import Batch, Duration, UserError, count_examples, one_line
+
+if TYPE_CHECKING:
+    from fdl.train.frozen_features import Cut
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,6 +37,9 @@ class Program:
         experiment: with everything that the data decides filled in.
         seed: decides the initial parameters, the order of examples and all randomness.
         total_steps: of the whole run.
+        find_weights: the file that `init_from` names.
+        cut: where features go into the model, in a program that trains on them (`fdl.train.frozen_features`); its data are
+            features already.
     """
 
     experiment: Experiment
@@ -39,6 +47,8 @@ class Program:
     layout: layouts.Layout
     seed: int
     total_steps: int
+    find_weights: Callable[[str], Path] = lambda name: user_path(name, "init_from")
+    cut: Cut | None = None
 
     def steps_between(self, name: str) -> float:
         """Count the steps between two of the loop's "log"s, "eval"s, "save"s or "sample"s; 0: never."""
@@ -62,18 +72,19 @@ class Program:
         """Draw the state at step 0 (without `initial` weights)."""
         optimizer = self.experiment.optimizer
         return step.init_state(
-            key, self._prepared_row(), model=self.experiment.model, task=self.experiment.task, tx=self.optimizer[0],
+            key, self.prepared_row(), model=self.experiment.model, task=self.experiment.task, tx=self.optimizer[0],
             ema=optimizer.ema > 0,
         )  # fmt: skip
 
-    def _prepared_row(self) -> Batch:
+    def prepared_row(self) -> Batch:
         """Prepare one row as evaluation does, or as training does where only training has rows."""
         splits = self.data.splits
         rows = splits.evaluated
         row = jax.tree.map(lambda leaf: np.asarray(leaf[:1]), rows)
         if rows is splits.train:
             row = self.data.augment(row, step.example_draw(jax.random.key(0), jax.numpy.arange(1)))
-        return self.data.prepare(row, None)
+        row = self.data.prepare(row, None)
+        return row if self.cut is None else {**row, "inputs": self.cut.placeholders(1)}
 
     @functools.cached_property
     def optimizer(self) -> tuple[optax.GradientTransformationExtraArgs, LearningRate | None]:
@@ -84,27 +95,31 @@ class Program:
     def train_step(self) -> Callable[..., Any]:
         """Make one training step: (state, batch, key) -> (state, metrics), pure and not compiled."""
         experiment, (tx, learning_rate) = self.experiment, self.optimizer
-        return functools.partial(
+        return self._resumed(functools.partial(
             step.train_step, tx=tx, learning_rate=learning_rate, trainable=experiment.optimizer.trainable,
             ema=experiment.optimizer.ema, augment=self.data.augment,
             loss_limit=experiment.loss_limit, skip_bad=experiment.on_bad_step == "skip",
             axis_name=self.layout.axis_name, **self._inference,
-        )  # fmt: skip
+        ))  # fmt: skip
 
     @functools.cached_property
     def eval_step(self) -> Callable[..., Any]:
         """Score a padded batch: (variables, batch) -> weighted sums, pure and not compiled."""
-        return functools.partial(step.eval_step, axis_name=self.layout.axis_name, **self._inference)
+        return self._resumed(functools.partial(step.eval_step, axis_name=self.layout.axis_name, **self._inference))
 
     @functools.cached_property
     def decode_step(self) -> Callable[..., Any]:
         """Decode a batch: (variables, batch) -> what the task makes of it, pure and not compiled."""
-        return functools.partial(step.decode_step, **self._inference)
+        return self._resumed(functools.partial(step.decode_step, **self._inference))
 
     @functools.cached_property
     def output_step(self) -> Callable[..., Any]:
         """Apply the model: (variables, batch) -> its outputs, pure and not compiled."""
-        return functools.partial(step.output_step, **self._inference)
+        return self._resumed(functools.partial(step.output_step, **self._inference))
+
+    def _resumed(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """Let a step of the whole model begin at the cut, where there is one."""
+        return function if self.cut is None else self.cut.resumed(function)
 
     @property
     def _inference(self) -> Mapping[str, Any]:
@@ -157,8 +172,9 @@ class Program:
         experiment = self.experiment
         if experiment.init_from is None:
             return None
-        held = weights.load(user_path(experiment.init_from, "init_from"))
-        source = f"init_from={experiment.init_from}"
+        path = self.find_weights(experiment.init_from)
+        source = f"init_from={path}"
+        held = from_pytorch(experiment.model, weights.load(path), source)
         return transfer(self.variables_spec, held, source, experiment.init_map, experiment.init_strict)
 
     @functools.cached_property
@@ -167,8 +183,14 @@ class Program:
         return Compiled(self)
 
 
-def build(experiment: Experiment, data: pipeline.Prepared, seed: int, layout: layouts.Layout) -> Program:
+def build(
+    experiment: Experiment, data: pipeline.Prepared, seed: int, layout: layouts.Layout,
+    find_weights: Callable[[str], Path] | None = None,
+) -> Program:  # fmt: skip
     """Make the program of a run.
+
+    Args:
+        find_weights: finds the file that `init_from` names; None: it is a path.
 
     Raises:
         UserError: a batch does not split over the devices, or the data do not fit the model or the task.
@@ -178,6 +200,8 @@ def build(experiment: Experiment, data: pipeline.Prepared, seed: int, layout: la
     experiment = bind_experiment(experiment, data.splits.facts)
     total = Duration.parse(experiment.steps).in_steps(experiment.batch_size, count_examples(data.splits.train))
     program = Program(experiment, data, layout, seed, round(total))
+    if find_weights is not None:
+        program = dataclasses.replace(program, find_weights=find_weights)
     _check_fit(program)
     return program
 
@@ -188,7 +212,7 @@ def _check_fit(program: Program) -> None:
     task, model = program.experiment.task, program.experiment.model
 
     def outputs(variables: Any, key: jax.Array) -> Any:
-        return task.apply(model, variables, program._prepared_row(), train=False, rngs={"params": key})
+        return task.apply(model, variables, program.prepared_row(), train=False, rngs={"params": key})
 
     try:
         shapes = jax.eval_shape(outputs, program.variables_spec, program.key_spec)

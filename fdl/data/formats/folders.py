@@ -8,6 +8,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 from absl import logging
 
+from fdl.data.digests import first_equal
 from fdl.data.formats import archives
 from fdl.data.formats.bad_inputs import Bad, settle
 from fdl.data.formats.class_folders import Labelled, SplitName, label_by_folder
@@ -30,7 +31,7 @@ def folder(
 
     Folders inside a class's folder belong to the class. A split's folder may have any of the usual names (training, valid,
     dev, test_set, ...). Where there is no test/, val/ is the test split, for it chooses nothing then; where there is neither, a
-    fifth of each class is. What is left out is said in `Splits.notes`.
+    fifth of each class is (equal pictures stay together). What is left out is said in `Splits.notes`.
 
     Args:
         path: a folder; a .zip or .tar (.gz, .bz2, .xz) of one, unpacked once into fdl's cache (`fdl.data.formats.archives`); or a
@@ -134,7 +135,11 @@ def read_folder(
         said.append("there is no test folder: the validation folder is the test split, and chooses nothing")
         rows["test"] = rows.pop("validation")
     elif "test" not in rows and test_share:
-        chosen = stratified(rows["train"]["targets"], test_share)
+        first = first_equal(rows["train"], np.arange(count_examples(rows["train"])))
+        alone = np.flatnonzero(first == np.arange(len(first)))
+        chosen = np.zeros(len(first), bool)
+        chosen[alone] = stratified(rows["train"]["targets"][alone], test_share)
+        chosen = chosen[first]
         rows["train"], rows["test"] = take(rows["train"], ~chosen), take(rows["train"], chosen)
     if said:
         logging.warning("%s: %s", place.where, "; ".join(said))

@@ -13,24 +13,29 @@ from fdl.tasks.panels.answers import FIRST, Answers, class_names, collect_answer
 from fdl.tasks.panels.data import augmentations, augmented, class_counts, examples, pictures
 from fdl.tasks.panels.feature_maps import feature_maps
 from fdl.tasks.panels.planar import decision_boundary
+from fdl.tasks.panels.seen_inside import feature_plane, first_filters, grad_cam
 from fdl.tasks.task import DrawPanel, Panel, View
 from fdl.types import count_examples, take
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["class_names", "panels", "softmax"]
+__all__ = ["class_names", "data_panels", "panels", "softmax"]
+
+
+def data_panels(view: View) -> list[DrawPanel]:
+    """List the panels that need no trained model."""
+    return [
+        lambda: class_counts(view),
+        lambda: examples(view),
+        lambda: augmentations(view),
+        lambda: augmented(view),
+    ]
 
 
 def panels(view: View) -> list[DrawPanel]:
     """List the panels; the model is asked when the first one that needs its answers is drawn."""
-    about_data: list[DrawPanel] = [
-        lambda: class_counts(view),
-        lambda: examples(view),
-        lambda: decision_boundary(view),
-        lambda: augmentations(view),
-        lambda: augmented(view),
-    ]
+    about_data: list[DrawPanel] = [*data_panels(view), lambda: decision_boundary(view)]
     if view.splits.test is None:
         return about_data
     answers = functools.cache(lambda: collect_answers(view))
@@ -41,6 +46,9 @@ def panels(view: View) -> list[DrawPanel]:
         lambda: curves_of_two(answers()),
         lambda: predictions(answers()),
         lambda: mistakes(answers()),
+        lambda: grad_cam(view, answers()),
+        lambda: feature_plane(view, answers()),
+        lambda: first_filters(view),
         lambda: _seen_inside(view, answers()),
     ]
 
