@@ -169,7 +169,7 @@ class SourceName:
 
 
 if TYPE_CHECKING:
-    SourceLike = LoadFunction  # text is taken as well, at run time
+    SourceLike = Any  # LoadFunction, or text that __post_init__ makes one of
 else:
     SourceLike = SourceName  # what --set reads
 

@@ -55,9 +55,9 @@ def from_pytorch(model: nn.Module, held: Mapping[str, np.ndarray], where: str) -
             f"{where}: not the weights of {type(model).__name__} in timm's layout: it lacks {_list(missing)}, and has "
             f"{_list(other)} instead; give those of the same net"
         )
-    known = {theirs: ours for ours, theirs in table.items()}
+    ours_of = {theirs: ours for ours, theirs in table.items()}
     return {
-        known.get(name, name): _transposed(array) if name in known else array
+        ours_of.get(name, name): _transposed(array) if name in ours_of else array
         for name, array in held.items()
         if not name.endswith(_COUNTER)
     }
@@ -123,9 +123,8 @@ def _efficientnet_lite() -> Iterator[tuple[str, str]]:
     yield from _norm("stem/norm", "bn1")
     for stage, each in enumerate(STAGES):
         for block in range(each.blocks):
-            parts = (("expand", "conv_pw"), ("depthwise", "conv_dw"), ("project", "conv_pwl"))
-            if each.expansion == 1:
-                parts = (("depthwise", "conv_dw"), ("project", "conv_pw"))
+            wide = (("expand", "conv_pw"), ("depthwise", "conv_dw"), ("project", "conv_pwl"))
+            parts = wide if each.expansion != 1 else (("depthwise", "conv_dw"), ("project", "conv_pw"))
             for number, (part, conv) in enumerate(parts, 1):
                 ours, theirs = f"stage{stage + 1}_block{block + 1}/{part}", f"blocks.{stage}.{block}"
                 yield f"params/{ours}/conv/kernel", f"{theirs}.{conv}.weight"

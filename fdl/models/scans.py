@@ -80,11 +80,11 @@ def _scan_backward(cell: _Cell, reverse: bool, saved: Any, gradients: Any) -> tu
         needed_t, dh_t, mask_t = given
         d_state = (*d_state[:-1], d_state[-1] + dh_t)
         direct, d_product, rest = cell.backward(d_state, needed_t)
-        d_product, *rest = _where(mask_t, (d_product, *rest), (jnp.zeros((), d_product.dtype),) * (1 + len(rest)))
+        d_product, *masked = _where(mask_t, (d_product, *rest), (jnp.zeros((), d_product.dtype),) * (1 + len(rest)))
         *others, dh = direct
         through = d_product @ transposed
         d_before = (*others, through if dh is None else dh + through)
-        return _where(mask_t, d_before, d_state), (d_product, tuple(rest))
+        return _where(mask_t, d_before, d_state), (d_product, tuple(masked))
 
     given = cell.needed(kept, before, after), dh_TxBxH, mask
     d_first, (d_product, rest) = lax.scan(step, d_last, given, reverse=not reverse)

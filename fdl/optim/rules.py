@@ -138,7 +138,9 @@ def _schedule_free(
 ) -> optax.GradientTransformationExtraArgs:
     """Wrap `base` in `optax.contrib.schedule_free`, with the rate of the step given."""
 
-    def update(grads: object, state: object, params: object = None, *, step: object, **extra: object) -> tuple[Any, Any]:
+    def update(
+        grads: object, state: object, params: object = None, *, step: object, **extra: object
+    ) -> tuple[Any, Any]:
         return contrib.schedule_free(base, rate(step), b1).update(grads, state, params, step=step, **extra)
 
     return optax.GradientTransformationExtraArgs(contrib.schedule_free(base, 0.0, b1).init, update)

@@ -111,7 +111,8 @@ class Translation(Task):
 
     def check(self, outputs: Any, splits: Splits) -> None:
         """Refuse rows without targets of tokens."""
-        if np.ndim(splits.train.get("targets")) != 2 or "mask" not in splits.train:
+        targets = splits.train.get("targets")
+        if targets is None or np.ndim(targets) != 2 or "mask" not in splits.train:
             raise UserError(f"{splits.name} holds no pairs of texts: name fdl.data.pairs.Pairs in data.encode")
 
     def baselines(self, splits: Splits) -> dict[str, Metrics]:

@@ -196,7 +196,8 @@ def _features_of(
     compute: Callable[..., Any], cut: Cut, program: Program, variables: Variables, rows: Arrays, size: int,
     between: Callable[[], None],
 ) -> Arrays:  # fmt: skip
-    total, parts = count_examples(rows), []
+    total = count_examples(rows)
+    parts: list[Arrays] = []
     columns = {name: column for name, column in rows.items() if name != "mask"}
     for batch in pipeline.padded_batches(columns, size):
         del batch["mask"]

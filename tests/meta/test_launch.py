@@ -170,7 +170,9 @@ def test_training_does_not_hold_the_lock(checkout: Checkout) -> None:
     assert ".lock" not in held
 
 
-@pytest.mark.parametrize("stamp", ["", "\n", "cpu", "cpu 1 2 /elsewhere\n", "cpu base 1 2 /elsewhere\n", "cpu 1 2 {root}\n", "\0\1\n"])
+@pytest.mark.parametrize(
+    "stamp", ["", "\n", "cpu", "cpu 1 2 /elsewhere\n", "cpu base 1 2 /elsewhere\n", "cpu 1 2 {root}\n", "\0\1\n"]
+)
 def test_a_broken_stamp_is_mended(checkout: Checkout, stamp: str) -> None:
     checkout.run()
     checkout.calls()

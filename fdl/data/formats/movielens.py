@@ -38,9 +38,11 @@ def movielens_ratings(request: Request, *, split: Whole = 0) -> Splits:
     def made(pairs: Arrays, facts: dict[str, Any], where: str, skipped: tuple[Bad, ...]) -> Splits:
         order = np.random.default_rng(split).permutation(len(pairs["targets"]))
         count = len(order) // 10
-        parts = [take(pairs, np.sort(rows)) for rows in (order[count:], order[:count])]
+        train, test = (take(pairs, np.sort(rows)) for rows in (order[count:], order[:count]))
         kept = Facts(target="rating", unit="stars", outputs=1, extra=facts)
-        return Splits("movielens_ratings", "files", f"{where} (split {split})", *parts, facts=kept, skipped=skipped)
+        return Splits(
+            "movielens_ratings", "files", f"{where} (split {split})", train, test, facts=kept, skipped=skipped
+        )
 
     return _load("movielens_ratings", request, made)
 
@@ -69,15 +71,16 @@ def movielens_histories(request: Request, *, split: Whole = 0) -> Splits:
             held = round(TEST_SHARE * len(films))
             chosen = held + round(VALIDATION_SHARE * (len(films) - held))
             test[number, films[:held]], validation[number, films[held:chosen]], train[number, films[chosen:]] = 1, 1, 1
-        parts = [
+        seen, tested, validated = (
             {"inputs": inputs, "targets": targets}
             for inputs, targets in ((train, train), (train | validation, test), (train, validation))
-        ]
+        )
         kept = Facts(outputs=facts["items"], target="film", extra=facts)
         notes = ("validation and test rows are the training users with other films held out",)
         return Splits(
-            "movielens_histories", "files", f"{where} (split {split})", *parts, facts=kept, skipped=skipped, notes=notes
-        )
+            "movielens_histories", "files", f"{where} (split {split})", seen, tested, validated, kept,
+            skipped=skipped, notes=notes,
+        )  # fmt: skip
 
     return _load("movielens_histories", request, made)
 

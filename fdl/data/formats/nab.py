@@ -69,8 +69,8 @@ def _splits(folder: Path, request: Request, window: int, goal: str) -> Splits:
     test = rows["time"] >= learnt
     extra = {"series": names, "lengths": lengths, "labels": places}
     facts = Facts(outputs=rows["targets"].shape[1], target="value", extra=extra)
-    split = [take(rows, chosen) for chosen in (train, test, ~train & ~test)]
-    return Splits("nab", "files", f"{len(names)} series in {folder}", *split, facts=facts)
+    where = f"{len(names)} series in {folder}"
+    return Splits("nab", "files", where, take(rows, train), take(rows, test), take(rows, ~train & ~test), facts)
 
 
 def probation(length: int) -> int:

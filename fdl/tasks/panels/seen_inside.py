@@ -35,7 +35,7 @@ def first_filters(view: View, most: int = 64) -> Panel | None:
 
     def note(next_fn: Any, args: Any, kwargs: Any, context: nn.module.InterceptorContext) -> Any:
         kernel = context.module.variables.get("params", {}).get("kernel")
-        if context.method_name == "__call__" and np.ndim(kernel) == 4:
+        if context.method_name == "__call__" and kernel is not None and np.ndim(kernel) == 4:
             found.append(("/".join(context.module.path), kernel))
         return next_fn(*args, **kwargs)
 
@@ -162,10 +162,16 @@ def feature_plane(view: View, answers: Answers) -> Panel | None:
         of = truth == number
         colour = colormaps["tab20"](place) if len(shown) <= _MOST_COLOURS else figures.BLUE
         ax.scatter(
-            *plane[of].T, s=14, color=colour, linewidths=0, alpha=0.8, label=figures.label(answers.classes[number])
+            plane[of, 0],
+            plane[of, 1],
+            s=14,
+            color=colour,
+            linewidths=0,
+            alpha=0.8,
+            label=figures.label(answers.classes[number]),
         )
     missed = answers.predicted[picks] != truth
-    ax.scatter(*plane[missed].T, s=40, facecolors="none", edgecolors=figures.RED, linewidths=0.9)
+    ax.scatter(plane[missed, 0], plane[missed, 1], s=40, facecolors="none", edgecolors=figures.RED, linewidths=0.9)
     ax.set_xticks([])
     ax.set_yticks([])
     if len(shown) <= _MOST_COLOURS:
@@ -194,7 +200,7 @@ def _last_dense(view: View, inputs: Any) -> Path | None:
 
     def note(next_fn: Any, args: Any, kwargs: Any, context: nn.module.InterceptorContext) -> Any:
         kernel = context.module.variables.get("params", {}).get("kernel")
-        if context.method_name == "__call__" and np.ndim(kernel) == 2:
+        if context.method_name == "__call__" and kernel is not None and np.ndim(kernel) == 2:
             found.append(context.module.path)
         return next_fn(*args, **kwargs)
 

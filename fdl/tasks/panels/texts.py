@@ -83,7 +83,7 @@ def word_shares(view: View, rows: Arrays, classes: np.ndarray) -> np.ndarray:
     inputs = view.prepared(rows)["inputs"]
 
     def logit(embedded: Any) -> Any:
-        logits = view.model.apply(view.variables, embedded, inputs["mask"], method="classify")
+        logits: Any = view.model.apply(view.variables, embedded, inputs["mask"], method="classify")
         return logits[np.arange(len(classes)), classes].sum()
 
     embedded = view.model.apply(view.variables, inputs, method="embed")
