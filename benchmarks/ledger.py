@@ -151,26 +151,29 @@ class Line:
 
 
 def describe(results: Sequence[Result]) -> Line:
-    """Put the results of one experiment, a run for each seed, into words: its monitored metric on the test split."""
+    """Put the results of one experiment, a run for each seed, into words: its quoted metric on the test split."""
     first = results[0]
     task = load_experiment(first.experiment).task
-    key = next(k for k in (f"test/{task.monitor}", f"eval/{task.monitor}") if k in first.metrics)
+    metric = task.quoted_metric()
+    key = next(k for k in (f"test/{metric}", f"eval/{metric}") if k in first.metrics)
     style = task.metric_style(key)
     values = sorted(result.metrics[key] for result in results)
     middle = number(statistics.median(values), style, unit=True)
+    words = metric.replace("_", " ")
+    middle = f"{middle} {words}" if style.percent else f"{words} {middle}"
     seeds = (
         f"seed {first.seed}" if len(results) == 1
         else f"{number(values[0], style)} to {number(values[-1], style)}, {len(results)} seeds"
     )  # fmt: skip
     split = "test" if key.startswith("test/") else "validation"
-    best = min if task.better == "min" else max
+    best = min if style.better == "min" else max
     simple = [(metrics[key], name) for name, metrics in first.baselines.items() if key in metrics]
     value, name = best(simple, default=(0.0, ""))
     minutes = statistics.median(result.seconds for result in results) / 60
     shared = "" if all(result.alone for result in results) else ", shared with other work"
     return Line(
         experiment=first.experiment,
-        reaches=f"{middle} {task.monitor.replace('_', ' ')} on {split} ({seeds})",
+        reaches=f"{middle} on {split} ({seeds})",
         baseline=f"{name} {number(value, style)}" if name else "",
         time=f"{minutes:.1f} min" if minutes >= 1 else f"{60 * minutes:.0f} s",
         hardware=f"{first.hardware}{shared}; jax {first.versions['jax']}",

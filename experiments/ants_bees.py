@@ -9,10 +9,9 @@ Source: https://docs.pytorch.org/tutorials/beginner/transfer_learning_tutorial.h
 Command: python -m fdl.main --experiment=ants_bees
     With the tutorial's hymenoptera_data as DATA_DIR/hymenoptera, and timm's weights as
     DATA_DIR/pretrained/tf_efficientnet_lite0.safetensors, or fetched from the hub (pip install 'fdl[hub]').
-Hardware: 2 cores of an AMD EPYC 9005, shared with other work; jax 0.10.2
-Result: 94.77 % of 153 (145; seeds 0, 1 and 2 alike); majority class 45.75 %, a linear model on the pixels
-    54.90 %, on the same features 94.12 %. 101 s of CPU time with computing the features, evaluating and the report, 59 s once they are kept; the head
-    itself trains in a second.
+Hardware: 2 cores of an AMD EPYC, shared with other work; jax 0.10.2
+Result: 94.77% accuracy on test (94.77% to 94.77%, 3 seeds) in 1.3 min; best simple model: linear model on the frozen
+    features 94.12%
 """
 
 from fdl.data import Data, ops

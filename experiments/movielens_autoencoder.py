@@ -2,8 +2,9 @@
 
 Source: Liang et al. 2018 (Mult-DAE); Steck 2019 (EASE)
 Command: python -m fdl.main --experiment=movielens_autoencoder
-Hardware: 2 cores of an AMD EPYC 9005, shared with other work; jax 0.10.2
-Result: not measured yet
+Hardware: 2 cores of an AMD EPYC, shared with other work; jax 0.10.2
+Result: ndcg 0.3163 on test (seed 0) in 1.1 min; best simple model: EASE 0.3533
+Note: EASE, a linear autoencoder in closed form, wins: 671 users are few for a net.
 """
 
 from fdl.data import Data, sources

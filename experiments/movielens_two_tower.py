@@ -2,8 +2,9 @@
 
 Source: Covington, Adams and Sargin 2016; Steck 2019 (EASE)
 Command: python -m fdl.main --experiment=movielens_two_tower
-Hardware: 2 cores of an AMD EPYC 9005, shared with other work; jax 0.10.2
-Result: not measured yet
+Hardware: 2 cores of an AMD EPYC, shared with other work; jax 0.10.2
+Result: ndcg 0.2852 on test (seed 0) in 1.2 min; best simple model: EASE 0.3533
+Note: EASE wins: a product of two small vectors cannot hold which of 9,066 films go together as its full matrix does.
 """
 
 from fdl.data import Data, sources

