@@ -92,7 +92,7 @@ def test_folds_are_refused_where_they_would_mean_nothing() -> None:
     with pytest.raises(UserError, match="a test split of its own"):
         loaded(rows(20), cut="random,fold=1/2", given_test=rows(5))
     with pytest.raises(UserError, match="this fold of the 3 rows of toy is empty"):
-        loaded(rows(3), cut="random,fold=1/5", validation=0)
+        loaded(rows(3), cut="random,fold=3/5", validation=0)
 
 
 def test_a_source_without_a_test_split_gets_one_by_the_same_cut() -> None:

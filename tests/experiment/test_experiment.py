@@ -194,7 +194,7 @@ def test_what_is_due_every_epoch_comes_once_an_epoch(period: float) -> None:
 
 
 def test_the_example_of_the_readme(tmp_path: Path) -> None:
-    readme = (Path(__file__).resolve().parents[2] / "README.md").read_text()
+    readme = (Path(__file__).resolve().parents[2] / "docs" / "extending.md").read_text()
     (tmp_path / "mine.py").write_text(
         next(block.split("```")[0] for block in readme.split("```python\n") if "def experiment()" in block)
     )

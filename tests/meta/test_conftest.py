@@ -39,7 +39,7 @@ def session(folder: Path, *args: str, **env: str) -> subprocess.CompletedProcess
     return subprocess.run(
         [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *args],
         cwd=folder, capture_output=True, text=True, timeout=120,
-        env=clean | {"PYTHONPATH": str(ROOT), "PYTEST_ADDOPTS": f"--basetemp={folder / 'temporary'}"} | env,
+        env=clean | {"PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}", "PYTEST_ADDOPTS": f"--basetemp={folder / 'temporary'}"} | env,
     )  # fmt: skip
 
 

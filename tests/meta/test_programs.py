@@ -88,7 +88,7 @@ def test_a_compiled_step_copies_no_state_and_asks_the_host_for_nothing(tmp_path:
 
 
 def test_many_steps_in_one_call_hold_one_step(tmp_path: Path) -> None:
-    single = program_of("california_mlp", tmp_path)
+    single = program_of("digits_cnn", tmp_path)
     experiment = dataclasses.replace(single.experiment, data=dataclasses.replace(single.experiment.data, resident=True))
     many = dataclasses.replace(single, experiment=experiment)
     counted = [

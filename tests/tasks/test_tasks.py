@@ -220,7 +220,8 @@ def test_a_panel_that_fails_does_not_end_the_others() -> None:
 
     sections = report.draw(Classification().panels(View(**{**vars(view), "outputs": broken})))
     titles = ["failed" if "out of memory" in section.error else section.title for section in sections]
-    assert titles == ["Examples by class", "Training images", "One augmented batch", *["failed"] * 6]
+    assert titles[:3] == ["Examples by class", "Training images", "One augmented batch"]
+    assert [title for title in titles[3:] if title != "First-layer filters"] == ["failed"] * 8
 
 
 # ---- the user's pictures --------------------------------------------------------------------------------------------

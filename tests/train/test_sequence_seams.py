@@ -41,8 +41,9 @@ def reviews(request: Request) -> Splits:
     return Splits("reviews", "", "", parts[0], parts[1], parts[2])
 
 
-SETTINGS = {"optimizer": Optimizer(learning_rate=1e-2), "steps": 4, "batch_size": 16, "eval_batch_size": 32, "eval_every": 2,
-            "save_every": 2, "log_every": 2, "name": "toy"}  # fmt: skip
+# The gradient of a bias of keys is 0 but for rounding, which Adam with its own eps would make a whole step of.
+SETTINGS = {"optimizer": Optimizer(learning_rate=1e-2, eps=1e-3), "steps": 4, "batch_size": 16,
+            "eval_batch_size": 32, "eval_every": 2, "save_every": 2, "log_every": 2, "name": "toy"}  # fmt: skip
 PAIRS = Data(
     load=lambda request: small(sources.dates(request, count=60)),
     encode=(Pairs("character", source_length=36, target_length=11),),

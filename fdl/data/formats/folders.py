@@ -135,16 +135,30 @@ def read_folder(
         said.append("there is no test folder: the validation folder is the test split, and chooses nothing")
         rows["test"] = rows.pop("validation")
     elif "test" not in rows and test_share:
-        first = first_equal(rows["train"], np.arange(count_examples(rows["train"])))
-        alone = np.flatnonzero(first == np.arange(len(first)))
-        chosen = np.zeros(len(first), bool)
-        chosen[alone] = stratified(rows["train"]["targets"][alone], test_share)
-        chosen = chosen[first]
+        chosen = _held_out(rows["train"], test_share)
         rows["train"], rows["test"] = take(rows["train"], ~chosen), take(rows["train"], chosen)
     if said:
         logging.warning("%s: %s", place.where, "; ".join(said))
     parts = (rows["train"], rows.get("test"), rows.get("validation"))
     return Splits(place.name, "files", place.where, *parts, Facts(classes=named), skipped=skipped, notes=said)
+
+
+def _held_out(rows: Arrays, share: float) -> np.ndarray:
+    """Choose a share of every class for the test split, bool [N]; equal pictures stay together.
+
+    A class of nothing but equal pictures is divided all the same: it has to be in both.
+    """
+    first = first_equal(rows, np.arange(count_examples(rows)))
+    alone = np.flatnonzero(first == np.arange(len(first)))
+    chosen = np.zeros(len(first), bool)
+    chosen[alone] = stratified(rows["targets"][alone], share)
+    chosen = chosen[first]
+    by_row = stratified(rows["targets"], share)
+    for label in np.unique(rows["targets"]):
+        of = rows["targets"] == label
+        if chosen[of].all():
+            chosen[of] = by_row[of]
+    return chosen
 
 
 def _classes(labelled: Labelled, where: str) -> tuple[str, ...]:
