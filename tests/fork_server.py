@@ -36,8 +36,11 @@ READY = {"ready": True}
 
 
 def main() -> None:
+    # scikit-learn imports pandas where it is installed, pandas pyarrow, and pyarrow starts a thread; both do without.
+    sys.modules["pyarrow"] = None  # type: ignore[assignment]
     for name in EARLY:
         importlib.import_module(name)
+    del sys.modules["pyarrow"]
     from matplotlib import font_manager
 
     font_manager.findfont("DejaVu Sans")
