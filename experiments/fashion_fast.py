@@ -4,9 +4,8 @@ Source: Jordan's airbench (2024, https://arxiv.org/abs/2404.00498; its Muon vers
     convolutions that start as the identity, kernels of fixed norm updated by Muon, alternating flips, label smoothing,
     BatchNorm that follows a short run, six views at test time. Made for CIFAR-10; here with a twelfth of its work.
 Command: python -m fdl.main --experiment=fashion_fast
-Hardware: 2 cores of an AMD EPYC 9005, no accelerator; jax 0.10.2
-Result: not measured yet. Three epochs, a first kernel of 3 x 3 and 5,000 rows held out: 92.98 % test (seed 0), in 373 s of
-    one core's time; a linear model on the pixels 83.9 %
+Hardware: 2 cores of an AMD EPYC, shared with other work; jax 0.10.2
+Result: 94.06% accuracy on test (seed 0) in 11.7 min; best simple model: linear model on the pixels 83.86%
 """
 
 from fdl.data import Data, augment, ops, sources
