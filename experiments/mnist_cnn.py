@@ -4,8 +4,8 @@ Source: Brownlee's "Handwritten digit recognition using convolutional neural net
     batch 200, 10 epochs: 99.1-99.2 % test, with the test split as validation). One convolution more, BatchNorm, digits
     turned, moved and partly hidden in training, an average of the weights, and three views of each digit at test time.
 Command: python -m fdl.main --experiment=mnist_cnn
-Hardware: 2 cores of an AMD EPYC 9005, no accelerator; jax 0.10.2
-Result: not measured yet
+Hardware: 2 cores of an AMD EPYC, shared with other work; jax 0.10.2
+Result: 99.63% accuracy on test (seed 0) in 12.9 min; best simple model: linear model on the pixels 91.94%
 """
 
 from fdl.data import Data, augment, ops, sources
