@@ -175,6 +175,7 @@ def _train_to(told: dict[str, Any]) -> dict[str, Any]:
     from fdl.train import loop
     from fdl.train.evaluation import evaluate
     from fdl.train.program import build
+    from fdl.train.restore import restore_best
 
     experiment = load_experiment("fashion_cnn", [f"stop_at={told['accuracy']}", *told["overrides"]])
     folder = Path(told["data_dir"]) if told["data_dir"] else None
@@ -186,7 +187,7 @@ def _train_to(told: dict[str, Any]) -> dict[str, Any]:
         began = time.monotonic()
         progress = loop.train(program, Path(workdir), loop.Hooks())
         wall, start = time.monotonic() - began, common.age()
-        state, step = loop.restore_best(program, Path(workdir) / "checkpoints")
+        state, step = restore_best(program, Path(workdir) / "checkpoints")
         test = evaluate(program, state.variables, data.splits.test)["accuracy"]
         seen = [row["eval/accuracy"] for row in logs.read_rows(Path(workdir)) if "eval/accuracy" in row]
     return {"reached": bool(progress.stopped), "validation": max(seen), "test": test, "step": step,

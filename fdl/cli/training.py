@@ -26,6 +26,7 @@ from fdl.rundir.rows import Row
 from fdl.tasks.task import Task, View
 from fdl.train import frozen_features, loop, stopping
 from fdl.train.program import Program, build
+from fdl.train.restore import restore
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,7 +78,7 @@ def train_run(experiment: Experiment, options: Options, doc: str = "") -> Traine
         path = Path(processes.from_first(lambda: str(_begin(stack, experiment, program, trainer, options, before))))
         processes.check_shared(path)
         if options.dump_hlo and processes.is_first():
-            for written in profiling.dump(program, path / "hlo"):
+            for written in profiling.dump(trainer, path / "hlo"):
                 session.say(f"wrote {written}")
         try:
             trained = _train_in(path, program, trainer, options, profiled, compile_seconds, asked)
@@ -97,7 +98,7 @@ def _training_program(program: Program, begun: Path | None, between: Callable[[]
     """
 
     def variables() -> Mapping[str, Any]:
-        state = program.compiled.initial_state() if begun is None else loop.restore(program, begun / "checkpoints")[0]
+        state = program.compiled.initial_state() if begun is None else restore(program, begun / "checkpoints")[0]
         return {"params": state.params, **state.stats}
 
     trainer, line = frozen_features.training_program(program, variables, between)

@@ -183,7 +183,7 @@ def load(data: Data, request: Request, num_examples: int | None = None) -> Prepa
     Raises:
         UserError: the data set cannot be had, is damaged, or is too small for what is asked of it.
     """
-    splits = data.load(dataclasses.replace(request, source=data.source, on_bad=data.on_bad))
+    splits = data.read(request)
     splits = dataclasses.replace(
         splits, sha256=splits.sha256 or sha256_of(splits.train, splits.test, splits.validation)
     )

@@ -169,7 +169,7 @@ class SourceName:
 
 
 if TYPE_CHECKING:
-    SourceLike = Any  # LoadFunction, or text that __post_init__ makes one of
+    SourceLike = LoadFunction | str  # __post_init__ makes a function of the text
 else:
     SourceLike = SourceName  # what --set reads
 
@@ -211,6 +211,16 @@ class Data:
         object.__setattr__(self, "cut", Cut.parse(self.cut))
         if isinstance(self.load, str):
             object.__setattr__(self, "load", SourceName.parse(self.load))
+
+    @property
+    def loader(self) -> LoadFunction:
+        """The source as a function, which `__post_init__` has made of a text."""
+        assert not isinstance(self.load, str)
+        return self.load
+
+    def read(self, request: Request) -> Splits:
+        """Read the source, in the form and with the care for bad rows that these settings ask for."""
+        return self.loader(dataclasses.replace(request, source=self.source, on_bad=self.on_bad))
 
     def changes_of(self, text: str) -> tuple[dict[str, Any], dict[str, Any]]:
         """Return what `--set data=TEXT` changes: (the source; what was chosen for the old one, unless it is set as well).

@@ -51,7 +51,7 @@ def resolved_settings(experiment: Experiment, request: Request) -> dict[str, str
 
     Nothing is downloaded, and no data set is read whole.
     """
-    facts = quick_facts(experiment.data.load, request) or Facts()
+    facts = quick_facts(experiment.data.loader, request) or Facts()
     model, unknown = _bind(experiment.model, facts, "model")
     task, more = _bind(experiment.task, facts, "task")
     left = {path for path, _ in (*unknown, *more)}

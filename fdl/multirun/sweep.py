@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import itertools
 import json
@@ -60,7 +59,7 @@ def check_validation(experiment: Experiment, request: Request) -> None:
     data = experiment.data
     if data.validation:
         return
-    splits = data.load(dataclasses.replace(request, source=data.source, on_bad=data.on_bad))
+    splits = data.read(request)
     if splits.validation is None:
         raise UserError(
             f"{experiment.name} has no validation split for a sweep to choose by; cut one from training, such as "

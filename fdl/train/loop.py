@@ -24,10 +24,8 @@ from fdl.train.bad_steps import BadStep
 from fdl.train.evaluation import evaluate, view
 from fdl.train.program import Program
 from fdl.train.progress import Progress, accumulate, finish_row, update_best
-from fdl.train.restore import restore as restore
-from fdl.train.restore import restore_best as restore_best
-from fdl.train.row_log import Clock, Log, open_log
-from fdl.train.row_log import row_header as row_header
+from fdl.train.restore import restore
+from fdl.train.row_log import Clock, Log, open_log, row_header
 from fdl.train.schedule import Call, Schedule
 from fdl.train.step import Metrics, State
 from fdl.train.updates import apply_updates, update_steps
