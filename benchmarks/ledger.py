@@ -9,11 +9,13 @@ its run; tests/meta/test_ledger.py fails then.
 
 from __future__ import annotations
 
+import argparse
 import dataclasses
 import json
 import re
 import statistics
 import sys
+import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
@@ -214,8 +216,6 @@ def with_result(source: str, line: Line) -> str:
 
 
 def _wrap(text: str, width: int = 118) -> str:
-    import textwrap
-
     return textwrap.fill(text, width, subsequent_indent="    ", break_long_words=False, break_on_hyphens=False)
 
 
@@ -230,15 +230,18 @@ def write_documents(lines: Sequence[Line]) -> None:
 
 def main(argv: Sequence[str]) -> int:
     """Run `add RUN_DIRECTORY...` or `write`."""
-    if argv[:1] == ["add"] and argv[1:]:
-        alone = "--alone" in argv
-        try:
-            add_results(read_run(Path(arg), alone) for arg in argv[1:] if arg != "--alone")
-        except UserError as error:
-            print(f"error: {error}", file=sys.stderr)
-            return 2
-    elif argv != ["write"]:
-        print(__doc__, file=sys.stderr)
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.ledger", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
+    add = commands.add_parser("add", help="add finished runs to the ledger, then write the documents")
+    add.add_argument("runs", nargs="+", type=Path)
+    add.add_argument("--alone", action="store_true", help="nothing else ran on the machine")
+    commands.add_parser("write", help="write README's table and the docstrings' results")
+    given = parser.parse_args(argv)
+    try:
+        if given.command == "add":
+            add_results([read_run(run, given.alone) for run in given.runs])
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
         return 2
     write_documents(describe_all(read_results()))
     return 0

@@ -125,8 +125,7 @@ conv.defvjp(lambda x, kernel, *how: (_conv(x, kernel, *how), (x, kernel)), _conv
 def depthwise_conv(x_BxHxWxC: Array, kernel_KxKx1xC: Array, stride: int = 1, padding: Padding = "SAME") -> Array:
     """Convolve each channel with its own square kernel, [B, H', W', C].
 
-    XLA has no fast form of it on CPUs; there the K * K shifted inputs are multiplied by their weights and added up, which is
-    several times faster than the grouped convolution forward and backward. PyTorch's own kernel is faster still in training.
+    XLA has no fast form of it on CPUs; there the K * K shifted inputs are multiplied by their weights and added up.
     """
     return _by_platform(
         functools.partial(_shifted_sum, stride=stride, padding=padding),
