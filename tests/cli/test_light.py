@@ -56,11 +56,14 @@ def test_training_imports_only_what_it_uses_before_its_first_step(tmp_path: Path
 def test_the_list_is_read_from_the_docstrings(capsys: pytest.CaptureFixture[str]) -> None:
     listing.say_experiments()
     lines = capsys.readouterr().out.splitlines()
-    assert [line.split()[0] for line in lines] == sorted(p.stem for p in (ROOT / "experiments").glob("[!_]*.py"))
-    (digits,) = [line for line in lines if line.startswith("digits_cnn ")]
-    doc = (digits_cnn.__doc__ or "").splitlines()
-    assert doc[0] in digits
-    assert next(line for line in doc if line.startswith("Result:")).removeprefix("Result: ") in digits
+    assert [line.split()[0] for line in lines if not line.startswith(" ")] == sorted(
+        p.stem for p in (ROOT / "experiments").glob("[!_]*.py")
+    )
+    (first,) = [number for number, line in enumerate(lines) if line.startswith("digits_cnn ")]
+    after = next(number for number in range(first + 1, len(lines)) if not lines[number].startswith(" "))
+    digits, doc = " ".join(" ".join(lines[first:after]).split()), digits_cnn.__doc__ or ""
+    assert doc.splitlines()[0] in digits
+    assert " ".join(doc.split("Result:")[1].split()) in digits, "the whole result, not its first line"
 
 
 @pytest.mark.parametrize("name", ["types", "typing", "json", "random", "numpy", "absl", "copy"])
