@@ -43,7 +43,6 @@ from fdl.data.picture_forms import Form
 from fdl.data.picture_spec import KEY, PictureSpec
 from fdl.data.splits import LoadFunction, Request, Splits
 from fdl.data.standins import garments, handwriting, standin
-from fdl.environment import cache_dir
 from fdl.types import Arrays, Count, UserError, Whole, printable, take
 
 _FASHION_URL = "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/t10k-labels-idx1-ubyte.gz"
@@ -214,12 +213,8 @@ def california_housing(request: Request) -> Splits:
         return from_table("files", str(path), cells.read(path, header="yes")) if path else None
 
     def fetched() -> Splits | None:
-        path = cache_dir() / "california-housing.csv"
-        if not path.is_file() or download.sha256_of(path) != _HOUSING.sha256:
-            if request.offline:
-                return None
-            download.fetch(_HOUSING, path)
-        return from_table("download", str(path), cells.read(path, header="yes"))
+        path = download.cached(_HOUSING, "california-housing.csv", request.offline)
+        return from_table("download", str(path), cells.read(path, header="yes")) if path else None
 
     def made() -> Splits:
         where = f"a stand-in, not census data: a table made by fdl.data.standins.standin, seed {standin.SEED}"

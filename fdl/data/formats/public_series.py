@@ -10,7 +10,6 @@ from fdl.data.formats.forms import choose, first, roots
 from fdl.data.formats.series import series_of_cells
 from fdl.data.splits import Request, Splits
 from fdl.data.standins import seasons
-from fdl.environment import cache_dir
 from fdl.types import Count, Fraction
 
 _ETTH1 = download.Remote(
@@ -76,12 +75,8 @@ def _series(
         return read("files", path) if path else None
 
     def fetched() -> Splits | None:
-        path = cache_dir() / file
-        if not path.is_file() or download.sha256_of(path) != remote.sha256:
-            if request.offline:
-                return None
-            download.fetch(remote, path)
-        return read("download", path)
+        path = download.cached(remote, file, request.offline)
+        return read("download", path) if path else None
 
     def made() -> Splits:
         where = f"a stand-in, not the real series: drawn by {draw.__module__}, seed {seasons.SEED}"

@@ -12,7 +12,6 @@ import numpy as np
 from fdl.data.formats import csv, download
 from fdl.data.formats.forms import choose, first, roots
 from fdl.data.splits import Request, Splits
-from fdl.environment import cache_dir
 from fdl.types import take
 
 _BROWNLEE = "https://raw.githubusercontent.com/jbrownlee/Datasets/d20fcb6402ae34e653d4513b00f39257bb37ed7f"
@@ -114,12 +113,8 @@ def _published(
         return table("files", path) if path else None
 
     def fetched() -> Splits | None:
-        path = cache_dir() / f"{name}.csv"
-        if not path.is_file() or download.sha256_of(path) != remote.sha256:
-            if request.offline:
-                return None
-            download.fetch(remote, path)
-        return table("download", path)
+        path = download.cached(remote, f"{name}.csv", request.offline)
+        return table("download", path) if path else None
 
     forms = [("files", functools.partial(from_files, root)) for root in roots(request)]
     return choose(name, request, [*forms, ("files", fetched)])
