@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
-import functools
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -19,7 +18,7 @@ from fdl.data.formats import california, cells, characters, cifar, download, idx
 from fdl.data.formats.articles import bbc_summaries as bbc_summaries
 from fdl.data.formats.cells import Cells
 from fdl.data.formats.folders import folder as folder
-from fdl.data.formats.forms import choose, first, forms_of, roots, splits, stratified
+from fdl.data.formats.forms import at_roots, choose, first, forms_of, splits, stratified
 from fdl.data.formats.imagenet import imagenet as imagenet
 from fdl.data.formats.masks import camvid as camvid
 from fdl.data.formats.movielens import movielens_histories as movielens_histories
@@ -220,8 +219,7 @@ def california_housing(request: Request) -> Splits:
         where = f"a stand-in, not census data: a table made by fdl.data.standins.standin, seed {standin.SEED}"
         return from_table("builtin", where, cells.of_rows(standin.housing(), where), suffix="-standin")
 
-    files = [("files", functools.partial(from_files, root)) for root in roots(request)]
-    return choose(name, request, [*files, ("files", fetched), ("builtin", made)])
+    return choose(name, request, [*at_roots(request, from_files), ("files", fetched), ("builtin", made)])
 
 
 DATA_SETS: dict[str, LoadFunction] = {source.__name__: source for source in (

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import hashlib
 import json
 import re
@@ -11,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from fdl.data.formats.bad_inputs import Bad, settle
-from fdl.data.formats.forms import choose, first, roots
+from fdl.data.formats.forms import at_roots, choose, first
 from fdl.data.splits import Request, Splits
 from fdl.data.standins import reports
 from fdl.types import Arrays, UserError
@@ -72,8 +71,7 @@ def bbc_summaries(request: Request) -> Splits:
         where = f"a stand-in, not the BBC's articles: drawn by {reports.__name__}, seed {reports.SEED}"
         return splits_of("builtin", where, reports.articles(), standin=True)
 
-    files = [("files", functools.partial(from_files, root)) for root in roots(request)]
-    return choose("bbc_summaries", request, [*files, ("builtin", made)])
+    return choose("bbc_summaries", request, [*at_roots(request, from_files), ("builtin", made)])
 
 
 def _read(path: Path) -> tuple[list[tuple[str, str]], list[Bad]]:

@@ -7,7 +7,6 @@ user has rated, so that predictions need no data set.
 
 from __future__ import annotations
 
-import functools
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,7 @@ import numpy as np
 
 from fdl.data.formats import cells
 from fdl.data.formats.bad_inputs import Bad, settle
-from fdl.data.formats.forms import choose, first, roots
+from fdl.data.formats.forms import at_roots, choose, first
 from fdl.data.formats.tables import require
 from fdl.data.splits import Facts, Request, Splits
 from fdl.types import Arrays, UserError, Whole, take
@@ -90,7 +89,7 @@ def _load(name: str, request: Request, made: Any) -> Splits:
         ratings = first(root, *(f"{folder}/ratings.csv" for folder in FOLDERS))
         return None if ratings is None else made(*_read(ratings, request))
 
-    return choose(name, request, [("files", functools.partial(from_files, root)) for root in roots(request)])
+    return choose(name, request, at_roots(request, from_files))
 
 
 def _read(ratings: Path, request: Request) -> tuple[Arrays, dict[str, Any], str, tuple[Bad, ...]]:

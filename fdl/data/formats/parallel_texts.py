@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import gzip
 import zlib
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import Literal
 
 import numpy as np
 
-from fdl.data.formats.forms import Form, choose, first, roots, splits
+from fdl.data.formats.forms import at_roots, choose, first, splits
 from fdl.data.splits import Facts, Request, Splits
 from fdl.data.standins import dates as generated
 from fdl.types import Arrays, Count, UserError, take
@@ -59,8 +58,7 @@ def multi30k(request: Request, *, source_language: Language = "en", target_langu
             "multi30k-standin", "builtin", where, parts[0], parts[2], validation=parts[1], facts=Facts(), standin=True
         )
 
-    files: list[Form] = [("files", functools.partial(from_files, root)) for root in roots(request)]
-    return choose("multi30k", request, [*files, ("builtin", made)])
+    return choose("multi30k", request, [*at_roots(request, from_files), ("builtin", made)])
 
 
 def _aligned(folder: Path, part: str, source: str, target: str) -> Arrays:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import functools
 from pathlib import Path
 
 from fdl.data.formats import cells, download
-from fdl.data.formats.forms import choose, first, roots
+from fdl.data.formats.forms import at_roots, choose, first
 from fdl.data.formats.series import series_of_cells
 from fdl.data.splits import Request, Splits
 from fdl.data.standins import seasons
@@ -83,5 +82,4 @@ def _series(
         table = cells.of_rows(draw(), where)
         return series_of_cells(table, f"{name}-standin", "builtin", request.on_bad, standin=True, **cut)  # type: ignore[arg-type]
 
-    files = [("files", functools.partial(from_files, root)) for root in roots(request)]
-    return choose(name, request, [*files, ("files", fetched), ("builtin", made)])
+    return choose(name, request, [*at_roots(request, from_files), ("files", fetched), ("builtin", made)])

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from fdl.data.formats import csv, download
-from fdl.data.formats.forms import choose, first, roots
+from fdl.data.formats.forms import at_roots, choose, first
 from fdl.data.splits import Request, Splits
 from fdl.types import take
 
@@ -116,5 +115,4 @@ def _published(
         path = download.cached(remote, f"{name}.csv", request.offline)
         return table("download", path) if path else None
 
-    forms = [("files", functools.partial(from_files, root)) for root in roots(request)]
-    return choose(name, request, [*forms, ("files", fetched)])
+    return choose(name, request, [*at_roots(request, from_files), ("files", fetched)])
