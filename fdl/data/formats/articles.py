@@ -6,6 +6,7 @@ import hashlib
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -44,9 +45,7 @@ def bbc_summaries(request: Request) -> Splits:
         UserError: the form asked for is not there.
     """
 
-    def splits_of(
-        source: str, where: str, pairs: list[tuple[str, str]], standin: bool = False, **more: object
-    ) -> Splits:
+    def splits_of(source: str, where: str, pairs: list[tuple[str, str]], standin: bool = False, **more: Any) -> Splits:
         digests = [hashlib.sha256("".join(article.split()).encode()).digest()[0] % 10 for article, _ in pairs]
 
         def part(*wanted: int) -> Arrays:
@@ -57,7 +56,7 @@ def bbc_summaries(request: Request) -> Splits:
             }
 
         name = "bbc_summaries" + "-standin" * standin
-        return Splits(name, source, where, part(*range(2, 10)), part(0), part(1), standin=standin, **more)  # type: ignore[arg-type]
+        return Splits(name, source, where, part(*range(2, 10)), part(0), part(1), standin=standin, **more)
 
     def from_files(root: Path) -> Splits | None:
         path = first(root, "bbc-summaries/bbc.jsonl", "bbc_summaries/bbc.jsonl")

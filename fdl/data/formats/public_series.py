@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from fdl.data.formats import cells, download
 from fdl.data.formats.forms import at_roots, choose, first
@@ -61,11 +62,9 @@ def daily_min_temperatures(
     )
 
 
-def _series(
-    name: str, remote: download.Remote, file: str, draw: seasons.Drawn, request: Request, **cut: object
-) -> Splits:
+def _series(name: str, remote: download.Remote, file: str, draw: seasons.Drawn, request: Request, **cut: Any) -> Splits:
     def read(source: str, path: Path) -> Splits:
-        return series_of_cells(cells.read(path), name, source, request.on_bad, **cut)  # type: ignore[arg-type]
+        return series_of_cells(cells.read(path), name, source, request.on_bad, **cut)
 
     def from_files(root: Path) -> Splits | None:
         path = first(
@@ -80,6 +79,6 @@ def _series(
     def made() -> Splits:
         where = f"a stand-in, not the real series: drawn by {draw.__module__}, seed {seasons.SEED}"
         table = cells.of_rows(draw(), where)
-        return series_of_cells(table, f"{name}-standin", "builtin", request.on_bad, standin=True, **cut)  # type: ignore[arg-type]
+        return series_of_cells(table, f"{name}-standin", "builtin", request.on_bad, standin=True, **cut)
 
     return choose(name, request, [*at_roots(request, from_files), ("files", fetched), ("builtin", made)])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -41,7 +41,7 @@ def spoken_digits(request: Request, *, speaker: Speaker = "", length: Count = 80
         UserError: the form asked for is not there.
     """
 
-    def splits_of(source: str, where: str, waves: list[np.ndarray], labels: np.ndarray, **more: object) -> Splits:
+    def splits_of(source: str, where: str, waves: list[np.ndarray], labels: np.ndarray, **more: Any) -> Splits:
         rows = {
             "inputs": audio.rows_of(waves, length, len(waves)),
             "targets": labels[:, 0].astype(np.int32),
@@ -51,7 +51,7 @@ def spoken_digits(request: Request, *, speaker: Speaker = "", length: Count = 80
         how = f"speaker {speaker} held out" if speaker else f"takes 0 to {TEST_TAKES - 1} held out"
         facts = Facts(classes=DIGITS, extra={"rate": RATE, "length": length})
         name = "spoken_digits" + ("-standin" if source == "builtin" else "")
-        return Splits(name, source, f"{where} ({how})", take(rows, ~test), take(rows, test), facts=facts, **more)  # type: ignore[arg-type]
+        return Splits(name, source, f"{where} ({how})", take(rows, ~test), take(rows, test), facts=facts, **more)
 
     def from_files(root: Path) -> Splits | None:
         folder = next((root / name / "recordings" for name in _FOLDERS if (root / name / "recordings").is_dir()), None)
