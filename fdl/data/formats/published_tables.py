@@ -25,6 +25,7 @@ _BOSTON = download.Remote(
 _MAMMOGRAPHY = download.Remote(
     f"{_BROWNLEE}/mammography.csv", 827_904, "7d3dea3f075f30bbdbb8980e7725684059b4fe3d0f850fadd0f635f6993d8730"
 )
+MAMMOGRAPHY_CLASSES = ("normal", "microcalcification")
 _BOSTON_COLUMNS = (
     "crime", "zoned", "industry", "river", "nitric_oxides", "rooms", "age", "distance", "highways", "tax", "pupils", "b",
     "lower_status", "value",
@@ -69,8 +70,9 @@ def mammography(request: Request, *, distinct: bool = False) -> Splits:
         distinct: keep the first of equal rows alone; 7,849 are left.
     """
     files = ("mammography/mammography.csv",)
-    classes = ("normal", "microcalcification")
-    held = _published(request, "mammography", files, _MAMMOGRAPHY, header="none", kind="classes", classes=classes)
+    held = _published(
+        request, "mammography", files, _MAMMOGRAPHY, header="none", kind="classes", classes=MAMMOGRAPHY_CLASSES
+    )
     if not distinct:
         return held
     _, first = np.unique(held.train["inputs"]["numeric"], axis=0, return_index=True)
