@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 
@@ -17,8 +17,8 @@ from fdl.data.standins import vowels
 from fdl.types import Arrays, Count, UserError, printable, take
 
 DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
-SPEAKERS = ("george", "jackson", "lucas", "nicolas", "theo", "yweweler")
 Speaker = Literal["", "george", "jackson", "lucas", "nicolas", "theo", "yweweler"]
+SPEAKERS: tuple[str, ...] = get_args(Speaker)[1:]
 RATE = 8000
 TEST_TAKES = 5
 _NAME = re.compile(r"(\d)_([a-z]+)_(\d+)\.wav")
