@@ -102,11 +102,10 @@ class RandomErasing(Augmentation):
         inside = []
         for axis, (size, side) in enumerate(((height, jnp.sqrt(area * ratio)), (width, jnp.sqrt(area / ratio)))):
             side = jnp.clip(jnp.round(side), 1, size).astype(jnp.int32)
-            start, place = whole(uniform[:, 2 + axis], size - side + 1), jnp.arange(size)[None]
-            inside.append((place >= start[:, None]) & (place < (start + side)[:, None]))
+            inside.append(_within(whole(uniform[:, 2 + axis], size - side + 1), side, size))
         hit = per_image(uniform[:, 4] < self.probability)
         noise = rounded(white(x.dtype) * draw(x.shape[1:]), x.dtype)
-        return jnp.where((inside[0][:, :, None] & inside[1][:, None, :])[..., None] & hit, noise, x)
+        return jnp.where(_rectangle(*inside) & hit, noise, x)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -204,10 +203,19 @@ def _square(x: Array, uniform_Bx2: Array, side_B: Array) -> Array:
     inside = []
     for axis in (1, 2):
         centre = whole(uniform_Bx2[:, axis - 1], x.shape[axis])
-        start = centre - side_B // 2
-        place = jnp.arange(x.shape[axis])[None]
-        inside.append((place >= start[:, None]) & (place < (start + side_B)[:, None]))
-    return (inside[0][:, :, None] & inside[1][:, None, :])[..., None]
+        inside.append(_within(centre - side_B // 2, side_B, x.shape[axis]))
+    return _rectangle(*inside)
+
+
+def _within(start_B: Array, side_B: Array, size: int) -> Array:
+    """Return [B, size]: whether a place is among the `side` ones from `start` on."""
+    place = jnp.arange(size)[None]
+    return (place >= start_B[:, None]) & (place < (start_B + side_B)[:, None])
+
+
+def _rectangle(rows_BxH: Array, columns_BxW: Array) -> Array:
+    """Return [B, H, W, 1]: whether a pixel is in one of the rows and one of the columns."""
+    return (rows_BxH[:, :, None] & columns_BxW[:, None, :])[..., None]
 
 
 def _neighbour(x: Array) -> Array:

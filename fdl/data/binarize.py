@@ -6,8 +6,8 @@ import dataclasses
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
+from fdl.data.pictures import white
 from fdl.data.splits import Op, Statistics
 from fdl.types import Array, Batch, Draw
 
@@ -24,19 +24,15 @@ class Binarize(Op):
 
     def transform(self, batch: Batch, draw: Draw | None, statistics: Statistics) -> Batch:
         x = batch["inputs"]
-        brightness = x.astype(jnp.float32)
-        if jnp.issubdtype(x.dtype, jnp.integer):
-            brightness = brightness / float(np.iinfo(x.dtype).max)
         uniform = draw(x.shape[1:]) if draw else _uniform_of(x)
-        return {**batch, "inputs": (uniform < brightness).astype(jnp.float32)}
+        return {**batch, "inputs": (uniform < x.astype(jnp.float32) / white(x.dtype)).astype(jnp.float32)}
 
 
 def _uniform_of(x: Array) -> Array:
     """Draw numbers in [0, 1) of x's shape, keyed by each row's own content."""
     flat = x.reshape(len(x), -1)
-    places = jnp.arange(1, 2 * flat.shape[1], 2, dtype=jnp.uint32) * jnp.uint32(
-        2654435761
-    )  # odd numbers: all bits count
+    # Odd numbers: all bits count.
+    places = jnp.arange(1, 2 * flat.shape[1], 2, dtype=jnp.uint32) * jnp.uint32(2654435761)
     digests = ((flat.astype(jnp.float32) * 255).astype(jnp.uint32) * places[None]).sum(1, dtype=jnp.uint32)
     keys = jax.vmap(jax.random.fold_in, (None, 0))(jax.random.key(0), digests)
     return jax.vmap(lambda key: jax.random.uniform(key, x.shape[1:]))(keys)

@@ -10,7 +10,7 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 
-from fdl.data.pictures import pictures
+from fdl.data.pictures import per_image, pictures, whole
 from fdl.data.splits import Op, Statistics
 from fdl.types import Array, Batch, Draw, Fraction, Probability
 
@@ -29,7 +29,7 @@ class FlipBoxes(Op):
         boxes, uniform = jnp.asarray(targets["boxes"]), draw((2,))
         for axis, probability in ((2, self.horizontal), (1, self.vertical)):
             hit = uniform[:, 2 - axis] < probability
-            x = jnp.where(hit[:, None, None, None], jnp.flip(x, axis), x)
+            x = jnp.where(per_image(hit), jnp.flip(x, axis), x)
             low, high = (0, 2) if axis == 2 else (1, 3)
             size = x.shape[axis]
             mirrored = boxes.at[..., low].set(size - boxes[..., high]).at[..., high].set(size - boxes[..., low])
@@ -61,10 +61,9 @@ class Mosaic(Op):
         four = [jnp.roll(x, -place, 0) for place in range(4)]
         canvas = jnp.concatenate([jnp.concatenate(four[:2], 2), jnp.concatenate(four[2:], 2)], 1)
         uniform = draw((3,))
-        whole = uniform[:, 0] >= self.probability
+        alone = uniform[:, 0] >= self.probability
         top, left = (
-            jnp.where(whole, 0, (uniform[:, 1 + axis] * (size + 1)).astype(jnp.int32))
-            for axis, size in enumerate((height, width))
+            jnp.where(alone, 0, whole(uniform[:, 1 + axis], size + 1)) for axis, size in enumerate((height, width))
         )
 
         def window(picture: Array, top: Array, left: Array) -> Array:

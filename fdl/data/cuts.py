@@ -31,12 +31,13 @@ class Portion:
         match = _PORTION.fullmatch(str(text).strip())
         if not match or (not match[2] and "." in match[1]):
             raise ValueError("expected a number of rows such as 2000, or a share such as 10%")
-        value, unit = float(match[1]), match[2] or ""
+        value = float(match[1])
+        unit: Literal["", "%"] = "%" if match[2] else ""
         if value >= (100 if unit else 2**31):
             raise ValueError(
                 "expected a share below 100%" if unit else "expected a number of rows that 32 bits can hold"
             )
-        return cls(value, unit)  # type: ignore[arg-type]  # the pattern admits these two units alone
+        return cls(value, unit)
 
     def __str__(self) -> str:
         return f"{self.value:.15g}{self.unit}"

@@ -159,15 +159,15 @@ def check_columns(splits: Splits) -> None:
         UserError: a split has no rows, lacks a column of training or has one more (but "mask"), or validation and test rows
             differ in shape or type.
     """
-    parts = {"train": splits.train, "validation": splits.validation, "test": splits.test}
+    given = {"train": splits.train, "validation": splits.validation, "test": splits.test}
+    parts = {name: rows for name, rows in given.items() if rows is not None}
     specs = {
         name: {path: (tuple(leaf.shape[1:]), np.dtype(leaf.dtype)) for path, leaf in named_leaves(rows).items()}
         for name, rows in parts.items()
-        if rows is not None
     }
     wanted = specs["train"].keys() - {"mask"}
     for name, spec in specs.items():
-        if count_examples(parts[name]) == 0:  # type: ignore[arg-type]
+        if count_examples(parts[name]) == 0:
             raise UserError(f"the {name} split of {splits.name} has no rows")
         if odd := wanted ^ (spec.keys() - {"mask"}):
             lacks = "lacks" if odd & wanted else "has a column that training lacks:"

@@ -13,8 +13,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from fdl.data.formats.masks import VOID
-from fdl.data.pictures import pictures
-from fdl.data.splits import Op, Statistics
+from fdl.data.pictures import per_image, pictures
+from fdl.data.splits import Augmentation, Op, Statistics
 from fdl.types import Array, Arrays, Batch, Draw, Fraction, NonNegative, Positive, Probability
 
 
@@ -28,7 +28,7 @@ class FlipMasks(Op):
         if draw is None:
             return batch
         x, y, hit = pictures(batch["inputs"], self), batch["targets"], draw(()) < self.probability
-        flipped = jnp.where(hit[:, None, None, None], x[:, :, ::-1], x)
+        flipped = jnp.where(per_image(hit), x[:, :, ::-1], x)
         return {**batch, "inputs": flipped, "targets": jnp.where(hit[:, None, None], y[:, :, ::-1], y)}
 
 
@@ -82,7 +82,7 @@ def _pick_rows(y: Array, sources: Array, axis: int) -> Array:
 
 
 @dataclasses.dataclass(frozen=True)
-class JitterColours(Op):
+class JitterColours(Augmentation):
     """Images [B, H, W, C] of 0 to 255 made brighter or darker, and each of their colours stronger or weaker.
 
     Attributes:
@@ -93,13 +93,11 @@ class JitterColours(Op):
     brightness: Fraction = 0.15
     contrast: Fraction = 0.2
 
-    def transform(self, batch: Batch, draw: Draw | None, statistics: Statistics) -> Batch:
-        if draw is None:
-            return batch
-        x = pictures(batch["inputs"], self).astype(jnp.float32)
+    def change(self, x: Array, draw: Draw) -> Array:
+        x = pictures(x, self).astype(jnp.float32)
         factor = 1 + self.contrast * (2 * draw((1, 1, x.shape[-1])) - 1)
         shift = 255 * self.brightness * (2 * draw((1, 1, 1)) - 1)
-        return {**batch, "inputs": jnp.clip(x * factor + shift, 0, 255)}
+        return jnp.clip(x * factor + shift, 0, 255)
 
 
 @dataclasses.dataclass(frozen=True)

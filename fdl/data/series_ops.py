@@ -5,12 +5,11 @@ from __future__ import annotations
 import dataclasses
 from typing import Literal
 
-import jax.numpy as jnp
 import numpy as np
 
 from fdl.data.columns import Windows
 from fdl.data.splits import Op, Statistics
-from fdl.data.table_ops import scale_of
+from fdl.data.table_ops import scale_columns, scale_of
 from fdl.types import Arrays, Batch, Draw
 
 
@@ -39,11 +38,7 @@ class ScaleSeries(Op):
     def transform(self, batch: Batch, draw: Draw | None, statistics: Statistics) -> Batch:
         mean, factor = (statistics[name].astype(np.float32)[None, None] for name in ("mean", "factor"))
         inputs = (batch["inputs"] - mean) * factor
-        added = {
-            name: jnp.broadcast_to(value.astype(np.float32)[None], (len(inputs), *value.shape))
-            for name in ("target_mean", "target_deviation")
-            for value in [statistics[name]]
-        }
+        added = scale_columns(statistics["target_mean"], statistics["target_deviation"], len(inputs))
         return {**batch, "inputs": inputs, **added}
 
 

@@ -21,6 +21,7 @@ from fdl.data.formats import characters, cifar, speech
 from fdl.data.formats.folders import folder_classes
 from fdl.data.formats.forms import first, roots
 from fdl.data.formats.masks import CAMVID_CLASSES
+from fdl.data.formats.published_tables import MAMMOGRAPHY_CLASSES
 from fdl.data.formats.voc import BCCD_CLASSES
 from fdl.data.splits import Facts, LoadFunction, Request
 from fdl.data.standins import garments, handwriting
@@ -142,7 +143,7 @@ _QUICK: dict[str, Callable[..., Facts | None]] = {
     "camvid": _classes(CAMVID_CLASSES), "bccd": _classes(BCCD_CLASSES),
     "moving_digits": lambda load, request, motions=("left", "right"), **given: Facts(outputs=10 * len(motions)),
     "california_housing": _value, "auto_mpg": _value, "boston": _value,
-    "mammography": _classes(("normal", "microcalcification")),
+    "mammography": _classes(MAMMOGRAPHY_CLASSES),
     "tiny_shakespeare": _characters, "folder": _folder, "csv_file": _loaded, "text_file": _loaded, "series_file": _loaded,
     "moons": _loaded, "circles": _loaded, "flower": _loaded, "fields": _loaded, "blobs": _loaded, "spirals": _loaded,
     "adding": _value,

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
-import functools
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -19,7 +18,7 @@ from fdl.data.formats import california, cells, characters, cifar, download, idx
 from fdl.data.formats.articles import bbc_summaries as bbc_summaries
 from fdl.data.formats.cells import Cells
 from fdl.data.formats.folders import folder as folder
-from fdl.data.formats.forms import choose, first, forms_of, roots, splits, stratified
+from fdl.data.formats.forms import at_roots, choose, first, forms_of, splits, stratified
 from fdl.data.formats.imagenet import imagenet as imagenet
 from fdl.data.formats.masks import camvid as camvid
 from fdl.data.formats.movielens import movielens_histories as movielens_histories
@@ -43,7 +42,6 @@ from fdl.data.picture_forms import Form
 from fdl.data.picture_spec import KEY, PictureSpec
 from fdl.data.splits import LoadFunction, Request, Splits
 from fdl.data.standins import garments, handwriting, standin
-from fdl.environment import cache_dir
 from fdl.types import Arrays, Count, UserError, Whole, printable, take
 
 _FASHION_URL = "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/t10k-labels-idx1-ubyte.gz"
@@ -214,19 +212,14 @@ def california_housing(request: Request) -> Splits:
         return from_table("files", str(path), cells.read(path, header="yes")) if path else None
 
     def fetched() -> Splits | None:
-        path = cache_dir() / "california-housing.csv"
-        if not path.is_file() or download.sha256_of(path) != _HOUSING.sha256:
-            if request.offline:
-                return None
-            download.fetch(_HOUSING, path)
-        return from_table("download", str(path), cells.read(path, header="yes"))
+        path = download.cached(_HOUSING, "california-housing.csv", request.offline)
+        return from_table("download", str(path), cells.read(path, header="yes")) if path else None
 
     def made() -> Splits:
         where = f"a stand-in, not census data: a table made by fdl.data.standins.standin, seed {standin.SEED}"
         return from_table("builtin", where, cells.of_rows(standin.housing(), where), suffix="-standin")
 
-    files = [("files", functools.partial(from_files, root)) for root in roots(request)]
-    return choose(name, request, [*files, ("files", fetched), ("builtin", made)])
+    return choose(name, request, [*at_roots(request, from_files), ("files", fetched), ("builtin", made)])
 
 
 DATA_SETS: dict[str, LoadFunction] = {source.__name__: source for source in (

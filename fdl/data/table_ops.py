@@ -113,13 +113,15 @@ class ScaleTargets(Op):
 
     def transform(self, batch: Batch, draw: Draw | None, statistics: Statistics) -> Batch:
         count = len(jax.tree.leaves(batch["inputs"])[0])
-        added = {
-            f"target_{name}": jnp.broadcast_to(
-                statistics[name].astype(np.float32)[None], (count, *statistics[name].shape)
-            )
-            for name in ("mean", "deviation")
-        }
-        return {**batch, **added}
+        return {**batch, **scale_columns(statistics["mean"], statistics["deviation"], count)}
+
+
+def scale_columns(mean: np.ndarray, deviation: np.ndarray, count: int) -> Batch:
+    """Return "target_mean" and "target_deviation" of `count` rows, float32: what `unscale_outputs` reads."""
+    return {
+        f"target_{name}": jnp.broadcast_to(value.astype(np.float32)[None], (count, *value.shape))
+        for name, value in (("mean", mean), ("deviation", deviation))
+    }
 
 
 def unscale_outputs(outputs: Array, batch: Batch) -> Array:

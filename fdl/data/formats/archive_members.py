@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import bz2
 import contextlib
+import functools
 import gzip
 import lzma
 import stat
@@ -53,7 +54,7 @@ def zip_members(path: Path) -> Generator[Member, None, None]:
                 raise RefusedError(
                     f"the member {name!r} is packed by the method {method}, which cannot be unpacked here"
                 )
-            yield Member(name, info.file_size, lambda info=info: archive.open(info))  # type: ignore[misc]
+            yield Member(name, info.file_size, functools.partial(archive.open, info))
 
 
 def _decode_name(info: zipfile.ZipInfo) -> str:
@@ -83,7 +84,7 @@ def tar_members(path: Path, kind: str, limit: int) -> Generator[Member, None, No
                     continue
                 if not member.isreg() or member.issparse():
                     raise RefusedError(f"the member {member.name!r} is a link, a device or sparse")
-                yield Member(member.name, member.size, lambda member=member: archive.extractfile(member))  # type: ignore[misc]
+                yield Member(member.name, member.size, functools.partial(archive.extractfile, member))
         while file.read(1 << 16):  # to the end, where a checksum is
             pass
 

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import functools
 import hashlib
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from fdl.data.formats.bad_inputs import Bad, settle
-from fdl.data.formats.forms import choose, first, roots
+from fdl.data.formats.forms import at_roots, choose, first
 from fdl.data.splits import Request, Splits
 from fdl.data.standins import reports
 from fdl.types import Arrays, UserError
@@ -45,9 +45,7 @@ def bbc_summaries(request: Request) -> Splits:
         UserError: the form asked for is not there.
     """
 
-    def splits_of(
-        source: str, where: str, pairs: list[tuple[str, str]], standin: bool = False, **more: object
-    ) -> Splits:
+    def splits_of(source: str, where: str, pairs: list[tuple[str, str]], standin: bool = False, **more: Any) -> Splits:
         digests = [hashlib.sha256("".join(article.split()).encode()).digest()[0] % 10 for article, _ in pairs]
 
         def part(*wanted: int) -> Arrays:
@@ -58,7 +56,7 @@ def bbc_summaries(request: Request) -> Splits:
             }
 
         name = "bbc_summaries" + "-standin" * standin
-        return Splits(name, source, where, part(*range(2, 10)), part(0), part(1), standin=standin, **more)  # type: ignore[arg-type]
+        return Splits(name, source, where, part(*range(2, 10)), part(0), part(1), standin=standin, **more)
 
     def from_files(root: Path) -> Splits | None:
         path = first(root, "bbc-summaries/bbc.jsonl", "bbc_summaries/bbc.jsonl")
@@ -72,8 +70,7 @@ def bbc_summaries(request: Request) -> Splits:
         where = f"a stand-in, not the BBC's articles: drawn by {reports.__name__}, seed {reports.SEED}"
         return splits_of("builtin", where, reports.articles(), standin=True)
 
-    files = [("files", functools.partial(from_files, root)) for root in roots(request)]
-    return choose("bbc_summaries", request, [*files, ("builtin", made)])
+    return choose("bbc_summaries", request, [*at_roots(request, from_files), ("builtin", made)])
 
 
 def _read(path: Path) -> tuple[list[tuple[str, str]], list[Bad]]:

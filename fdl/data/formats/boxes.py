@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from fdl.data.formats.bad_inputs import Bad, settle
-from fdl.data.formats.frames import Frame
+from fdl.data.formats.frames import Frame, placed
 from fdl.data.formats.listing import Picture
 from fdl.data.formats.picture_rows import is_lazy, picture_rows
 from fdl.data.splits import Facts, Request, Splits
@@ -179,21 +179,19 @@ def picture_size(path: Path) -> tuple[int, int]:
         raise ValueError(one_line(getattr(error, "strerror", None) or error)) from error
 
 
-def geometry(shape: tuple[int, int], size: tuple[int, int]) -> tuple[float, float, int, int]:
-    """Return (scale of x, of y, left, top) of a picture of (width, height) in a frame of (H, W), as `frames.fit` places it."""
-    scale = min(size[1] / shape[0], size[0] / shape[1])
-    width, height = (min(most, max(1, round(side * scale))) for side, most in zip(shape, size[::-1], strict=True))
-    return width / shape[0], height / shape[1], (size[1] - width) // 2, (size[0] - height) // 2
-
-
 def into_frame(boxes: np.ndarray, shape: tuple[int, int], size: tuple[int, int]) -> np.ndarray:
     """Convert boxes [..., 4] from pixels of a picture of (width, height), clipped to it, to pixels of its frame (H, W)."""
-    x, y, left, top = geometry(shape, size)
-    clipped = np.clip(boxes, 0, np.tile(shape, 2))
-    return clipped * np.array([x, y, x, y]) + np.array([left, top, left, top])
+    scale, shift = _geometry(shape, size)
+    return np.clip(boxes, 0, np.tile(shape, 2)) * scale + shift
 
 
 def out_of_frame(boxes: np.ndarray, shape: tuple[int, int], size: tuple[int, int]) -> np.ndarray:
     """Convert boxes [..., 4] back to pixels of the picture, clipped to it."""
-    x, y, left, top = geometry(shape, size)
-    return np.clip((boxes - np.array([left, top, left, top])) / np.array([x, y, x, y]), 0, np.tile(shape, 2))
+    scale, shift = _geometry(shape, size)
+    return np.clip((boxes - shift) / scale, 0, np.tile(shape, 2))
+
+
+def _geometry(shape: tuple[int, int], size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+    """Return (scale [4], shift [4]) of the corners in a picture of (width, height) that lies in a frame of (H, W)."""
+    left, top, width, height = placed(shape, size)
+    return np.array([width / shape[0], height / shape[1]] * 2), np.array([left, top] * 2)

@@ -158,8 +158,7 @@ def _animation(path: Path) -> Iterator[Image.Image]:
 
     try:
         with Image.open(path, formats=("GIF", "WEBP", "PNG")) as file:
-            if file.width * file.height > images.MAX_PIXELS:
-                raise ValueError(f"{file.width} x {file.height} pixels are over the limit of {images.MAX_PIXELS:,}")
+            images.check_pixels(file.width, file.height)
             for picture in ImageSequence.Iterator(file):
                 yield picture.convert("RGB")
     except GeneratorExit:
@@ -176,8 +175,7 @@ def _video(path: Path) -> Iterator[Image.Image]:
     try:
         with av.open(str(path)) as container:
             stream = container.streams.video[0]
-            if stream.width * stream.height > images.MAX_PIXELS:
-                raise ValueError(f"{stream.width} x {stream.height} pixels are over the limit of {images.MAX_PIXELS:,}")
+            images.check_pixels(stream.width, stream.height)
             for picture in container.decode(stream):
                 yield picture.to_image()
     except GeneratorExit:

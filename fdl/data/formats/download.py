@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 from absl import logging
 
 from fdl.data.formats.signatures import LENGTH, content_name
+from fdl.environment import cache_dir
 from fdl.types import UserError, one_line
 
 CONNECT_SECONDS = 4.0
@@ -91,6 +92,18 @@ def fetch(remote: Remote, to: Path, attempts: int = 2) -> Path:
     finally:
         with contextlib.suppress(OSError):
             partial.unlink(missing_ok=True)
+
+
+def cached(remote: Remote, name: str, offline: bool) -> Path | None:
+    """Return the file as fdl's cache holds it under `name`, downloaded where it is not there; None: it is not, and offline.
+
+    Raises:
+        UnavailableError: it cannot be downloaded.
+    """
+    path = cache_dir() / name
+    if path.is_file() and sha256_of(path) == remote.sha256:
+        return path
+    return None if offline else fetch(remote, path)
 
 
 def _open(url: str) -> Any:

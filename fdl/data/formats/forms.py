@@ -26,10 +26,6 @@ def forms_of(
 ) -> list[Form]:  # fmt: skip
     """Return the forms of a set that TFDS has, in the order of "auto"; `url` is one of its publisher's files."""
 
-    def prepared(root: Path) -> Splits | None:
-        found = tfds.prepared(name, root)
-        return from_tfds("tfds", found) if found else None
-
     def download() -> Splits | None:
         own = [root / spelling for root in roots(request) for spelling in (name.replace("_", "-"), name)]
         files = next((place for place in own if place.is_dir()), None)
@@ -42,8 +38,29 @@ def forms_of(
 
     at_hand: list[Form] = []
     for root in roots(request):
-        at_hand += [("tfds", functools.partial(prepared, root)), ("files", functools.partial(from_files, root))]
+        at_hand.append(("tfds", functools.partial(_prepared, name, from_tfds, root)))
+        at_hand.append(("files", functools.partial(from_files, root)))
     return [*at_hand, ("tfds", download), ("builtin", made)]
+
+
+def tfds_forms(name: str, request: Request, read: Callable[[str, Path], Splits]) -> list[Form]:
+    """Return the forms of a set that TFDS alone has: prepared, or downloaded by TFDS."""
+
+    def download() -> Splits | None:
+        made_now = tfds.prepare(name, roots(request), None, request.offline)
+        return read("download", made_now) if made_now else None
+
+    return [*at_roots(request, functools.partial(_prepared, name, read), "tfds"), ("tfds", download)]
+
+
+def at_roots(request: Request, read: Callable[[Path], Splits | None], source: str = "files") -> list[Form]:
+    """Return a form for each of the folders where data may lie."""
+    return [(source, functools.partial(read, root)) for root in roots(request)]
+
+
+def _prepared(name: str, read: Callable[[str, Path], Splits], root: Path) -> Splits | None:
+    found = tfds.prepared(name, root)
+    return read("tfds", found) if found else None
 
 
 def choose(name: str, request: Request, forms: list[Form]) -> Splits:

@@ -65,14 +65,17 @@ def fit(image: Image.Image, height: int, width: int) -> np.ndarray:
         return np.asarray(image)
     pixels = np.asarray(image)
     ground = np.median(border(pixels.reshape(*pixels.shape[:2], -1)), axis=0).astype(np.uint8)
-    scale = min(width / image.width, height / image.height)
-    size = (
-        min(width, max(1, round(image.width * scale))),
-        min(height, max(1, round(image.height * scale))),
-    )
+    left, top, *scaled = placed(image.size, (height, width))
     canvas = Image.new(image.mode, (width, height), tuple(int(value) for value in ground))
-    canvas.paste(image.resize(size, Image.Resampling.BILINEAR), ((width - size[0]) // 2, (height - size[1]) // 2))
+    canvas.paste(image.resize((scaled[0], scaled[1]), Image.Resampling.BILINEAR), (left, top))
     return np.asarray(canvas)
+
+
+def placed(shape: tuple[int, int], size: tuple[int, int]) -> tuple[int, int, int, int]:
+    """Return (left, top, width, height) in a frame of (H, W) of a picture of (width, height), as `fit` scales and places it."""
+    scale = min(size[1] / shape[0], size[0] / shape[1])
+    width, height = (min(most, max(1, round(side * scale))) for side, most in zip(shape, size[::-1], strict=True))
+    return (size[1] - width) // 2, (size[0] - height) // 2, width, height
 
 
 def border(images: np.ndarray) -> np.ndarray:

@@ -12,7 +12,7 @@ import numpy as np
 from fdl.data.formats import tfds
 from fdl.data.formats.encoded import Encoded
 from fdl.data.formats.folders import Place, read_folder
-from fdl.data.formats.forms import choose, places, roots, splits
+from fdl.data.formats.forms import at_roots, choose, places, roots, splits
 from fdl.data.formats.frames import Frame
 from fdl.data.formats.tfds_sets import read_records
 from fdl.data.splits import Request, Splits
@@ -49,7 +49,7 @@ def imagenet(request: Request, *, path: str = "imagenet", size: Count = 224) -> 
     folders = [root / path for root in roots(request)] + ([own] if own else [])
     files = [("files", functools.partial(_from_folder, request, folder, frame)) for folder in folders]
     if path == "imagenet":
-        known = [("tfds", functools.partial(_from_tfds, request, root, frame)) for root in roots(request)]
+        known = at_roots(request, lambda root: _from_tfds(request, root, frame), "tfds")
         return choose("imagenet", request, [*known, *files, ("builtin", functools.partial(_made, frame))])
     if not any(folder.is_dir() for folder in folders):
         where = f"neither in {places(request)} nor in {Path.cwd()}"

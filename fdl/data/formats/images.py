@@ -63,8 +63,7 @@ def decode(source: Path | bytes) -> Image.Image:
         if isinstance(source, Path):
             _require_file(source)
         with Image.open(source if isinstance(source, Path) else io.BytesIO(source), formats=_known_formats()) as file:
-            if file.width * file.height > MAX_PIXELS:
-                raise ValueError(f"{file.width} x {file.height} pixels are over the limit of {MAX_PIXELS:,}")
+            check_pixels(file.width, file.height)
             file.load()
             deep = file.format == "PPM"  # Pillow scales 16-bit PPM to 0..65535 and calls it 32-bit
             return _eight_bits(ImageOps.exif_transpose(file), deep)
@@ -73,6 +72,16 @@ def decode(source: Path | bytes) -> Image.Image:
     except Exception as error:  # Pillow's decoders raise nearly every built-in exception on damaged files
         said = error.strerror if isinstance(error, OSError) and error.strerror else error
         raise ValueError(one_line(said)) from error
+
+
+def check_pixels(width: int, height: int) -> None:
+    """Refuse what declares more than MAX_PIXELS.
+
+    Raises:
+        ValueError: it does.
+    """
+    if width * height > MAX_PIXELS:
+        raise ValueError(f"{width} x {height} pixels are over the limit of {MAX_PIXELS:,}")
 
 
 def read_bytes(path: Path) -> bytes:

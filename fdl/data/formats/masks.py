@@ -9,7 +9,7 @@ import numpy as np
 from fdl.data.formats import images
 from fdl.data.formats.bad_inputs import Bad, settle
 from fdl.data.formats.forms import roots
-from fdl.data.formats.frames import Frame
+from fdl.data.formats.frames import Frame, placed
 from fdl.data.formats.listing import list_pictures
 from fdl.data.splits import Facts, Request, Splits
 from fdl.types import Arrays, Count, UserError, Whole, one_line, printable
@@ -147,8 +147,7 @@ def read_labels(path: Path, shape: tuple[int, int], size: tuple[int, int], count
 
     try:
         with Image.open(path, formats=("PNG", "BMP", "TIFF", "GIF")) as file:
-            if file.width * file.height > images.MAX_PIXELS:
-                raise ValueError(f"{file.width} x {file.height} pixels are over the limit of {images.MAX_PIXELS:,}")
+            images.check_pixels(file.width, file.height)
             if file.mode not in _LABEL_MODES:
                 raise ValueError(f"its mode is {file.mode}, expected grey or a palette of class numbers")
             if file.size != shape:
@@ -163,10 +162,8 @@ def read_labels(path: Path, shape: tuple[int, int], size: tuple[int, int], count
     if held.shape == size:
         return held
     # As `frames.fit` does for the picture, but without mixing numbers.
-    scale = min(size[1] / shape[0], size[0] / shape[1])
-    width, height = (min(most, max(1, round(side * scale))) for side, most in zip(shape, size[::-1], strict=True))
+    left, top, width, height = placed(shape, size)
     canvas = np.full(size, VOID, np.uint8)
-    top, left = (size[0] - height) // 2, (size[1] - width) // 2
     scaled = Image.fromarray(held).resize((width, height), Image.Resampling.NEAREST)
     canvas[top : top + height, left : left + width] = np.asarray(scaled)
     return canvas

@@ -7,7 +7,6 @@ user has rated, so that predictions need no data set.
 
 from __future__ import annotations
 
-import functools
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,7 @@ import numpy as np
 
 from fdl.data.formats import cells
 from fdl.data.formats.bad_inputs import Bad, settle
-from fdl.data.formats.forms import choose, first, roots
+from fdl.data.formats.forms import at_roots, choose, first
 from fdl.data.formats.tables import require
 from fdl.data.splits import Facts, Request, Splits
 from fdl.types import Arrays, UserError, Whole, take
@@ -66,8 +65,8 @@ def movielens_histories(request: Request, *, split: Whole = 0) -> Splits:
         train, validation, test = (np.zeros(shape, np.uint8) for _ in range(3))
         rng = np.random.default_rng(split)
         user, item = pairs["inputs"]["user"], pairs["inputs"]["item"]
-        for number in range(facts["users"]):
-            films = rng.permutation(item[user == number])
+        for number, rated in enumerate(_by_user(user, item, np.argsort(user, kind="stable"))):
+            films = rng.permutation(rated)
             held = round(TEST_SHARE * len(films))
             chosen = held + round(VALIDATION_SHARE * (len(films) - held))
             test[number, films[:held]], validation[number, films[held:chosen]], train[number, films[chosen:]] = 1, 1, 1
@@ -90,7 +89,7 @@ def _load(name: str, request: Request, made: Any) -> Splits:
         ratings = first(root, *(f"{folder}/ratings.csv" for folder in FOLDERS))
         return None if ratings is None else made(*_read(ratings, request))
 
-    return choose(name, request, [("files", functools.partial(from_files, root)) for root in roots(request)])
+    return choose(name, request, at_roots(request, from_files))
 
 
 def _read(ratings: Path, request: Request) -> tuple[Arrays, dict[str, Any], str, tuple[Bad, ...]]:
@@ -107,8 +106,7 @@ def _read(ratings: Path, request: Request) -> tuple[Arrays, dict[str, Any], str,
     if len(rating) < 20:
         raise UserError(f"{held.where} holds {len(rating)} ratings: at least 20 are needed; get the whole file")
     (users, user), (items, item) = (np.unique(values, return_inverse=True) for values in (user, item))
-    order = np.lexsort((item, user))
-    rated = np.split(item[order], np.cumsum(np.bincount(user))[:-1])
+    rated = _by_user(user, item, np.lexsort((item, user)))
     extra = {
         "users": len(users),
         "items": len(items),
@@ -122,6 +120,11 @@ def _read(ratings: Path, request: Request) -> tuple[Arrays, dict[str, Any], str,
         "targets": rating.astype(np.float32),
     }
     return pairs, extra, str(ratings), skipped
+
+
+def _by_user(user: np.ndarray, item: np.ndarray, order: np.ndarray) -> list[np.ndarray]:
+    """Return the films of each user, as `order` has the pairs, in which users follow one another."""
+    return np.split(item[order], np.cumsum(np.bincount(user))[:-1])
 
 
 def _fault(held: cells.Cells, row: int) -> str:

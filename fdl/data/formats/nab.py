@@ -6,7 +6,6 @@ scaled by mean and deviation of its first part, its probation, from which alone 
 
 from __future__ import annotations
 
-import functools
 import json
 from pathlib import Path
 from typing import Any, Literal
@@ -15,7 +14,7 @@ import numpy as np
 
 from fdl.data.formats import cells
 from fdl.data.formats.bad_inputs import Bad, settle
-from fdl.data.formats.forms import choose, roots
+from fdl.data.formats.forms import at_roots, choose
 from fdl.data.formats.tables import require
 from fdl.data.splits import Facts, Request, Splits
 from fdl.types import Arrays, Count, UserError, one_line, take
@@ -46,7 +45,7 @@ def nab(request: Request, *, window: Count = 8, goal: Literal["forecast", "recon
             return None
         return _splits(folder, request, window, goal)
 
-    return choose("nab", request, [("files", functools.partial(from_files, root)) for root in roots(request)])
+    return choose("nab", request, at_roots(request, from_files))
 
 
 def _splits(folder: Path, request: Request, window: int, goal: str) -> Splits:

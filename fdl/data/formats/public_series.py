@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import functools
 from pathlib import Path
+from typing import Any
 
 from fdl.data.formats import cells, download
-from fdl.data.formats.forms import choose, first, roots
+from fdl.data.formats.forms import at_roots, choose, first
 from fdl.data.formats.series import series_of_cells
 from fdl.data.splits import Request, Splits
 from fdl.data.standins import seasons
-from fdl.environment import cache_dir
 from fdl.types import Count, Fraction
 
 _ETTH1 = download.Remote(
@@ -63,11 +62,9 @@ def daily_min_temperatures(
     )
 
 
-def _series(
-    name: str, remote: download.Remote, file: str, draw: seasons.Drawn, request: Request, **cut: object
-) -> Splits:
+def _series(name: str, remote: download.Remote, file: str, draw: seasons.Drawn, request: Request, **cut: Any) -> Splits:
     def read(source: str, path: Path) -> Splits:
-        return series_of_cells(cells.read(path), name, source, request.on_bad, **cut)  # type: ignore[arg-type]
+        return series_of_cells(cells.read(path), name, source, request.on_bad, **cut)
 
     def from_files(root: Path) -> Splits | None:
         path = first(
@@ -76,17 +73,12 @@ def _series(
         return read("files", path) if path else None
 
     def fetched() -> Splits | None:
-        path = cache_dir() / file
-        if not path.is_file() or download.sha256_of(path) != remote.sha256:
-            if request.offline:
-                return None
-            download.fetch(remote, path)
-        return read("download", path)
+        path = download.cached(remote, file, request.offline)
+        return read("download", path) if path else None
 
     def made() -> Splits:
         where = f"a stand-in, not the real series: drawn by {draw.__module__}, seed {seasons.SEED}"
         table = cells.of_rows(draw(), where)
-        return series_of_cells(table, f"{name}-standin", "builtin", request.on_bad, standin=True, **cut)  # type: ignore[arg-type]
+        return series_of_cells(table, f"{name}-standin", "builtin", request.on_bad, standin=True, **cut)
 
-    files = [("files", functools.partial(from_files, root)) for root in roots(request)]
-    return choose(name, request, [*files, ("files", fetched), ("builtin", made)])
+    return choose(name, request, [*at_roots(request, from_files), ("files", fetched), ("builtin", made)])

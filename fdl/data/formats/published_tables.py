@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from fdl.data.formats import csv, download
-from fdl.data.formats.forms import choose, first, roots
+from fdl.data.formats.forms import at_roots, choose, first
 from fdl.data.splits import Request, Splits
-from fdl.environment import cache_dir
 from fdl.types import take
 
 _BROWNLEE = "https://raw.githubusercontent.com/jbrownlee/Datasets/d20fcb6402ae34e653d4513b00f39257bb37ed7f"
@@ -27,6 +25,7 @@ _BOSTON = download.Remote(
 _MAMMOGRAPHY = download.Remote(
     f"{_BROWNLEE}/mammography.csv", 827_904, "7d3dea3f075f30bbdbb8980e7725684059b4fe3d0f850fadd0f635f6993d8730"
 )
+MAMMOGRAPHY_CLASSES = ("normal", "microcalcification")
 _BOSTON_COLUMNS = (
     "crime", "zoned", "industry", "river", "nitric_oxides", "rooms", "age", "distance", "highways", "tax", "pupils", "b",
     "lower_status", "value",
@@ -71,8 +70,9 @@ def mammography(request: Request, *, distinct: bool = False) -> Splits:
         distinct: keep the first of equal rows alone; 7,849 are left.
     """
     files = ("mammography/mammography.csv",)
-    classes = ("normal", "microcalcification")
-    held = _published(request, "mammography", files, _MAMMOGRAPHY, header="none", kind="classes", classes=classes)
+    held = _published(
+        request, "mammography", files, _MAMMOGRAPHY, header="none", kind="classes", classes=MAMMOGRAPHY_CLASSES
+    )
     if not distinct:
         return held
     _, first = np.unique(held.train["inputs"]["numeric"], axis=0, return_index=True)
@@ -114,12 +114,7 @@ def _published(
         return table("files", path) if path else None
 
     def fetched() -> Splits | None:
-        path = cache_dir() / f"{name}.csv"
-        if not path.is_file() or download.sha256_of(path) != remote.sha256:
-            if request.offline:
-                return None
-            download.fetch(remote, path)
-        return table("download", path)
+        path = download.cached(remote, f"{name}.csv", request.offline)
+        return table("download", path) if path else None
 
-    forms = [("files", functools.partial(from_files, root)) for root in roots(request)]
-    return choose(name, request, [*forms, ("files", fetched)])
+    return choose(name, request, [*at_roots(request, from_files), ("files", fetched)])

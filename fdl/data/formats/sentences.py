@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
@@ -10,7 +9,7 @@ from typing import Annotated
 import numpy as np
 
 from fdl.data.formats import characters, tfds
-from fdl.data.formats.forms import Form, choose, first, forms_of, roots, splits
+from fdl.data.formats.forms import at_roots, choose, first, forms_of, splits
 from fdl.data.formats.text import labelled_texts
 from fdl.data.splits import Request, Splits
 from fdl.data.standins import sentences as standin
@@ -99,8 +98,7 @@ def imdb(request: Request) -> Splits:
 def _choose(
     name: str, classes: tuple[str, ...], request: Request, read: Callable[[Path], Splits | None]
 ) -> Splits:  # fmt: skip
-    forms: list[Form] = [("files", functools.partial(read, root)) for root in roots(request)]
-    return choose(name, request, [*forms, ("builtin", lambda: _made(name, classes))])
+    return choose(name, request, [*at_roots(request, read), ("builtin", lambda: _made(name, classes))])
 
 
 def _made(name: str, classes: tuple[str, ...]) -> Splits:

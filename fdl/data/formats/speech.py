@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-import functools
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 
 from fdl.data.formats import audio, tfds
 from fdl.data.formats.bad_inputs import Bad, settle
-from fdl.data.formats.forms import choose, roots
+from fdl.data.formats.forms import at_roots, choose, tfds_forms
 from fdl.data.splits import Facts, Request, Splits
 from fdl.data.standins import vowels
 from fdl.types import Arrays, Count, UserError, printable, take
 
 DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
-SPEAKERS = ("george", "jackson", "lucas", "nicolas", "theo", "yweweler")
 Speaker = Literal["", "george", "jackson", "lucas", "nicolas", "theo", "yweweler"]
+SPEAKERS: tuple[str, ...] = get_args(Speaker)[1:]
 RATE = 8000
 TEST_TAKES = 5
 _NAME = re.compile(r"(\d)_([a-z]+)_(\d+)\.wav")
@@ -42,7 +41,7 @@ def spoken_digits(request: Request, *, speaker: Speaker = "", length: Count = 80
         UserError: the form asked for is not there.
     """
 
-    def splits_of(source: str, where: str, waves: list[np.ndarray], labels: np.ndarray, **more: object) -> Splits:
+    def splits_of(source: str, where: str, waves: list[np.ndarray], labels: np.ndarray, **more: Any) -> Splits:
         rows = {
             "inputs": audio.rows_of(waves, length, len(waves)),
             "targets": labels[:, 0].astype(np.int32),
@@ -52,7 +51,7 @@ def spoken_digits(request: Request, *, speaker: Speaker = "", length: Count = 80
         how = f"speaker {speaker} held out" if speaker else f"takes 0 to {TEST_TAKES - 1} held out"
         facts = Facts(classes=DIGITS, extra={"rate": RATE, "length": length})
         name = "spoken_digits" + ("-standin" if source == "builtin" else "")
-        return Splits(name, source, f"{where} ({how})", take(rows, ~test), take(rows, test), facts=facts, **more)  # type: ignore[arg-type]
+        return Splits(name, source, f"{where} ({how})", take(rows, ~test), take(rows, test), facts=facts, **more)
 
     def from_files(root: Path) -> Splits | None:
         folder = next((root / name / "recordings" for name in _FOLDERS if (root / name / "recordings").is_dir()), None)
@@ -66,8 +65,7 @@ def spoken_digits(request: Request, *, speaker: Speaker = "", length: Count = 80
         where = f"a stand-in, not speech: drawn by {vowels.__name__}, seed {vowels.SEED}"
         return splits_of("builtin", where, *vowels.digits(RATE, len(SPEAKERS)), standin=True)
 
-    files = [("files", functools.partial(from_files, root)) for root in roots(request)]
-    return choose("spoken_digits", request, [*files, ("builtin", made)])
+    return choose("spoken_digits", request, [*at_roots(request, from_files), ("builtin", made)])
 
 
 def _read_digits(folder: Path) -> tuple[list[np.ndarray], np.ndarray, list[Bad]]:
@@ -120,13 +118,4 @@ def speech_commands(request: Request, *, length: Count = 16_000) -> Splits:
         facts = Facts(classes=classes.get("label", ()), extra={"rate": 16_000, "length": length})
         return Splits(name, source, f"TFDS data in {folder}", train, part("test"), part("validation"), facts=facts)
 
-    def prepared(root: Path) -> Splits | None:
-        found = tfds.prepared(name, root)
-        return read("tfds", found) if found else None
-
-    def download() -> Splits | None:
-        made = tfds.prepare(name, roots(request), None, request.offline)
-        return read("download", made) if made else None
-
-    forms = [("tfds", functools.partial(prepared, root)) for root in roots(request)]
-    return choose(name, request, [*forms, ("tfds", download)])
+    return choose(name, request, tfds_forms(name, request, read))

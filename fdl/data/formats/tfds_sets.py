@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import hashlib
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,7 +15,7 @@ from fdl.data.formats import tfds
 from fdl.data.formats.bad_inputs import Bad, settle
 from fdl.data.formats.checked import check_all
 from fdl.data.formats.encoded import Encoded
-from fdl.data.formats.forms import Form, choose, roots
+from fdl.data.formats.forms import choose, tfds_forms
 from fdl.data.formats.frames import Frame
 from fdl.data.splits import Facts, Request, Splits
 from fdl.environment import cache_dir
@@ -51,16 +50,7 @@ def tfds_dataset(
             return _read_whole(source, name, folder)
         return read_records(request, name, folder, Frame(size, crop=crop), _PARTS, source)
 
-    def prepared(root: Path) -> Splits | None:
-        found = tfds.prepared(name, root)
-        return read("tfds", found) if found else None
-
-    def download() -> Splits | None:
-        made = tfds.prepare(name, roots(request), None, request.offline)
-        return read("download", made) if made else None
-
-    forms: list[Form] = [("tfds", functools.partial(prepared, root)) for root in roots(request)]
-    return choose(name, request, [*forms, ("tfds", download)])
+    return choose(name, request, tfds_forms(name, request, read))
 
 
 def _read_whole(source: str, name: str, folder: Path) -> Splits:
