@@ -52,12 +52,12 @@ class Detector(nn.Module):
         lateral = layers.Conv(self.head, 1, name="lateral")(fine)
         x = lateral + layers.UpConv(self.head, 1, name="upconv")(coarse)[:, :height, :width]
         init = nn.initializers.normal(0.01)
-        tower = {name: self._norm(x, f"{name}_norm0", train) for name in ("class", "box")}
+        tower = {
+            name: layers.norm_relu(x, self.batch_norm_momentum, f"{name}_norm0", train) for name in ("class", "box")
+        }
         for name in tower:
-            y = layers.Conv(
-                self.head, 3, padding="SAME", use_bias=False, kernel_init=layers.initializer("he"), name=f"{name}_conv"
-            )(tower[name])
-            tower[name] = self._norm(y, f"{name}_norm1", train)
+            y = layers.Conv3x3(self.head, padding="SAME", name=f"{name}_conv")(tower[name])
+            tower[name] = layers.norm_relu(y, self.batch_norm_momentum, f"{name}_norm1", train)
         classes = layers.known(self.outputs, "outputs")
         prior = math.log(self.rare / (1 - self.rare))
         logits = layers.Conv(classes, 1, kernel_init=init, use_bias=False, name="class_output")(tower["class"])
@@ -65,6 +65,3 @@ class Detector(nn.Module):
         reach = layers.Conv(4, 1, kernel_init=init, name="box_output")(tower["box"])
         # Four cells at the start; the exponent is held below what a float could not follow.
         return {"logits": logits, "reach": 4 * STRIDE * jnp.exp(jnp.clip(reach, -6, 4))}
-
-    def _norm(self, x: Array, name: str, train: bool) -> Array:
-        return nn.relu(layers.BatchNorm(self.batch_norm_momentum, name=name)(x, train))

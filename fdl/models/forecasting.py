@@ -14,6 +14,7 @@ from flax import linen as nn
 
 from fdl.models import layers
 from fdl.models.recurrent_layers import CellName, RecurrentLayers
+from fdl.models.sequence import RecurrentNet
 from fdl.types import Array, Count, Fact, Probability, Range, Whole
 
 Horizon = Annotated[int, Range(0), Fact("horizon")]
@@ -121,10 +122,11 @@ class RecurrentForecast(nn.Module):
         x = jnp.asarray(x_BxWxC)
         if self.relative:
             x, history = x.at[..., jnp.array(self.targets)].add(-last), history - last
-        for number in range(1, self.layers + 1):  # one by one, so that dropout spares the inputs
-            x, _ = RecurrentLayers(cell=self.cell, width=self.width, name=f"recurrent{number}")(x)
-            x = nn.Dropout(self.dropout, deterministic=not train)(x)
-        y = nn.Dense(horizon * len(self.targets), name="output")(x[:, -1]).reshape(len(history), horizon, -1)
+        net = RecurrentNet(
+            self.cell, self.width, self.layers, outputs=horizon * len(self.targets), dropout=self.dropout
+        )
+        nn.share_scope(self, net)  # its parameters are this module's own, by their names
+        y = net(x, train).reshape(len(history), horizon, -1)
         if self.highway:
             near = history[:, -self.highway :].swapaxes(1, 2)
             y = y + nn.Dense(horizon, use_bias=False, name="highway")(near).swapaxes(1, 2)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -97,6 +98,10 @@ class Conv(nn.Module):
         return x
 
 
+Conv3x3 = functools.partial(Conv, kernel=3, use_bias=False, kernel_init=initializer("he"))
+"""A 3 x 3 convolution without bias, for BatchNorm has its own, to come before `norm_relu`."""
+
+
 class UpConv(nn.Module):
     """A square convolution to maps of twice the size, [B, H, W, C] -> [B, 2H, 2W, filters] (Shi et al. 2016,
     https://arxiv.org/abs/1609.05158).
@@ -166,6 +171,11 @@ class BatchNorm(nn.Module):
                 old_var.value = self.momentum * old_var.value + (1 - self.momentum) * var
         factor = scale * jax.lax.rsqrt(var + self.epsilon)
         return ops.normalise(x, mean, factor, bias).astype(self.dtype)
+
+
+def norm_relu(x: Array, momentum: float, name: str, train: bool) -> Array:
+    """Apply a `BatchNorm` of that name and ReLU; for use in a compact method."""
+    return nn.relu(BatchNorm(momentum, name=name)(x, train))
 
 
 def show_map(module: nn.Module, name: str, x: Array) -> None:

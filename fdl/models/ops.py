@@ -302,7 +302,7 @@ def avg_pool(x_BxHxWxC: Array, window: int) -> Array:
 
 def space_to_depth(x_BxHxWxC: Array, side: int) -> Array:
     """Make one pixel of each `side` x `side` square, [B, H / side, W / side, side^2 * C]; the inverse of `depth_to_space`."""
-    tiles = _tiles(x_BxHxWxC, side).transpose(0, 1, 3, 2, 4, 5)
+    tiles = _flat_tiles(x_BxHxWxC, side)
     return tiles.reshape(*tiles.shape[:3], -1)
 
 

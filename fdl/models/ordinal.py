@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
 from fdl.models import layers
-from fdl.types import Array, Fact, Range
+from fdl.types import Array, Outputs
 
 
 class Coral(nn.Module):
@@ -24,7 +24,7 @@ class Coral(nn.Module):
     """
 
     base: nn.Module
-    ranks: Annotated[int, Range(0), Fact("outputs")] = 0
+    ranks: Outputs = 0
 
     @nn.compact
     def __call__(self, x: Any, train: bool = False) -> Array:

@@ -62,7 +62,7 @@ class HistoryAutoencoder(nn.Module):
         activation: of the hidden layers.
     """
 
-    outputs: Annotated[int, Range(0), Fact("items")] = 0
+    outputs: Items = 0
     widths: tuple[Count, ...] = (200,)
     masked: Probability = 0.5
     activation: Activation = "tanh"

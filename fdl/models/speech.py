@@ -31,16 +31,8 @@ class SpectrumCNN(nn.Module):
     def __call__(self, x: Mapping[str, Array], train: bool = False) -> Array:
         mask, y = x["mask"], x["vectors"][..., None]
         for number, filters in enumerate(self.filters, 1):
-            y = layers.Conv(
-                filters,
-                3,
-                padding="SAME",
-                pool=2,
-                use_bias=False,
-                kernel_init=nn.initializers.he_normal(),
-                name=f"conv{number}",
-            )(y)
-            y = nn.relu(layers.BatchNorm(self.batch_norm_momentum, name=f"norm{number}")(y, train))
+            y = layers.Conv3x3(filters, padding="SAME", pool=2, name=f"conv{number}")(y)
+            y = layers.norm_relu(y, self.batch_norm_momentum, f"norm{number}", train)
             count = mask.shape[1] // 2
             mask = mask[:, : 2 * count].reshape(len(mask), count, 2).max(-1)
             y = y * mask[..., None, None]  # as if there were nothing behind the last frame

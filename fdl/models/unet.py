@@ -51,13 +51,6 @@ class UNet(nn.Module):
 
     def _two(self, x: Array, channels: int, name: str, train: bool) -> Array:
         for number in (1, 2):
-            x = layers.Conv(
-                channels,
-                3,
-                padding="SAME",
-                use_bias=False,
-                kernel_init=layers.initializer("he"),
-                name=f"{name}_conv{number}",
-            )(x)
-            x = nn.relu(layers.BatchNorm(self.batch_norm_momentum, name=f"{name}_norm{number}")(x, train))
+            x = layers.Conv3x3(channels, padding="SAME", name=f"{name}_conv{number}")(x)
+            x = layers.norm_relu(x, self.batch_norm_momentum, f"{name}_norm{number}", train)
         return x

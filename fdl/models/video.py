@@ -28,11 +28,11 @@ class TimeConv(nn.Module):
         return products[0] + products[1] + products[2]
 
 
-def over_frames(x: Array, layer: nn.Module) -> Array:
-    """Apply a layer for pictures to every frame."""
-    batch, frames = x.shape[:2]
-    made = layer(x.reshape(batch * frames, *x.shape[2:]))
-    return made.reshape(batch, frames, *made.shape[1:])
+def halved(x: Array, filters: int, momentum: float, name: str, train: bool) -> Array:
+    """Apply a 3 x 3 convolution at a stride of 2 to every frame, BatchNorm and ReLU; for use in a compact method."""
+    frames = x.reshape(-1, *x.shape[2:])
+    made = layers.Conv3x3(filters, stride=2, padding=((1, 1), (1, 1)), name=name)(frames)
+    return layers.norm_relu(made.reshape(*x.shape[:2], *made.shape[1:]), momentum, f"{name}_norm", train)
 
 
 class VideoCNN(nn.Module):
@@ -54,15 +54,10 @@ class VideoCNN(nn.Module):
     @nn.compact
     def __call__(self, x: Array, train: bool = False) -> Array:
         """Compute [B, T, H, W, C] -> [B, outputs]; needs a "dropout" key where `train` and `dropout`."""
-        init = layers.initializer("he")
         for number, filters in enumerate(self.filters, 1):
-            space = layers.Conv(
-                filters, 3, 2, ((1, 1), (1, 1)), use_bias=False, kernel_init=init, name=f"space{number}"
-            )
-            x = over_frames(x, space)
-            x = nn.relu(layers.BatchNorm(self.batch_norm_momentum, name=f"space{number}_norm")(x, train))
+            x = halved(x, filters, self.batch_norm_momentum, f"space{number}", train)
             x = TimeConv(filters, name=f"time{number}")(x)
-            x = nn.relu(layers.BatchNorm(self.batch_norm_momentum, name=f"time{number}_norm")(x, train))
+            x = layers.norm_relu(x, self.batch_norm_momentum, f"time{number}_norm", train)
         x = nn.Dropout(self.dropout, deterministic=not train)(x.mean((1, 2, 3)))
         return nn.Dense(layers.known(self.outputs, "outputs"), name="output")(x)
 
@@ -86,11 +81,8 @@ class FrameLSTM(nn.Module):
     @nn.compact
     def __call__(self, x: Array, train: bool = False) -> Array:
         """Compute [B, T, H, W, C] -> [B, outputs]; needs a "dropout" key where `train` and `dropout`."""
-        init = layers.initializer("he")
         for number, filters in enumerate(self.filters, 1):
-            conv = layers.Conv(filters, 3, 2, ((1, 1), (1, 1)), use_bias=False, kernel_init=init, name=f"conv{number}")
-            x = over_frames(x, conv)
-            x = nn.relu(layers.BatchNorm(self.batch_norm_momentum, name=f"conv{number}_norm")(x, train))
+            x = halved(x, filters, self.batch_norm_momentum, f"conv{number}", train)
         x = x.reshape(*x.shape[:2], -1).transpose(1, 0, 2)  # time leads
         products = nn.Dense(4 * self.width, name="input")(x)
         recurrent = self.param("recurrent", nn.initializers.orthogonal(), (self.width, 4 * self.width))

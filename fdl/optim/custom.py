@@ -55,7 +55,7 @@ class CustomOptimizer:
             raise UserError(
                 f"optimizer: the function returned {type(made).__name__}, not an optax.GradientTransformation"
             )
-        return mask_frozen(made, self._labels) if self.freeze else optax.with_extra_args_support(made), None
+        return mask_frozen(made, self.trainable) if self.freeze else optax.with_extra_args_support(made), None
 
     def trainable(self, params: object) -> Any:
         """Return a tree like `params` of True where a parameter is trained and False where `freeze` names it.
@@ -63,10 +63,7 @@ class CustomOptimizer:
         Raises:
             UserError: a name in `freeze` is no parameter's.
         """
-        return jax.tree.map(lambda label: label != FROZEN, self._labels(params))
-
-    def _labels(self, params: object) -> Any:
-        return label_params(params, (), self.freeze)
+        return jax.tree.map(lambda label: label != FROZEN, label_params(params, (), self.freeze))
 
 
 def as_optimizer(value: object) -> Recipe:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from fnmatch import fnmatchcase
 from typing import Any, get_args
 
@@ -117,7 +117,8 @@ def _label(path: str, groups: Sequence[Group], freeze: Sequence[str]) -> str:
     return REST
 
 
-def mask_frozen(transform: optax.GradientTransformation, labels: Any) -> optax.GradientTransformationExtraArgs:
-    """Apply `transform` to what is trained; leaves labelled FROZEN by `labels` keep no state and get an update of 0."""
-    trained = lambda params: jax.tree.map(lambda label: label != FROZEN, labels(params))  # noqa: E731
+def mask_frozen(
+    transform: optax.GradientTransformation, trained: Callable[[Any], Any]
+) -> optax.GradientTransformationExtraArgs:
+    """Apply `transform` to the leaves that `trained(params)` marks True; the others keep no state and get an update of 0."""
     return optax.partition({True: transform, False: optax.set_to_zero()}, trained)

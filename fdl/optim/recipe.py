@@ -167,7 +167,7 @@ class Optimizer:
         if self.accumulate > 1:
             transform = accumulate_gradients(transform, self.accumulate)
         if self.freeze or any(group.frozen for group in self.groups):
-            transform = mask_frozen(transform, self._labels)
+            transform = mask_frozen(transform, self.trainable)
         return transform, self.rate(total_steps)
 
     def rate(self, total_steps: int) -> LearningRate:
