@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import ClassVar
 
-import jax
 import numpy as np
 
 from fdl.data.formats.series import read_end
@@ -50,16 +49,8 @@ class Forecast(Regression):
             return super().score(outputs, batch)
         if self.scaled and "target_deviation" in batch:
             mean, deviation = batch["target_mean"], batch["target_deviation"]
-
-            def scaled(one: Array) -> Array:
-                return (one.reshape(mean.shape) - mean) / deviation
-
-            if isinstance(outputs, Members):
-                outputs = Members(jax.vmap(scaled, 1, 1)(outputs.values))
-            else:
-                outputs = scaled(outputs)
-            targets = (batch["targets"] - mean) / deviation
-            batch = {"targets": targets}  # the loss has the same scale
+            outputs = (outputs.reshape(mean.shape) - mean) / deviation
+            batch = {"targets": (batch["targets"] - mean) / deviation}  # the loss has the same scale
         return super().score(outputs, batch)
 
     def baselines(self, splits: Splits) -> dict[str, Metrics]:
