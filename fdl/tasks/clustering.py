@@ -115,7 +115,7 @@ class Clustering(Reconstruction):
 
     def measure(self, view: View, rows: Arrays) -> Metrics:
         """Compute `clustering_metrics` of the nearest centres."""
-        return clustering_metrics(decoded(view, rows)["assignments"].argmax(1), np.asarray(rows["targets"]))
+        return clustering_metrics(view.decoded(rows)["assignments"].argmax(1), np.asarray(rows["targets"]))
 
     def baselines(self, splits: Splits) -> dict[str, Metrics]:
         """Score k-means on the 50 principal components of the pixels, by the best of three starts."""
@@ -129,7 +129,7 @@ class Clustering(Reconstruction):
 
     def panels(self, view: View) -> Sequence[DrawPanel]:
         rows = view.splits.evaluated
-        known = functools.cache(lambda: decoded(view, rows))
+        known = functools.cache(lambda: view.decoded(rows))
         return [
             lambda: drawing.embedding(view, known()["code"], known()["assignments"].argmax(1)),
             lambda: drawing.centres(view, known()["assignments"]),
@@ -149,12 +149,6 @@ class Clustering(Reconstruction):
                     shown = shown_name(name)
                     writer.writerow([shown, int(each.argmax()), f"{each.max():.6f}"])
         return write_all(out, {"predictions.csv": table.getvalue()})
-
-
-def decoded(view: View, rows: Arrays) -> dict[str, np.ndarray]:
-    """Return the codes [N, L] and soft assignments [N, K] of every row."""
-    parts = [made for _, made in view.over(rows)]
-    return {name: np.concatenate([part[name] for part in parts]) for name in ("code", "assignments")}
 
 
 def kmeans(points: np.ndarray, clusters: int, starts: int, seed: int) -> tuple[np.ndarray, np.ndarray]:

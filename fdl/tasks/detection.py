@@ -104,9 +104,7 @@ class Detection(Task):
 
     def measure(self, view: View, rows: Arrays) -> Metrics:
         """Compute "map_50", "map" and each class's average precision at 0.5 over a split."""
-        parts = [made for _, made in view.over(rows)]
-        found = {name: np.concatenate([part[name] for part in parts]) for name in ("boxes", "scores", "classes")}
-        return average_precision(rows["targets"], found, view.splits.classes)
+        return average_precision(rows["targets"], view.decoded(rows), view.splits.classes)
 
     def check(self, outputs: Any, splits: Splits) -> None:
         """Refuse targets that are no boxes, and classes that no output stands for."""
@@ -142,9 +140,7 @@ class Detection(Task):
         for chunk in read_pictures(source, spec):
             if not chunk.names:
                 continue
-            rows = {"inputs": chunk.rows}
-            found = [made for _, made in view.over(rows)]
-            held = {name: np.concatenate([part[name] for part in found]) for name in found[0]}
+            held = view.decoded({"inputs": chunk.rows})
             for row, name in enumerate(chunk.names):
                 kept = held["scores"][row] >= self.least_score
                 own = {key: values[row][kept] for key, values in held.items()}

@@ -65,8 +65,7 @@ class Recommendation(Task):
 
     def measure(self, view: View, rows: Arrays) -> Metrics:
         """Compute "recall" and "ndcg" at `top`; see `list_metrics`."""
-        items = np.concatenate([decoded["items"] for _, decoded in view.over(rows)])
-        return list_metrics(items, rows["targets"])
+        return list_metrics(view.decoded(rows)["items"], rows["targets"])
 
     def check(self, outputs: Any, splits: Splits) -> None:
         """Refuse a list longer than the catalogue."""
@@ -139,7 +138,7 @@ def lists(view: View, users: int = 5) -> Panel:
     """Tabulate some users' films, what the model recommends, and which of these were held out."""
     rows, titles = view.splits.evaluated, view.splits.facts.extra.get("titles", [])
     some = {name: column[:users] for name, column in rows.items()}
-    found = np.concatenate([decoded["items"] for _, decoded in view.over(some)])
+    found = view.decoded(some)["items"]
     table = []
     for user, items in enumerate(found):
         known = ", ".join(titles[i] for i in np.flatnonzero(some["inputs"][user])[:5])
