@@ -78,9 +78,7 @@ class Reconstruction(Task):
                 writer.writerow([shown_name(name), f"{loss:.6g}"])
             first = slice(max(0, _DRAWN - sum(map(len, drawn))))
             drawn.append(generation.pairs(prepared["inputs"][first], outputs["logits"][first]))
-        sheet = figures.mosaic(figures.viewable(np.concatenate(drawn)), 8)
-        figure, axes = figures.new(figures.WIDTH * sheet.shape[0] / sheet.shape[1], packed=True)
-        figures.picture(axes[0, 0], sheet)
+        figure = figures.sheet(figures.viewable(np.concatenate(drawn)), 8)
         return write_all(out, {"predictions.csv": table.getvalue(), "predictions.png": figures.png(figure)})
 
 
