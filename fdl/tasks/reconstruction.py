@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import csv
 import dataclasses
-import io
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -16,7 +14,7 @@ import numpy as np
 from flax import linen as nn
 
 from fdl.data.splits import Splits
-from fdl.files import write_all
+from fdl.files import to_csv, write_all
 from fdl.tasks.panels import figures, generation
 from fdl.tasks.picture_inputs import read_pictures, shown_name, spec_of
 from fdl.tasks.task import DrawPanel, MetricStyle, Task, View
@@ -64,9 +62,7 @@ class Reconstruction(Task):
 
     def predict(self, view: View, source: str, out: Path) -> list[Path]:
         """Write predictions.csv with the loss of each of a user's pictures, and predictions.png: each over its reconstruction."""
-        table = io.StringIO()
-        writer = csv.writer(table, lineterminator="\n")
-        writer.writerow(["file", "loss"])
+        table = [["file", "loss"]]
         drawn: list[np.ndarray] = []
         for chunk in read_pictures(source, spec_of(view.splits)):
             if not chunk.names:
@@ -74,12 +70,13 @@ class Reconstruction(Task):
             rows = {"inputs": chunk.rows}
             outputs, prepared = view.outputs(rows), view.prepared(rows)
             losses = self.score(jax.tree.map(jnp.asarray, outputs), jax.tree.map(jnp.asarray, prepared))["loss"]
-            for name, loss in zip(chunk.names, np.asarray(losses), strict=True):
-                writer.writerow([shown_name(name), f"{loss:.6g}"])
+            table += [
+                [shown_name(name), f"{loss:.6g}"] for name, loss in zip(chunk.names, np.asarray(losses), strict=True)
+            ]
             first = slice(max(0, _DRAWN - sum(map(len, drawn))))
             drawn.append(generation.pairs(prepared["inputs"][first], outputs["logits"][first]))
         figure = figures.sheet(figures.viewable(np.concatenate(drawn)), 8)
-        return write_all(out, {"predictions.csv": table.getvalue(), "predictions.png": figures.png(figure)})
+        return write_all(out, {"predictions.csv": to_csv(table), "predictions.png": figures.png(figure)})
 
 
 @dataclasses.dataclass(frozen=True)
