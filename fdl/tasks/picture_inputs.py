@@ -19,7 +19,6 @@ from fdl.data.formats.class_folders import other_files
 from fdl.data.formats.listing import list_pictures
 from fdl.data.picture_spec import KEY, PictureSpec, picture_spec
 from fdl.data.splits import Splits
-from fdl.files import write_all
 from fdl.tasks.panels import figures
 from fdl.tasks.panels.answers import class_names, softmax
 from fdl.tasks.task import View
@@ -163,16 +162,7 @@ def predict_pictures(view: View, source: str, out: Path, top: int) -> list[Path]
         found = zip(chunk.names, chunk.originals, chunk.rows, probabilities, strict=False)
         drawn += itertools.starmap(_Drawn, itertools.islice(found, PICTURED - len(drawn)))
     files: dict[str, bytes | str] = {"predictions.csv": table.getvalue(), "predictions.png": _gallery(drawn, classes)}
-    if bad:
-        files[bad_inputs.FILE] = bad_inputs.as_csv(bad)
-    written = write_all(out, files)
-    if bad:
-        logging.warning(
-            "%d images cannot be read and are left out, listed in %s; the first: %s", len(bad), written[-1], bad[0]
-        )
-    else:
-        (out / bad_inputs.FILE).unlink(missing_ok=True)  # of an earlier prediction
-    return written
+    return bad_inputs.write_predictions(out, files, bad, "images")
 
 
 class _Drawn(NamedTuple):
