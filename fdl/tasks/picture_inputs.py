@@ -21,6 +21,7 @@ from fdl.data.picture_spec import KEY, PictureSpec, picture_spec
 from fdl.data.splits import Splits
 from fdl.tasks.panels import figures
 from fdl.tasks.panels.answers import class_names, softmax
+from fdl.tasks.tables import class_columns
 from fdl.tasks.task import View
 from fdl.types import UserError, printable
 
@@ -149,15 +150,15 @@ def predict_pictures(view: View, source: str, out: Path, top: int) -> list[Path]
         if not chunk.names:
             continue
         probabilities = softmax(view.outputs({"inputs": chunk.rows}))
-        best = np.argsort(-probabilities, axis=1, kind="stable")[:, :top]
+        names = class_names(view.splits, probabilities.shape[1])
+        added = class_columns(probabilities, names, top)
         if not classes:
-            classes = class_names(view.splits, probabilities.shape[1])
-            ranks = range(1, best.shape[1] + 1)
-            writer.writerow(["file", "inverted", *(f"{word}_{i}" for i in ranks for word in ("class", "confidence"))])
-        for name, flipped, row, order in zip(chunk.names, chunk.inverted, probabilities, best, strict=True):
-            cells = [cell for i in order for cell in (classes[i], f"{row[i]:.6f}")]
-            # A file name may hold bytes that are not text: show \xNN rather than fail the whole table.
-            writer.writerow([shown_name(name), "yes" if flipped else "no", *cells])
+            classes = names
+            writer.writerow(["file", "inverted", *added])
+        # A file name may hold bytes that are not text: show \xNN rather than fail the whole table.
+        shown = map(shown_name, chunk.names)
+        inverted = ["yes" if flipped else "no" for flipped in chunk.inverted]
+        writer.writerows(zip(shown, inverted, *added.values(), strict=True))
         # Originals are kept of the first pictures alone: `zip` ends with them.
         found = zip(chunk.names, chunk.originals, chunk.rows, probabilities, strict=False)
         drawn += itertools.starmap(_Drawn, itertools.islice(found, PICTURED - len(drawn)))
