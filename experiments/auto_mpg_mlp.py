@@ -7,21 +7,13 @@ Result: MAE 1.826 +- 0.28 (RMSE 2.53) over 10 folds, seed 0; best simple model: 
     gradient boosting 1.979 (2.73), linear regression 2.579 (3.34)
 """
 
-from fdl.data import Data, ops, sources
+import dataclasses
+
+from experiments.boston_mlp import experiment as boston_mlp
+from fdl.data import sources
 from fdl.experiment import Experiment
-from fdl.models import MLP, Ensemble
-from fdl.optim import Optimizer
-from fdl.tasks import Regression
 
 
 def experiment() -> Experiment:
-    return Experiment(
-        data=Data(load=sources.auto_mpg, prepare=(ops.Tabular(), ops.ScaleTargets())),
-        model=Ensemble(MLP(widths=(64, 64), activation="silu"), members=8),
-        task=Regression(),
-        optimizer=Optimizer(rule="adamw", learning_rate=3e-3, schedule="cosine", weight_decay=0.1),
-        steps="200epochs",
-        batch_size=64,
-        eval_every="50epochs",
-        save_every="100epochs",
-    )
+    boston = boston_mlp()
+    return dataclasses.replace(boston, data=dataclasses.replace(boston.data, load=sources.auto_mpg))

@@ -5,7 +5,7 @@ Source: Jackson 2018 (Free Spoken Digit Dataset), the publisher's split: takes 0
     beside it.
 Command: python -m fdl.main --experiment=spoken_digits_cnn
 Hardware: 2 cores of an AMD EPYC 9005, shared with other work, no accelerator; jax 0.10.2
-Result: not measured yet; the support-vector machine has 98.67 % on the same split
+Result: not measured yet
 """
 
 from fdl.data import Data, audio_ops, sources

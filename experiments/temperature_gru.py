@@ -4,7 +4,7 @@ Source: the course exercise on daily minimum temperatures (MSE 6, MAE 2 asked fo
     days with two yearly waves, printed beside it, has 5.04.
 Command: python -m fdl.main --experiment=temperature_gru
 Hardware: 2 cores of an AMD EPYC 9005, shared with other work, no accelerator; jax 0.10.2
-Result: not measured yet; MSE 5.06 to 5.11 in trials with the day of the week among the inputs, above the autoregression
+Result: not measured yet
 """
 
 from functools import partial

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+import csv
 import errno
 import fcntl
 import functools
+import io
 import json
 import math
 import os
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any
 
@@ -109,6 +111,13 @@ def write_all(out: Path, files: Mapping[str, bytes | str]) -> list[Path]:
             except OSError as error:
                 raise write_error(out / name, error) from error
     return [out / name for name in files]
+
+
+def to_csv(rows: Iterable[Iterable[object]]) -> str:
+    """Return rows of cells, the names of the columns first, as CSV."""
+    table = io.StringIO()
+    csv.writer(table, lineterminator="\n").writerows(rows)
+    return table.getvalue()
 
 
 def to_json(value: object, indent: int | None = None) -> str:

@@ -25,7 +25,7 @@ class KMeansCentres(Update):
     starts: Count = 10
 
     def compute(self, view: View) -> Mapping[str, Any]:
-        codes = clustering.decoded(view, view.splits.train)["code"]
+        codes = view.decoded(view.splits.train)["code"]
         count = len(view.variables["params"]["centres"])
         _, centres = clustering.kmeans(codes, count, self.starts, view.seed)
         return {"params/centres": centres.astype(np.float32)}
@@ -36,5 +36,5 @@ class TargetDistribution(Update):
     """Replace each training row's wanted assignments by the sharpened present ones."""
 
     def compute(self, view: View) -> Mapping[str, Any]:
-        assignments = clustering.decoded(view, view.splits.train)["assignments"].astype(np.float64)
+        assignments = view.decoded(view.splits.train)["assignments"].astype(np.float64)
         return {"clustering/targets": clustering.target_distribution(assignments).astype(np.float32)}

@@ -143,4 +143,4 @@ def _error(outputs: Array, inputs: Array) -> Array:
 
 
 def _errors(view: View, rows: Arrays) -> np.ndarray:
-    return np.concatenate([np.asarray(decoded, np.float64) for _, decoded in view.over(rows)])
+    return view.decoded(rows).astype(np.float64)

@@ -5,10 +5,8 @@ Legend: N rows, K clusters, L numbers of a code.
 
 from __future__ import annotations
 
-import csv
 import dataclasses
 import functools
-import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
@@ -19,7 +17,7 @@ import numpy as np
 from flax import linen as nn
 
 from fdl.data.splits import Splits
-from fdl.files import write_all
+from fdl.files import to_csv, write_all
 from fdl.tasks.panels import clustering as drawing
 from fdl.tasks.panels import generation
 from fdl.tasks.picture_inputs import read_pictures, shown_name, spec_of
@@ -115,7 +113,7 @@ class Clustering(Reconstruction):
 
     def measure(self, view: View, rows: Arrays) -> Metrics:
         """Compute `clustering_metrics` of the nearest centres."""
-        return clustering_metrics(decoded(view, rows)["assignments"].argmax(1), np.asarray(rows["targets"]))
+        return clustering_metrics(view.decoded(rows)["assignments"].argmax(1), np.asarray(rows["targets"]))
 
     def baselines(self, splits: Splits) -> dict[str, Metrics]:
         """Score k-means on the 50 principal components of the pixels, by the best of three starts."""
@@ -129,7 +127,7 @@ class Clustering(Reconstruction):
 
     def panels(self, view: View) -> Sequence[DrawPanel]:
         rows = view.splits.evaluated
-        known = functools.cache(lambda: decoded(view, rows))
+        known = functools.cache(lambda: view.decoded(rows))
         return [
             lambda: drawing.embedding(view, known()["code"], known()["assignments"].argmax(1)),
             lambda: drawing.centres(view, known()["assignments"]),
@@ -139,22 +137,13 @@ class Clustering(Reconstruction):
 
     def predict(self, view: View, source: str, out: Path) -> list[Path]:
         """Write predictions.csv: the cluster of each of a user's pictures, and its share."""
-        table = io.StringIO()
-        writer = csv.writer(table, lineterminator="\n")
-        writer.writerow(["file", "cluster", "share"])
+        table: list[Sequence[object]] = [["file", "cluster", "share"]]
         for chunk in read_pictures(source, spec_of(view.splits)):
             if chunk.names:
                 shares = np.asarray(soft_assignments(jnp.asarray(view.outputs({"inputs": chunk.rows})["distances"])))
                 for name, each in zip(chunk.names, shares, strict=True):
-                    shown = shown_name(name)
-                    writer.writerow([shown, int(each.argmax()), f"{each.max():.6f}"])
-        return write_all(out, {"predictions.csv": table.getvalue()})
-
-
-def decoded(view: View, rows: Arrays) -> dict[str, np.ndarray]:
-    """Return the codes [N, L] and soft assignments [N, K] of every row."""
-    parts = [made for _, made in view.over(rows)]
-    return {name: np.concatenate([part[name] for part in parts]) for name in ("code", "assignments")}
+                    table.append([shown_name(name), int(each.argmax()), f"{each.max():.6f}"])
+        return write_all(out, {"predictions.csv": to_csv(table)})
 
 
 def kmeans(points: np.ndarray, clusters: int, starts: int, seed: int) -> tuple[np.ndarray, np.ndarray]:

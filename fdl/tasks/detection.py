@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import csv
 import dataclasses
-import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
@@ -16,7 +14,7 @@ from flax import linen as nn
 
 from fdl.data.formats.boxes import out_of_frame, picture_size
 from fdl.data.splits import Splits
-from fdl.files import write_all
+from fdl.files import to_csv, write_all
 from fdl.tasks import boxes as geometry
 from fdl.tasks.detection_scores import average_precision, blob_baseline
 from fdl.tasks.panels import detection as drawing
@@ -104,9 +102,7 @@ class Detection(Task):
 
     def measure(self, view: View, rows: Arrays) -> Metrics:
         """Compute "map_50", "map" and each class's average precision at 0.5 over a split."""
-        parts = [made for _, made in view.over(rows)]
-        found = {name: np.concatenate([part[name] for part in parts]) for name in ("boxes", "scores", "classes")}
-        return average_precision(rows["targets"], found, view.splits.classes)
+        return average_precision(rows["targets"], view.decoded(rows), view.splits.classes)
 
     def check(self, outputs: Any, splits: Splits) -> None:
         """Refuse targets that are no boxes, and classes that no output stands for."""
@@ -132,9 +128,7 @@ class Detection(Task):
 
     def predict(self, view: View, source: str, out: Path) -> list[Path]:
         """Write predictions.csv (a line for each box, in pixels of the user's own picture) and predictions.png."""
-        table = io.StringIO()
-        writer = csv.writer(table, lineterminator="\n")
-        writer.writerow(["file", "class", "score", "left", "top", "right", "bottom"])
+        table = [["file", "class", "score", "left", "top", "right", "bottom"]]
         drawn: list[tuple[np.ndarray, Arrays]] = []
         spec = spec_of(view.splits)
         names = class_names(view.splits, len(view.splits.classes))
@@ -142,9 +136,7 @@ class Detection(Task):
         for chunk in read_pictures(source, spec):
             if not chunk.names:
                 continue
-            rows = {"inputs": chunk.rows}
-            found = [made for _, made in view.over(rows)]
-            held = {name: np.concatenate([part[name] for part in found]) for name in found[0]}
+            held = view.decoded({"inputs": chunk.rows})
             for row, name in enumerate(chunk.names):
                 kept = held["scores"][row] >= self.least_score
                 own = {key: values[row][kept] for key, values in held.items()}
@@ -152,7 +144,7 @@ class Detection(Task):
                 shown = shown_name(name)
                 corners = out_of_frame(own["boxes"].astype(np.float64), shape, spec.shape[:2])  # type: ignore[arg-type]
                 for label, score, box in zip(own["classes"], own["scores"], corners, strict=True):
-                    writer.writerow([shown, names[label], f"{score:.4f}", *(f"{value:.1f}" for value in box)])
+                    table.append([shown, names[label], f"{score:.4f}", *(f"{value:.1f}" for value in box)])
                 if len(drawn) < PICTURED:
                     drawn.append((chunk.rows[row], own))
-        return write_all(out, {"predictions.csv": table.getvalue(), "predictions.png": drawing.sheet_png(drawn, names)})
+        return write_all(out, {"predictions.csv": to_csv(table), "predictions.png": drawing.sheet_png(drawn, names)})

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import csv
 import dataclasses
-import io
 from collections.abc import Sequence
 from pathlib import Path
 from typing import ClassVar
 
-import jax
 import numpy as np
 
 from fdl.data.formats.series import read_end
 from fdl.data.formats.timeline import times_after
 from fdl.data.splits import Splits
-from fdl.files import write_all
+from fdl.files import to_csv, write_all
 from fdl.models.members import Members
 from fdl.tasks import forecast_baselines
 from fdl.tasks.losses import Score
@@ -50,16 +47,8 @@ class Forecast(Regression):
             return super().score(outputs, batch)
         if self.scaled and "target_deviation" in batch:
             mean, deviation = batch["target_mean"], batch["target_deviation"]
-
-            def scaled(one: Array) -> Array:
-                return (one.reshape(mean.shape) - mean) / deviation
-
-            if isinstance(outputs, Members):
-                outputs = Members(jax.vmap(scaled, 1, 1)(outputs.values))
-            else:
-                outputs = scaled(outputs)
-            targets = (batch["targets"] - mean) / deviation
-            batch = {"targets": targets}  # the loss has the same scale
+            outputs = (outputs.reshape(mean.shape) - mean) / deviation
+            batch = {"targets": (batch["targets"] - mean) / deviation}  # the loss has the same scale
         return super().score(outputs, batch)
 
     def baselines(self, splits: Splits) -> dict[str, Metrics]:
@@ -92,12 +81,10 @@ class Forecast(Regression):
                 dates = [date.removesuffix(" 00:00:00") for date in dates]
         else:
             dates = [str(len(series.times) + 1 + step) for step in range(horizon)]
-        table = io.StringIO()
-        writer = csv.writer(table, lineterminator="\n")
-        writer.writerow([series.date if series.step else "row", *names])
-        writer.writerows([date, *(f"{value:.6g}" for value in row)] for date, row in zip(dates, values, strict=True))
+        table = [[series.date if series.step else "row", *names]]
+        table += [[date, *(f"{value:.6g}" for value in row)] for date, row in zip(dates, values, strict=True)]
         places = [series.names.index(name) for name in names]
         drawn = forecast.draw_future(
             window[0][:, places], values, [printable(name, 40) for name in names], dates[0], dates[-1]
         )
-        return write_all(out, {"forecast.csv": table.getvalue(), "forecast.png": figures.png(drawn)})
+        return write_all(out, {"forecast.csv": to_csv(table), "forecast.png": figures.png(drawn)})

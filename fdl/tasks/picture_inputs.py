@@ -19,9 +19,9 @@ from fdl.data.formats.class_folders import other_files
 from fdl.data.formats.listing import list_pictures
 from fdl.data.picture_spec import KEY, PictureSpec, picture_spec
 from fdl.data.splits import Splits
-from fdl.files import write_all
 from fdl.tasks.panels import figures
 from fdl.tasks.panels.answers import class_names, softmax
+from fdl.tasks.tables import class_columns
 from fdl.tasks.task import View
 from fdl.types import UserError, printable
 
@@ -150,29 +150,20 @@ def predict_pictures(view: View, source: str, out: Path, top: int) -> list[Path]
         if not chunk.names:
             continue
         probabilities = softmax(view.outputs({"inputs": chunk.rows}))
-        best = np.argsort(-probabilities, axis=1, kind="stable")[:, :top]
+        names = class_names(view.splits, probabilities.shape[1])
+        added = class_columns(probabilities, names, top)
         if not classes:
-            classes = class_names(view.splits, probabilities.shape[1])
-            ranks = range(1, best.shape[1] + 1)
-            writer.writerow(["file", "inverted", *(f"{word}_{i}" for i in ranks for word in ("class", "confidence"))])
-        for name, flipped, row, order in zip(chunk.names, chunk.inverted, probabilities, best, strict=True):
-            cells = [cell for i in order for cell in (classes[i], f"{row[i]:.6f}")]
-            # A file name may hold bytes that are not text: show \xNN rather than fail the whole table.
-            writer.writerow([shown_name(name), "yes" if flipped else "no", *cells])
+            classes = names
+            writer.writerow(["file", "inverted", *added])
+        # A file name may hold bytes that are not text: show \xNN rather than fail the whole table.
+        shown = map(shown_name, chunk.names)
+        inverted = ["yes" if flipped else "no" for flipped in chunk.inverted]
+        writer.writerows(zip(shown, inverted, *added.values(), strict=True))
         # Originals are kept of the first pictures alone: `zip` ends with them.
         found = zip(chunk.names, chunk.originals, chunk.rows, probabilities, strict=False)
         drawn += itertools.starmap(_Drawn, itertools.islice(found, PICTURED - len(drawn)))
     files: dict[str, bytes | str] = {"predictions.csv": table.getvalue(), "predictions.png": _gallery(drawn, classes)}
-    if bad:
-        files[bad_inputs.FILE] = bad_inputs.as_csv(bad)
-    written = write_all(out, files)
-    if bad:
-        logging.warning(
-            "%d images cannot be read and are left out, listed in %s; the first: %s", len(bad), written[-1], bad[0]
-        )
-    else:
-        (out / bad_inputs.FILE).unlink(missing_ok=True)  # of an earlier prediction
-    return written
+    return bad_inputs.write_predictions(out, files, bad, "images")
 
 
 class _Drawn(NamedTuple):

@@ -37,7 +37,7 @@ class RareClass(Classification):
         return jax.nn.softmax(losses.two_logits(outputs))[:, 1]
 
     def measure(self, view: View, rows: Arrays) -> Metrics:
-        return ranking_metrics(rows["targets"], np.concatenate([decoded for _, decoded in view.over(rows)]))
+        return ranking_metrics(rows["targets"], view.decoded(rows))
 
     def check(self, outputs: Any, splits: Splits) -> None:
         """Refuse labels other than 0 and 1, and splits without both."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
@@ -61,7 +62,8 @@ class Ratings(Regression):
         return {name: _errors(values - test) for name, values in predicted.items()}
 
     def panels(self, view: View) -> Sequence[DrawPanel]:
-        return [lambda: by_count(view), lambda: regression.residuals(view, _predicted(view, view.splits.evaluated))]
+        predicted = functools.cache(lambda: _predicted(view, view.splits.evaluated))
+        return [lambda: by_count(view, predicted()), lambda: regression.residuals(view, predicted())]
 
     def predict(self, view: View, source: str, out: Path) -> list[Path]:
         """Write recommendations.csv: the unrated films of a user (--input=USER_ID) with the highest predicted ratings."""
@@ -100,8 +102,8 @@ def damped_biases(
     return np.clip(mean + of_users[pairs["user"]] + of_items[pairs["item"]], 0.5, 5)
 
 
-def by_count(view: View) -> Panel:
-    """Draw the error by how many training ratings a film has, beside that of damped biases."""
+def by_count(view: View, ratings: np.ndarray) -> Panel:
+    """Draw the error of test ratings [N] by how many training ratings a film has, beside that of damped biases."""
     train, test = view.splits.train, view.splits.evaluated
     count = np.bincount(train["inputs"]["item"], minlength=1 + int(test["inputs"]["item"].max()))[
         test["inputs"]["item"]
@@ -111,7 +113,7 @@ def by_count(view: View) -> Panel:
     figure, axes = figures.new(3.0)
     ax = figures.titled(axes[0, 0], "", "training ratings of the film", "RMSE")
     for name, predicted, shift in (
-        ("this model", _predicted(view, test), -0.2), ("damped biases", damped_biases(train, test["inputs"]), 0.2)
+        ("this model", ratings, -0.2), ("damped biases", damped_biases(train, test["inputs"]), 0.2)
     ):  # fmt: skip
         chosen = [(count >= low) & (count < high) for low, high in groups]
         values = [np.sqrt(np.mean(np.square((predicted - truth)[rows]))) if rows.any() else 0 for rows in chosen]

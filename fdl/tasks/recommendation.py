@@ -5,9 +5,7 @@ Legend: B batch, I items, N users.
 
 from __future__ import annotations
 
-import csv
 import dataclasses
-import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
@@ -20,7 +18,7 @@ from flax import linen as nn
 from fdl.data.formats import cells
 from fdl.data.formats.tables import require
 from fdl.data.splits import Splits
-from fdl.files import write_all
+from fdl.files import to_csv, write_all
 from fdl.tasks.losses import Score
 from fdl.tasks.task import Better, DrawPanel, MetricStyle, Panel, Task, View
 from fdl.types import Array, Arrays, Batch, Count, Metrics, UserError, printable
@@ -65,8 +63,7 @@ class Recommendation(Task):
 
     def measure(self, view: View, rows: Arrays) -> Metrics:
         """Compute "recall" and "ndcg" at `top`; see `list_metrics`."""
-        items = np.concatenate([decoded["items"] for _, decoded in view.over(rows)])
-        return list_metrics(items, rows["targets"])
+        return list_metrics(view.decoded(rows)["items"], rows["targets"])
 
     def check(self, outputs: Any, splits: Splits) -> None:
         """Refuse a list longer than the catalogue."""
@@ -139,7 +136,7 @@ def lists(view: View, users: int = 5) -> Panel:
     """Tabulate some users' films, what the model recommends, and which of these were held out."""
     rows, titles = view.splits.evaluated, view.splits.facts.extra.get("titles", [])
     some = {name: column[:users] for name, column in rows.items()}
-    found = np.concatenate([decoded["items"] for _, decoded in view.over(some)])
+    found = view.decoded(some)["items"]
     table = []
     for user, items in enumerate(found):
         known = ", ".join(titles[i] for i in np.flatnonzero(some["inputs"][user])[:5])
@@ -169,12 +166,11 @@ def user_number(source: str, extra: Mapping[str, Any]) -> int:
 
 def list_csv(items: np.ndarray, values: np.ndarray, name: str, extra: Mapping[str, Any]) -> str:
     """Format a list of items, best first, as CSV with their titles and values."""
-    table = io.StringIO()
-    writer = csv.writer(table, lineterminator="\n")
-    writer.writerow(["place", "movieId", "title", name])
-    for place, (item, value) in enumerate(zip(items, values, strict=True), 1):
-        writer.writerow([place, extra["item_ids"][item], extra["titles"][item], f"{value:.4f}"])
-    return table.getvalue()
+    rows = [
+        (place, extra["item_ids"][item], extra["titles"][item], f"{value:.4f}")
+        for place, (item, value) in enumerate(zip(items, values, strict=True), 1)
+    ]
+    return to_csv([("place", "movieId", "title", name), *rows])
 
 
 def _known_items(source: str, extra: Mapping[str, Any]) -> list[int]:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import csv
 import dataclasses
-import io
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -16,7 +14,7 @@ import numpy as np
 from flax import linen as nn
 
 from fdl.data.splits import Splits
-from fdl.files import write_all
+from fdl.files import to_csv, write_all
 from fdl.tasks.panels import figures, generation
 from fdl.tasks.picture_inputs import read_pictures, shown_name, spec_of
 from fdl.tasks.task import DrawPanel, MetricStyle, Task, View
@@ -64,9 +62,7 @@ class Reconstruction(Task):
 
     def predict(self, view: View, source: str, out: Path) -> list[Path]:
         """Write predictions.csv with the loss of each of a user's pictures, and predictions.png: each over its reconstruction."""
-        table = io.StringIO()
-        writer = csv.writer(table, lineterminator="\n")
-        writer.writerow(["file", "loss"])
+        table = [["file", "loss"]]
         drawn: list[np.ndarray] = []
         for chunk in read_pictures(source, spec_of(view.splits)):
             if not chunk.names:
@@ -74,14 +70,13 @@ class Reconstruction(Task):
             rows = {"inputs": chunk.rows}
             outputs, prepared = view.outputs(rows), view.prepared(rows)
             losses = self.score(jax.tree.map(jnp.asarray, outputs), jax.tree.map(jnp.asarray, prepared))["loss"]
-            for name, loss in zip(chunk.names, np.asarray(losses), strict=True):
-                writer.writerow([shown_name(name), f"{loss:.6g}"])
+            table += [
+                [shown_name(name), f"{loss:.6g}"] for name, loss in zip(chunk.names, np.asarray(losses), strict=True)
+            ]
             first = slice(max(0, _DRAWN - sum(map(len, drawn))))
             drawn.append(generation.pairs(prepared["inputs"][first], outputs["logits"][first]))
-        sheet = figures.mosaic(figures.viewable(np.concatenate(drawn)), 8)
-        figure, axes = figures.new(figures.WIDTH * sheet.shape[0] / sheet.shape[1], packed=True)
-        figures.picture(axes[0, 0], sheet)
-        return write_all(out, {"predictions.csv": table.getvalue(), "predictions.png": figures.png(figure)})
+        figure = figures.sheet(figures.viewable(np.concatenate(drawn)), 8)
+        return write_all(out, {"predictions.csv": to_csv(table), "predictions.png": figures.png(figure)})
 
 
 @dataclasses.dataclass(frozen=True)
@@ -136,8 +131,7 @@ class Variational(Reconstruction):
 
     def measure(self, view: View, rows: Arrays) -> Metrics:
         """Compute "importance_bound", the mean over a split."""
-        bounds = np.concatenate([decoded for _, decoded in view.over(rows)]).astype(np.float64)
-        return {"importance_bound": float(bounds.mean())}
+        return {"importance_bound": float(view.decoded(rows).astype(np.float64).mean())}
 
     def baselines(self, splits: Splits) -> dict[str, Metrics]:
         """Score a Bernoulli distribution of each pixel, and a mixture of 100 such (its exact likelihood, not a bound)."""

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import csv
 import dataclasses
-import io
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -16,7 +14,7 @@ from flax import linen as nn
 
 from fdl.data.formats.masks import VOID
 from fdl.data.splits import Splits
-from fdl.files import write_all
+from fdl.files import to_csv, write_all
 from fdl.tasks import losses
 from fdl.tasks.panels import segmentation as drawing
 from fdl.tasks.panels.answers import class_names
@@ -114,10 +112,8 @@ class Segmentation(Task):
 
         Pictures are scaled to the size of the training pictures; label pictures have that size, and the report's colours.
         """
-        table = io.StringIO()
-        writer = csv.writer(table, lineterminator="\n")
         names = class_names(view.splits, len(self.classes))
-        writer.writerow(["file", *names])
+        table = [["file", *names]]
         files: dict[str, bytes | str] = {}
         drawn: list[np.ndarray] = []
         for chunk in read_pictures(source, spec_of(view.splits)):
@@ -127,11 +123,11 @@ class Segmentation(Task):
             for name, picture, held in zip(chunk.names, chunk.rows, labels, strict=True):
                 shown = shown_name(name)
                 shares = np.bincount(held.ravel(), minlength=len(names)) / held.size
-                writer.writerow([shown, *(f"{share:.6f}" for share in shares)])
+                table.append([shown, *(f"{share:.6f}" for share in shares)])
                 files[f"{shown.replace('/', '_')}.labels.png"] = drawing.label_png(held)
                 if len(drawn) < PICTURED:
                     drawn.append(drawing.overlay(picture, held))
-        files |= {"predictions.csv": table.getvalue(), "predictions.png": drawing.sheet_png(drawn, names)}
+        files |= {"predictions.csv": to_csv(table), "predictions.png": drawing.sheet_png(drawn, names)}
         return write_all(out, files)
 
 

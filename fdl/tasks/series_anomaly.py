@@ -80,13 +80,13 @@ class SeriesAnomalies(Task):
         window, width = view.splits.train["inputs"].shape[1], view.splits.train["targets"].shape[1]
         rows = nab.rows_of(values, window, "reconstruct" if width > 1 else "forecast")
         rows["series"] = np.zeros(len(values), np.int32)
-        scores = self._alarms(np.concatenate([decoded for _, decoded in view.over(rows)]))
+        scores = self._alarms(view.decoded(rows))
         lines = [f"{time},{value:.6g},{score:.4f}" for time, value, score in zip(times, values, scores, strict=True)]
         return write_all(out, {"scores.csv": "\n".join(["timestamp,value,anomaly_score", *lines]) + "\n"})
 
     def _scores(self, view: View) -> list[np.ndarray]:
         """Return the anomaly score of every point of each series."""
-        parts = [(rows, np.concatenate([decoded for _, decoded in view.over(rows)])) for rows in _parts(view.splits)]
+        parts = [(rows, view.decoded(rows)) for rows in _parts(view.splits)]
         errors = _by_series(parts, view.splits.facts.extra["lengths"])
         return [self._alarms(each) for each in errors]
 

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import csv
 import dataclasses
-import io
 from collections.abc import Sequence
 from pathlib import Path
 
 import jax.numpy as jnp
 import numpy as np
-from absl import logging
 
 from fdl.data.audio_ops import LogMel
 from fdl.data.formats import audio, bad_inputs
 from fdl.data.formats.bad_inputs import Bad
 from fdl.data.splits import Splits
-from fdl.files import write_all
+from fdl.files import to_csv
 from fdl.tasks import tables
 from fdl.tasks.classification import Classification
 from fdl.tasks.panels import speech
@@ -64,18 +61,9 @@ class SpeechClassification(Classification):
         names, waves, bad = _read(source, extra["rate"])
         probabilities = softmax(view.outputs({"inputs": audio.rows_of(waves, extra["length"], len(waves))}))
         added = tables.class_columns(probabilities, class_names(view.splits, probabilities.shape[1]), self.top)
-        table = io.StringIO()
-        writer = csv.writer(table, lineterminator="\n")
-        writer.writerow(["file", "seconds", *added])
         seconds = [f"{len(wave) / extra['rate']:.2f}" for wave in waves]
-        writer.writerows([name, *cells] for name, *cells in zip(names, seconds, *added.values(), strict=True))
-        files: dict[str, bytes | str] = {"predictions.csv": table.getvalue()}
-        if bad:
-            files[bad_inputs.FILE] = bad_inputs.as_csv(bad)
-            logging.warning("%d recordings cannot be used and are left out; the first: %s", len(bad), bad[0])
-        else:
-            (out / bad_inputs.FILE).unlink(missing_ok=True)  # of an earlier prediction
-        return write_all(out, files)
+        table = [("file", "seconds", *added), *zip(names, seconds, *added.values(), strict=True)]
+        return bad_inputs.write_predictions(out, {"predictions.csv": to_csv(table)}, bad, "recordings")
 
 
 def _read(source: str, rate: int) -> tuple[list[str], list[np.ndarray], list[Bad]]:

@@ -52,8 +52,7 @@ class Summarization(Task):
 
     def measure(self, view: View, rows: Arrays) -> Metrics:
         """Compute the mean ROUGE-1, ROUGE-2 and ROUGE-L of the sentences chosen."""
-        chosen = np.concatenate([np.asarray(decoded) for _, decoded in view.over(rows)])
-        return rouge(rows, chosen)
+        return rouge(rows, view.decoded(rows))
 
     def baselines(self, splits: Splits) -> dict[str, Metrics]:
         """Score the first three sentences, the first ones and the most typical ones (TF-IDF), as many as the model chooses.
@@ -145,7 +144,7 @@ def _scorer(names: Sequence[str]) -> Any:
 def _where(view: View, count: int = 200) -> Panel:
     """Tabulate where in an article the summaries' sentences are, and where the chosen ones."""
     rows = take(view.splits.evaluated, slice(count))
-    chosen = np.concatenate([np.asarray(decoded) for _, decoded in view.over(rows)])
+    chosen = view.decoded(rows)
     mask, wanted = rows["mask"] > 0, rows["targets"] > 0
     place = np.where(mask, rows["inputs"]["features"][..., FEATURES.index("place")], -1)
     table = []

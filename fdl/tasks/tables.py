@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import csv
 import dataclasses
-import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,6 +14,7 @@ from fdl.data.facts import Facts
 from fdl.data.formats import cells, tables
 from fdl.data.splits import Splits
 from fdl.data.table_ops import scale_of
+from fdl.files import to_csv
 from fdl.types import Arrays, UserError, printable
 
 MOST_FEATURES = 2000
@@ -118,12 +117,8 @@ def _named(held: cells.Cells, names: tuple[str, ...], target: str) -> cells.Cell
 
 def predictions_csv(given: UserRows, added: Mapping[str, Sequence[str]]) -> str:
     """Format the user's rows, unchanged, with the columns `added` (name -> a cell for each row) after them."""
-    table = io.StringIO()
-    writer = csv.writer(table, lineterminator="\n")
-    if given.names is not None:
-        writer.writerow([*given.names, *added])
-    writer.writerows([*row, *cells] for row, *cells in zip(given.cells, *added.values(), strict=True))
-    return table.getvalue()
+    header = [] if given.names is None else [(*given.names, *added)]
+    return to_csv([*header, *((*row, *cells) for row, *cells in zip(given.cells, *added.values(), strict=True))])
 
 
 def class_columns(probabilities: np.ndarray, classes: Sequence[str], top: int) -> dict[str, list[str]]:

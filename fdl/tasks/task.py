@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import jax
+import numpy as np
 from flax import linen as nn
 
 from fdl.data.splits import Splits
@@ -54,6 +55,10 @@ class View:
     over: Callable[[Arrays], Iterator[tuple[Arrays, Any]]] = _decodes_nothing
     encode: Callable[[Arrays], Arrays] = dict
     augmentations: Sequence[tuple[str, Callable[[Arrays], Arrays]]] = ()
+
+    def decoded(self, rows: Arrays) -> Any:
+        """Return what `Task.decode` makes of every row, the batches of `over` joined: arrays [N, ...], on the host."""
+        return jax.tree.map(lambda *parts: np.concatenate(parts), *(made for _, made in self.over(rows)))
 
 
 @dataclasses.dataclass(frozen=True)

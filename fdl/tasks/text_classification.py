@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import csv
 import dataclasses
-import io
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -45,16 +43,14 @@ class TextClassification(Classification):
         """
         if view.splits.facts.extra.get("text") and source.lower().endswith((".csv", ".tsv")):
             given = tables.read_rows(source, view.splits.facts)
-            return write_all(
-                out, {"predictions.csv": tables.predictions_csv(given, self._answers(view, given.rows["inputs"]))}
+        else:
+            lines = read_lines(source)
+            texts = np.array([text for _, text in lines], object)
+            given = tables.UserRows(
+                ("line", "text"), [(str(number), text) for number, text in lines], {"inputs": texts}
             )
-        lines = read_lines(source)
-        added = self._answers(view, np.array([text for _, text in lines], object))
-        held = io.StringIO()
-        writer = csv.writer(held, lineterminator="\n")
-        writer.writerow(["line", "text", *added])
-        writer.writerows([number, text, *cells] for (number, text), *cells in zip(lines, *added.values(), strict=True))
-        return write_all(out, {"predictions.csv": held.getvalue()})
+        added = self._answers(view, given.rows["inputs"])
+        return write_all(out, {"predictions.csv": tables.predictions_csv(given, added)})
 
     def _answers(self, view: View, inputs: np.ndarray) -> dict[str, list[str]]:
         probabilities = softmax(view.outputs(view.encode({"inputs": inputs})))

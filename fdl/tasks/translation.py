@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import csv
 import dataclasses
 import functools
-import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
@@ -17,7 +15,7 @@ from flax import linen as nn
 
 from fdl.data.pairs import BEGIN, END, PAD, SPECIAL, codec
 from fdl.data.splits import Splits
-from fdl.files import write_all
+from fdl.files import to_csv, write_all
 from fdl.tasks import losses, search
 from fdl.tasks.panels import translation
 from fdl.tasks.task import Better, DrawPanel, MetricStyle, Task, View
@@ -140,11 +138,8 @@ class Translation(Task):
         """
         lines = read_lines(source)
         texts = translate(view, [text for _, text in lines])
-        held = io.StringIO()
-        writer = csv.writer(held, lineterminator="\n")
-        writer.writerow(["line", "text", "translation"])
-        writer.writerows([number, text, made] for (number, text), made in zip(lines, texts, strict=True))
-        return write_all(out, {"translations.csv": held.getvalue()})
+        rows = [(number, text, made) for (number, text), made in zip(lines, texts, strict=True)]
+        return write_all(out, {"translations.csv": to_csv([("line", "text", "translation"), *rows])})
 
 
 @dataclasses.dataclass(frozen=True)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import csv
 import dataclasses
-import io
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,7 +11,8 @@ import numpy as np
 from fdl.data.formats import bad_inputs, clips, images
 from fdl.data.formats.bad_inputs import Bad
 from fdl.data.splits import Splits
-from fdl.files import write_all
+from fdl.files import to_csv
+from fdl.tasks import tables
 from fdl.tasks.classification import Classification
 from fdl.tasks.panels import figures
 from fdl.tasks.panels.answers import class_names, softmax
@@ -68,18 +67,10 @@ class VideoClassification(Classification):
         if not good:
             raise UserError(f"--input: no clip in {printable(source)!r} can be read{'; ' + str(bad[0]) if bad else ''}")
         probabilities = softmax(view.outputs({"inputs": np.stack(held)}))
-        table = io.StringIO()
-        writer = csv.writer(table, lineterminator="\n")
-        names = class_names(view.splits, probabilities.shape[1])
-        best = np.argsort(-probabilities, axis=1, kind="stable")[:, : self.top]
-        writer.writerow(
-            ["file", *(f"{word}_{rank}" for rank in range(1, best.shape[1] + 1) for word in ("class", "confidence"))]
-        )
-        for clip, row, order in zip(good, probabilities, best, strict=True):
-            shown = shown_name(clip.name)
-            writer.writerow([shown, *(cell for i in order for cell in (names[i], f"{row[i]:.6f}"))])
-        files = {"predictions.csv": table.getvalue()} | ({bad_inputs.FILE: bad_inputs.as_csv(bad)} if bad else {})
-        return write_all(out, files)
+        added = tables.class_columns(probabilities, class_names(view.splits, probabilities.shape[1]), self.top)
+        files = [shown_name(clip.name) for clip in good]
+        table = [("file", *added), *zip(files, *added.values(), strict=True)]
+        return bad_inputs.write_predictions(out, {"predictions.csv": to_csv(table)}, bad, "clips")
 
 
 def _middle(rows: Arrays) -> np.ndarray:

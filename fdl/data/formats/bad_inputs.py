@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -63,6 +63,25 @@ def write_bad_inputs(rows: Iterable[Bad], folder: Path) -> Path:
     """
     (path,) = write_all(folder, {FILE: as_csv(rows)})
     return path
+
+
+def write_predictions(out: Path, files: Mapping[str, bytes | str], bad: Sequence[Bad], kind: str) -> list[Path]:
+    """Write a prediction's `files`, and bad_inputs.csv where some of the user's `kind` (a plural) are bad; return the paths.
+
+    A bad_inputs.csv of an earlier prediction does not stay beside one without bad inputs.
+
+    Raises:
+        UserError: `out` cannot be written; nothing is written then.
+    """
+    if not bad:
+        written = write_all(out, files)
+        (out / FILE).unlink(missing_ok=True)
+        return written
+    written = write_all(out, {**files, FILE: as_csv(bad)})
+    logging.warning(
+        "%d %s cannot be read and are left out, listed in %s; the first: %s", len(bad), kind, written[-1], bad[0]
+    )
+    return written
 
 
 def as_csv(rows: Iterable[Bad]) -> str:

@@ -42,9 +42,7 @@ def centres(view: View, assignments: np.ndarray, count: int = 14) -> Panel | Non
     for number, centre in enumerate(decoded):
         held = take(rows, np.argsort(-assignments[:, number], kind="stable")[:count])
         lines.append(np.concatenate([centre[None], figures.viewable(held["inputs"])]))
-    sheet = figures.mosaic(np.concatenate(lines), count + 1)
-    figure, axes = figures.new(figures.WIDTH * sheet.shape[0] / sheet.shape[1], packed=True)
-    figures.picture(axes[0, 0], sheet)
+    figure = figures.sheet(np.concatenate(lines), count + 1)
     return Panel(
         "Clusters", "At the left a cluster's decoded centre; beside it the pictures surest to be in it.", figure
     )

@@ -71,9 +71,7 @@ def examples(view: View, columns: int = 16) -> Panel | None:
     present = np.unique(targets)
     if len(present) > 20:
         images = pictures(take(rows, slice(columns * 8)))
-        sheet = figures.mosaic(images, columns)
-        figure, axes = figures.new(figures.WIDTH * sheet.shape[0] / sheet.shape[1], packed=True)
-        figures.picture(axes[0, 0], sheet)
+        figure = figures.sheet(images, columns)
         return Panel("Training images", "The first of the training split, before any preparation.", figure)
     chosen = [np.flatnonzero(targets == number)[:columns] for number in present]
     blank = np.full_like(pictures(take(rows, slice(1))), 255)

@@ -54,8 +54,7 @@ def found(view: View, least: float, count: int = 6) -> Panel:
     rows = view.splits.evaluated
     number = len(rows["inputs"])
     some = held(take(rows, np.linspace(0, number - 1, min(count, number)).astype(int)))
-    parts = [made for _, made in view.over(some)]
-    made = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    made = view.decoded(some)
     drawn = []
     for row, image in enumerate(figures.viewable(some["inputs"])):
         kept = made["scores"][row] >= least

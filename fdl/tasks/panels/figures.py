@@ -91,6 +91,14 @@ def picture(ax: Axes, image: np.ndarray, **options: Any) -> None:
     ax.spines[:].set_visible(False)
 
 
+def sheet(images: Any, columns: int, gap: int = 1) -> Figure:
+    """Draw viewable images [N, H, W, C] as one `mosaic` over the whole width."""
+    joined = mosaic(images, columns, gap)
+    figure, axes = new(WIDTH * joined.shape[0] / joined.shape[1], packed=True)
+    picture(axes[0, 0], joined)
+    return figure
+
+
 def class_bars(ax: Axes, classes: Sequence[str], probabilities: np.ndarray, colours: dict[int, str], most: int) -> None:
     """Draw the probabilities [C] as bars: all classes in order, or the `most` likeliest; `colours` by class number."""
     shown = np.arange(len(probabilities))

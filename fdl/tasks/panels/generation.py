@@ -27,10 +27,7 @@ def pairs(inputs: Any, logits: Any) -> np.ndarray:
 
 
 def _sheet(title: str, caption: str, images: np.ndarray, columns: int) -> Panel:
-    sheet = figures.mosaic(figures.viewable(np.asarray(images, np.float32)), columns)
-    figure, axes = figures.new(figures.WIDTH * sheet.shape[0] / sheet.shape[1], packed=True)
-    figures.picture(axes[0, 0], sheet)
-    return Panel(title, caption, figure)
+    return Panel(title, caption, figures.sheet(figures.viewable(np.asarray(images, np.float32)), columns))
 
 
 def reconstructions(view: View, count: int = 32) -> Panel:

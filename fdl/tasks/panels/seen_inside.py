@@ -49,9 +49,7 @@ def first_filters(view: View, most: int = 64) -> Panel | None:
     low, high = maps.min((1, 2, 3), keepdims=True), maps.max((1, 2, 3), keepdims=True)
     larger = max(1, 24 // maps.shape[1])
     shown = (255 * (maps - low) / np.maximum(high - low, 1e-12)).astype(np.uint8).repeat(larger, 1).repeat(larger, 2)
-    sheet = figures.mosaic(shown, min(16, len(shown)), gap=2)
-    figure, axes = figures.new(figures.WIDTH * sheet.shape[0] / sheet.shape[1], packed=True)
-    figures.picture(axes[0, 0], sheet)
+    figure = figures.sheet(shown, min(16, len(shown)), gap=2)
     side, some = maps.shape[1], f" (the first {len(maps)})" if len(maps) < kernel.shape[-1] else ""
     caption = (
         f"The {kernel.shape[-1]} kernels{some} of {name}, {side} x {side}, each from its least to its largest weight."
