@@ -124,7 +124,9 @@ def last_map(view: View, inputs: Any) -> Path | None:
         out = next_fn(*args, **kwargs)
         path = context.module.path
         maps = context.method_name == "__call__" and len(path) == 1 and np.ndim(out) == 4 and min(out.shape[1:3]) > 1
-        if maps and not isinstance(context.module, nn.Dropout):  # which changes nothing here, and tells a reader nothing
+        if maps and not isinstance(
+            context.module, nn.Dropout
+        ):  # which changes nothing here, and tells a reader nothing
             found.append(path)
         return out
 
