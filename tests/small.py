@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import io
 import itertools
 import json
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any, Literal
 
 import jax
 import numpy as np
+from PIL import Image
 
 from fdl.checkpoint import manifest, saving
 from fdl.data import Data, Facts, Request, Splits, augment, ops, pipeline
@@ -47,6 +49,13 @@ def picture_rows(num_rows: int = 330, noise: int = 90, bright: int = 100) -> Arr
 def pictures(request: Request, num_rows: int = 330, train: int = 250) -> Splits:
     """A source of them that a small net tells apart: the first `train` rows, and the rest as the test split."""
     return Splits("pictures", "builtin", "drawn", *cut(picture_rows(num_rows), train), facts=Facts(classes=CLASSES))
+
+
+def picture(value: int = 200) -> bytes:
+    """A PNG file of 6 x 6 pixels of one value."""
+    file = io.BytesIO()
+    Image.new("L", (6, 6), value).save(file, "PNG")
+    return file.getvalue()
 
 
 def small(**changes: Any) -> Experiment:
