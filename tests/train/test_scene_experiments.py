@@ -59,7 +59,10 @@ CASES: dict[str, tuple[Callable[[Request], Splits], list[str]]] = {
     "camvid_unet": (
         source(labels(12, 10).astype(np.uint8), (12, 10, 3)), ["model.widths=4,6", "model.shrink=2", "model.dropout=0"]
     ),
-    "bccd_detector": (source(boxes(), (32, 40, 3)), ["model.width=4", "model.head=4", "data.augment.mosaic.probability=0"]),
+    "bccd_detector": (
+        source(boxes(), (32, 40, 3)),
+        ["model.stage_sizes=1,1,1", "model.width=4", "model.head=4", "data.augment.mosaic.probability=0"],
+    ),
     "moving_digits_video": (source(labels(), (4, 10, 10, 1)), ["model.filters=3,4"]),
     "moving_digits_lstm": (source(labels(), (4, 10, 10, 1)), ["model.filters=3,4", "model.width=5"]),
 }  # fmt: skip
