@@ -70,6 +70,25 @@ def fdl_main(server: forked.Server, tmp_path: Path) -> forked.Command:
     return lambda *args, **how: server.run(args, tmp_path, **how)
 
 
+@pytest.fixture
+def own_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The caches of fdl and of TensorFlow Datasets lie in a folder of the test's own."""
+    monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path / "tensorflow_datasets"))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+
+@pytest.fixture
+def pets(tmp_path: Path) -> Path:
+    """A folder of two classes with five pictures each, all different."""
+    from small import picture
+
+    for label, name in enumerate(("cat", "dog")):
+        (tmp_path / "pets" / name).mkdir(parents=True)
+        for number in range(5):
+            (tmp_path / "pets" / name / f"{number}.png").write_bytes(picture(100 * label + number))
+    return tmp_path / "pets"
+
+
 # ---- with FDL_STRICT_TESTS=1 a skip that nothing on this machine explains fails the session --------------------------------
 
 

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import io
 import itertools
 import json
+import signal
 from pathlib import Path
 from typing import Any, Literal
 
 import jax
 import numpy as np
+from PIL import Image
 
 from fdl.checkpoint import manifest, saving
 from fdl.data import Data, Facts, Request, Splits, augment, ops, pipeline
@@ -20,9 +23,10 @@ from fdl.experiment import Experiment
 from fdl.models import CNN
 from fdl.optim import Optimizer
 from fdl.tasks import Classification
-from fdl.train import loop
+from fdl.train import loop, stopping
 from fdl.train.program import Program, build
 from fdl.train.progress import Progress
+from fdl.train.step import State
 from fdl.types import Arrays
 
 CLASSES = ("a", "b", "c")
@@ -47,6 +51,13 @@ def picture_rows(num_rows: int = 330, noise: int = 90, bright: int = 100) -> Arr
 def pictures(request: Request, num_rows: int = 330, train: int = 250) -> Splits:
     """A source of them that a small net tells apart: the first `train` rows, and the rest as the test split."""
     return Splits("pictures", "builtin", "drawn", *cut(picture_rows(num_rows), train), facts=Facts(classes=CLASSES))
+
+
+def picture(value: int = 200) -> bytes:
+    """A PNG file of 6 x 6 pixels of one value."""
+    file = io.BytesIO()
+    Image.new("L", (6, 6), value).save(file, "PNG")
+    return file.getvalue()
 
 
 def small(**changes: Any) -> Experiment:
@@ -94,6 +105,36 @@ def run(experiment: Experiment, workdir: Path, **kind: Any) -> tuple[Any, Progre
     program = program_of(experiment, **kind)
     progress = loop.train(program, workdir, loop.Hooks())
     return saved_state(program, workdir), progress
+
+
+def train(program: Program, workdir: Path, stop_at: int = 0) -> State:
+    """Train it to its end, or until a signal that comes before step `stop_at`; its newest saved state."""
+    seen: list[int] = []
+    hooks = loop.Hooks(
+        before_call=lambda first, last: seen.append(first),
+        stop_signal=lambda: signal.SIGTERM if stop_at and seen and seen[-1] >= stop_at else 0,
+    )
+    try:
+        loop.train(program, workdir, hooks)
+    except stopping.Interrupted:
+        assert stop_at
+    else:
+        assert not stop_at, "it was not stopped"
+    return loop.restore(program, workdir / "checkpoints")[0]
+
+
+def train_resumed(program: Program, root: Path, stop_at: int) -> State:
+    """Train it in `root`/whole, and stopped and resumed in `root`/stopped: both end with the same bits, the state."""
+    whole = train(program, root / "whole")
+    train(program, root / "stopped", stop_at)
+    assert saving.state_sha256(train(program, root / "stopped")) == saving.state_sha256(whole)
+    return whole
+
+
+def assert_states_close(one: State, other: State, rtol: float, atol: float) -> None:
+    """Compare every leaf; where the states lie does not matter."""
+    for a, b in zip(jax.tree.leaves(jax.device_get(one)), jax.tree.leaves(jax.device_get(other)), strict=True):
+        np.testing.assert_allclose(a, b, rtol=rtol, atol=atol)
 
 
 def draw_few() -> None:

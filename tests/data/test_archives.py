@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
+from small import picture
 
 from fdl.data import Splits, sources
 from fdl.data.digests import sha256_of
@@ -19,28 +20,12 @@ from fdl.data.formats import archives
 from fdl.data.splits import Request
 from fdl.types import UserError
 
-
-@pytest.fixture(autouse=True)
-def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path / "tensorflow_datasets"))
-    return tmp_path / "cache" / "fdl" / "archives"
-
-
-def picture(value: int = 200) -> bytes:
-    file = io.BytesIO()
-    Image.new("L", (6, 6), value).save(file, "PNG")
-    return file.getvalue()
+pytestmark = pytest.mark.usefixtures("own_folders")
 
 
 @pytest.fixture
-def pets(tmp_path: Path) -> Path:
-    """Two classes with five pictures each, all different."""
-    for label, name in enumerate(("cat", "dog")):
-        (tmp_path / "pets" / name).mkdir(parents=True)
-        for number in range(5):
-            (tmp_path / "pets" / name / f"{number}.png").write_bytes(picture(100 * label + number))
-    return tmp_path / "pets"
+def cache(tmp_path: Path) -> Path:
+    return tmp_path / "cache" / "fdl" / "archives"
 
 
 def digest_of(splits: Splits) -> str:

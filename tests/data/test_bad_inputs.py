@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import io
 import os
 import shutil
 from pathlib import Path
@@ -11,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from small import picture
 
 from fdl.data import Data, pipeline, sources
 from fdl.data.digests import sha256_of
@@ -19,28 +19,7 @@ from fdl.data.formats.bad_inputs import Bad, BadInputs, write_bad_inputs
 from fdl.data.splits import Request
 from fdl.types import UserError
 
-
-@pytest.fixture(autouse=True)
-def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path / "tensorflow_datasets"))
-    return tmp_path / "cache" / "fdl" / "archives"
-
-
-def picture(value: int = 200) -> bytes:
-    file = io.BytesIO()
-    Image.new("L", (6, 6), value).save(file, "PNG")
-    return file.getvalue()
-
-
-@pytest.fixture
-def pets(tmp_path: Path) -> Path:
-    """Two classes with five pictures each."""
-    for name in ("cat", "dog"):
-        (tmp_path / "pets" / name).mkdir(parents=True)
-        for number in range(5):
-            (tmp_path / "pets" / name / f"{number}.png").write_bytes(picture())
-    return tmp_path / "pets"
+pytestmark = pytest.mark.usefixtures("own_folders")
 
 
 def spoil(pets: Path) -> list[str]:

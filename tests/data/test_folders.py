@@ -21,11 +21,7 @@ from fdl.data.formats.frames import DRAWS, middle, random_box
 from fdl.data.splits import Request
 from fdl.types import UserError
 
-
-@pytest.fixture(autouse=True)
-def _own_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path / "tensorflow_datasets"))
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+pytestmark = pytest.mark.usefixtures("own_folders")
 
 
 def draw(root: Path, *paths: str) -> None:

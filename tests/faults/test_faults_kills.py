@@ -11,7 +11,7 @@ import pytest
 from faults import campaign
 
 SEED = 0
-KILLS, ALL_KILLS = 10, 1000
+KILLS, ALL_KILLS = 6, 1000
 SIGNALS, ALL_SIGNALS = 5, 200
 
 

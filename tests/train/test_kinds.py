@@ -7,12 +7,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
 import pytest
-from test_seams import experiment, trained
+from small import assert_states_close, program_of, train, train_resumed
+from test_seams import experiment
 
-from fdl.checkpoint import saving
 from fdl.data import Request, Splits, ops
 from fdl.experiment import Experiment, StartAtClassShares
 from fdl.models import MLP, BiasedFactors, Coral, Ensemble, TabularMLP, TwoTowers
@@ -85,13 +84,9 @@ KINDS = {made.__name__: made() for made in (table, rare, ranks, ratings, recomme
 @pytest.mark.parametrize("kind", KINDS)
 def test_two_devices_agree_with_one_and_a_stopped_run_resumes_to_the_same_bits(kind: str, tmp_path: Path) -> None:
     made = KINDS[kind]
-    whole, program = trained(made, tmp_path / "whole")
-    trained(made, tmp_path / "stopped", stop_at=6)
-    resumed, _ = trained(made, tmp_path / "stopped")
-    assert saving.state_sha256(resumed) == saving.state_sha256(whole)
-    spread, other = trained(made, tmp_path / "pmap", "pmap", devices=2)
-    for a, b in zip(jax.tree.leaves(jax.device_get(whole)), jax.tree.leaves(jax.device_get(spread)), strict=True):
-        np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-4)
+    program, other = program_of(made), program_of(made, "pmap", devices=2)
+    whole, spread = train_resumed(program, tmp_path, stop_at=6), train(other, tmp_path / "pmap")
+    assert_states_close(whole, spread, rtol=1e-3, atol=1e-4)
     metrics = evaluate(program, whole.variables, program.data.splits.test)  # type: ignore[arg-type]
     assert evaluate(other, spread.variables, other.data.splits.test) == pytest.approx(metrics, rel=1e-3, abs=1e-4)  # type: ignore[arg-type]
     assert all(np.isfinite(value) for value in metrics.values())

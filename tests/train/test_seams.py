@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-import signal
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import jax
 import jax.numpy as jnp
@@ -15,17 +14,15 @@ import pytest
 from flax import linen as nn
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from small import program_of, rows_of
+from small import assert_states_close, program_of, rows_of, train, train_resumed
 
-from fdl.checkpoint import saving
 from fdl.data import Data, Request, Splits
 from fdl.distributed import layouts
 from fdl.experiment import Experiment, Update
 from fdl.optim import Optimizer
 from fdl.tasks import Task, View
-from fdl.train import finite, loop, step, stopping
+from fdl.train import finite, loop, step
 from fdl.train.evaluation import evaluate, view
-from fdl.train.program import Program
 from fdl.types import Arrays, Batch, Metrics
 
 RNG = np.random.default_rng(0)
@@ -253,42 +250,24 @@ def ranking() -> Experiment:
 PROBLEMS = {made.__name__: made() for made in (translation, boxes, variational, clustering, ranking)}
 
 
-def trained(
-    made: Experiment, workdir: Path, mode: str = "jit", devices: int = 1, stop_at: int = 0
-) -> tuple[Any, Program]:
-    program = program_of(made, mode, devices)
-    seen: list[int] = []
-    hooks = loop.Hooks(
-        before_call=lambda first, last: seen.append(first),
-        stop_signal=lambda: signal.SIGTERM if stop_at and seen and seen[-1] >= stop_at else 0,
-    )
-    if stop_at:
-        with pytest.raises(stopping.Interrupted):
-            loop.train(program, workdir, hooks)
-    else:
-        loop.train(program, workdir, hooks)
-    return loop.restore(program, workdir / "checkpoints")[0], program
-
-
 @pytest.mark.parametrize("problem", PROBLEMS)
 def test_one_device_and_two_agree_and_a_stopped_run_resumes_to_the_same_bits(problem: str, tmp_path: Path) -> None:
     made = PROBLEMS[problem]
-    whole, program = trained(made, tmp_path / "whole")
-    trained(made, tmp_path / "stopped", stop_at=6)
-    resumed, _ = trained(made, tmp_path / "stopped")
-    assert saving.state_sha256(resumed) == saving.state_sha256(whole)
+    program = program_of(made)
+    whole = train_resumed(program, tmp_path, stop_at=6)
     text = [
         (tmp_path / name / "metrics.jsonl").read_text().split("examples_per_second")[0] for name in ("whole", "stopped")
     ]
     assert text[0] == text[1]
-    for mode in ("jit", "pmap"):
-        spread, other = trained(made, tmp_path / mode, mode, devices=2)
+    modes: tuple[Literal["jit", "pmap"], ...] = ("jit", "pmap")
+    for mode in modes:
+        other = program_of(made, mode, 2)
+        spread = train(other, tmp_path / mode)
         metrics = evaluate(program, whole.variables, program.data.splits.test)
         again = evaluate(other, spread.variables, other.data.splits.test)
         if problem == "variational" and mode == "pmap":  # each device draws its own noise
             continue
-        for a, b in zip(jax.tree.leaves(jax.device_get(whole)), jax.tree.leaves(jax.device_get(spread)), strict=True):
-            np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
+        assert_states_close(whole, spread, rtol=1e-4, atol=1e-5)
         assert again == pytest.approx(metrics, rel=1e-4, abs=1e-5)
 
 
@@ -344,7 +323,8 @@ def test_two_accumulated_batches_of_unequal_weight_are_one_large_batch() -> None
 
 
 def test_whole_split_metrics_choose_the_checkpoint_and_count_every_row_once(tmp_path: Path) -> None:
-    _, program = trained(PROBLEMS["translation"], tmp_path)
+    program = program_of(PROBLEMS["translation"])
+    train(program, tmp_path)
     rows = [row for row in rows_of(tmp_path) if "eval/exact" in row]
     assert [row["eval/rows"] for row in rows] == [32, 32, 32]
     best = max(rows, key=lambda row: (row["eval/exact"], row["step"]))
@@ -354,8 +334,8 @@ def test_whole_split_metrics_choose_the_checkpoint_and_count_every_row_once(tmp_
 
 
 def test_updates_between_steps_happen_at_their_steps(tmp_path: Path) -> None:
-    five, program = trained(dataclasses.replace(PROBLEMS["clustering"], steps=5), tmp_path / "five")
-    six, _ = trained(dataclasses.replace(PROBLEMS["clustering"], steps=6), tmp_path / "six")
+    program, longer = (program_of(dataclasses.replace(PROBLEMS["clustering"], steps=steps)) for steps in (5, 6))
+    five, six = train(program, tmp_path / "five"), train(longer, tmp_path / "six")
     np.testing.assert_allclose(five.stats["targets"]["shares"], 1 / 3, rtol=1e-6)
     started = KMeansStart().compute(view(program, five.variables))["params/centres"]
     assert np.abs(started - np.asarray(five.params["centres"])).max() > 0.1
@@ -365,7 +345,7 @@ def test_updates_between_steps_happen_at_their_steps(tmp_path: Path) -> None:
 
 
 def test_the_step_and_streams_of_any_name_reach_the_task_and_the_model(tmp_path: Path) -> None:
-    trained(PROBLEMS["variational"], tmp_path)
+    train(program_of(PROBLEMS["variational"]), tmp_path)
     rows = rows_of(tmp_path)
     assert [row["train/warm"] for row in rows[:2]] == pytest.approx([0.15, 0.55])  # means of steps 0 to 3, 4 to 7
     assert rows[1]["eval/warm"] == 1

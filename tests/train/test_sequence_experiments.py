@@ -4,22 +4,19 @@ from __future__ import annotations
 
 import csv
 import dataclasses
-import signal
 from pathlib import Path
-from typing import Any
 
 import jax
 import numpy as np
 import pytest
+from small import assert_states_close, train, train_resumed
 
 from fdl.api import fit
-from fdl.checkpoint import saving
 from fdl.data import Request, pipeline
 from fdl.distributed import layouts
 from fdl.experiment import Experiment, load_experiment
 from fdl.experiment.binding import bind_experiment
-from fdl.train import loop, stopping
-from fdl.train.program import Program, build
+from fdl.train.program import build
 
 SMALL = {
     "ett_segrnn": (
@@ -42,33 +39,13 @@ def small(name: str, root: Path) -> tuple[Experiment, pipeline.Prepared]:
     return bind_experiment(made, splits.facts), dataclasses.replace(data, splits=dataclasses.replace(splits, **rows))
 
 
-def trained(
-    made: Experiment, data: Any, workdir: Path, mode: str = "jit", devices: int = 1, stop_at: int = 0
-) -> tuple[Any, Program]:
-    program = build(made, data, 0, layouts.choose_layout(mode, jax.devices()[:devices]))  # type: ignore[arg-type]
-    seen: list[int] = []
-    hooks = loop.Hooks(
-        before_call=lambda first, last: seen.append(first),
-        stop_signal=lambda: signal.SIGTERM if stop_at and seen and seen[-1] >= stop_at else 0,
-    )
-    if stop_at:
-        with pytest.raises(stopping.Interrupted):
-            loop.train(program, workdir, hooks)
-    else:
-        loop.train(program, workdir, hooks)
-    return loop.restore(program, workdir / "checkpoints")[0], program
-
-
 @pytest.mark.parametrize("name", SMALL)
 def test_devices_agree_and_a_stopped_run_resumes_to_the_same_bits(name: str, tmp_path: Path) -> None:
     made, data = small(name, tmp_path)
-    whole, _ = trained(made, data, tmp_path / "whole")
-    trained(made, data, tmp_path / "stopped", stop_at=2)
-    resumed, _ = trained(made, data, tmp_path / "stopped")
-    assert saving.state_sha256(resumed) == saving.state_sha256(whole)
-    spread, _ = trained(made, data, tmp_path / "pmap", "pmap", devices=2)
-    for a, b in zip(jax.tree.leaves(jax.device_get(whole)), jax.tree.leaves(jax.device_get(spread)), strict=True):
-        np.testing.assert_allclose(a, b, rtol=2e-3, atol=2e-4)
+    program = build(made, data, 0, layouts.choose_layout("jit", jax.devices()[:1]))
+    whole = train_resumed(program, tmp_path, stop_at=2)
+    spread = train(build(made, data, 0, layouts.choose_layout("pmap", jax.devices()[:2])), tmp_path / "pmap")
+    assert_states_close(whole, spread, rtol=2e-3, atol=2e-4)
 
 
 def test_a_users_series_trains_and_is_forecast_beyond_its_end(tmp_path: Path) -> None:

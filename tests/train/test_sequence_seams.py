@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-import signal
 from pathlib import Path
-from typing import Any
 
 import jax
 import numpy as np
 import pytest
+from small import assert_states_close, train, train_resumed
 
-from fdl.checkpoint import saving
 from fdl.data import Data, Request, Splits, pipeline, sources
 from fdl.data.class_ops import ClassWeights, NaiveBayesRatios
 from fdl.data.encoders import Vocabulary
@@ -24,9 +21,8 @@ from fdl.experiment.binding import bind_experiment
 from fdl.models import AttentionTranslator, TextClassifier, TranslationTransformer
 from fdl.optim import Optimizer
 from fdl.tasks import TextClassification, Translation
-from fdl.train import loop, stopping
 from fdl.train.evaluation import view
-from fdl.train.program import Program, build
+from fdl.train.program import build
 from fdl.types import take
 
 
@@ -68,26 +64,12 @@ PROBLEMS = {
 }  # fmt: skip
 
 
-def run(program: Program, workdir: Path, stop_at: int = 0) -> Any:
-    """Train a program, to the end or until a signal before step `stop_at`; return its last state."""
-    seen: list[int] = []
-    hooks = loop.Hooks(
-        before_call=lambda first, last: seen.append(first),
-        stop_signal=lambda: signal.SIGTERM if stop_at and seen and seen[-1] >= stop_at else 0,
-    )
-    with pytest.raises(stopping.Interrupted) if stop_at else contextlib.nullcontext():
-        loop.train(program, workdir, hooks)
-    return loop.restore(program, workdir / "checkpoints")[0]
-
-
 @pytest.mark.parametrize("problem", PROBLEMS)
 def test_layouts_agree_and_a_stopped_run_resumes_to_the_same_bits(problem: str, tmp_path: Path) -> None:
     data = pipeline.load(PROBLEMS[problem].data, Request())
     made = bind_experiment(PROBLEMS[problem], data.splits.facts)
     program = build(made, data, 0, layouts.choose_layout("jit", jax.devices()[:1]))
-    whole = run(program, tmp_path / "whole")
-    run(program, tmp_path / "stopped", stop_at=3)
-    assert saving.state_sha256(run(program, tmp_path / "stopped")) == saving.state_sha256(whole)
+    whole = train_resumed(program, tmp_path, stop_at=3)
     seen = view(program, whole.variables)
     if problem == "texts":
         rows = take(program.data.splits.train, slice(4))
@@ -99,9 +81,8 @@ def test_layouts_agree_and_a_stopped_run_resumes_to_the_same_bits(problem: str, 
         assert len(file.read_text().splitlines()) == 3
         assert "Where it looks" in [panel.title for draw in made.task.panels(seen) if (panel := draw()) is not None]
     if problem != "recurrent":
-        spread = run(build(made, data, 0, layouts.choose_layout("pmap", jax.devices()[:2])), tmp_path / "pmap")
-        for a, b in zip(jax.tree.leaves(jax.device_get(whole)), jax.tree.leaves(jax.device_get(spread)), strict=True):
-            np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-4)
+        spread = train(build(made, data, 0, layouts.choose_layout("pmap", jax.devices()[:2])), tmp_path / "pmap")
+        assert_states_close(whole, spread, rtol=1e-3, atol=1e-4)
 
 
 def _lines(folder: Path) -> Path:
