@@ -21,6 +21,7 @@ from fdl.optim import Optimizer
 from fdl.rundir import logs
 from fdl.train import loop
 from fdl.train.evaluation import evaluate
+from fdl.train.restore import restore_best
 from fdl.types import named_leaves
 
 LOAD = functools.partial(pictures, num_rows=250, train=180)
@@ -45,7 +46,7 @@ def test_each_seed_is_what_it_is_alone(tmp_path: Path) -> None:
         workdir = tmp_path / str(found.seed)
         progress = loop.train(alone, workdir, loop.Hooks())
         assert found.best_step == progress.best_step
-        state, _ = loop.restore_best(alone, workdir / "checkpoints")
+        state, _ = restore_best(alone, workdir / "checkpoints")
         expected = named_leaves(jax.device_get(state.variables))
         assert found.view is not None
         for name, leaf in named_leaves(found.view.variables).items():

@@ -25,6 +25,7 @@ from fdl.rundir import logs
 from fdl.tasks import Classification, LanguageModel, Regression
 from fdl.train import loop
 from fdl.train.program import build
+from fdl.train.restore import restore_best
 
 # ---- how a run is made and looked at: everything these tests know of fdl's internals ---------------------------------
 
@@ -57,7 +58,7 @@ def train_run(
     loop.train(program, workdir, loop.Hooks(before_call=about_to))
     root = workdir / "checkpoints"
     state, _ = loop.restore(program, root)
-    best, best_step = loop.restore_best(program, root)
+    best, best_step = restore_best(program, root)
     host = jax.device_get((state.params, state.ema, best.params))
     return Run(logs.read_rows(workdir), host[0], host[1], int(state.step), best_step, host[2])
 

@@ -21,8 +21,9 @@ from fdl.distributed import layouts
 from fdl.experiment import Experiment, Update
 from fdl.optim import Optimizer
 from fdl.tasks import Task, View
-from fdl.train import finite, loop, step
+from fdl.train import finite, step
 from fdl.train.evaluation import evaluate, view
+from fdl.train.restore import restore_best
 from fdl.types import Arrays, Batch, Metrics
 
 RNG = np.random.default_rng(0)
@@ -328,7 +329,7 @@ def test_whole_split_metrics_choose_the_checkpoint_and_count_every_row_once(tmp_
     rows = [row for row in rows_of(tmp_path) if "eval/exact" in row]
     assert [row["eval/rows"] for row in rows] == [32, 32, 32]
     best = max(rows, key=lambda row: (row["eval/exact"], row["step"]))
-    state, step = loop.restore_best(program, tmp_path / "checkpoints")
+    state, step = restore_best(program, tmp_path / "checkpoints")
     assert step == best["step"]
     assert evaluate(program, state.variables, program.data.splits.test)["rows"] == 24
 

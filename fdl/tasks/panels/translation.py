@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
+import jax
 import numpy as np
 
 from fdl.data.pairs import SPECIAL, codec
@@ -46,9 +48,10 @@ def attention_maps(view: View) -> Panel | None:
     vocabulary = view.splits.facts.vocabulary
     rows = take(view.splits.evaluated, slice(MAPS))
     found = []
+    apply = jax.jit(functools.partial(view.model.apply, mutable=["intermediates"]))
     for batch, tokens in view.over(rows):
         before = np.pad(np.asarray(tokens), ((0, 0), (1, 0)), constant_values=SPECIAL.index("<begin>"))[:, :-1]
-        _, shown = view.model.apply(view.variables, batch["inputs"], before, mutable=["intermediates"])
+        _, shown = apply(view.variables, batch["inputs"], before)
         weights = _last_weights(shown.get("intermediates", {}))
         if weights is None:
             return None
